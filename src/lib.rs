@@ -1,0 +1,4 @@
+//! Perennial (draft of the map).
+pub mod clock;
+pub mod page;
+pub mod rules;

@@ -1,0 +1,2 @@
+//! The `perennial` program.
+fn main() {}

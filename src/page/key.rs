@@ -1,0 +1,171 @@
+//! What a visitor names with a URL, as one canonical string.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The key of a page: deployment + scheme + host + canonical path + keyed
+/// query + declared variants, as one string:
+///
+/// ```text
+/// DEPLOYMENT \0 SCHEME :// HOST PATH [? QUERY] \0 [NAME = VALUE \n …]
+/// ```
+///
+/// The separators cannot occur in a part: the request head is refused when it
+/// carries control characters. Cloning is cheap.
+#[derive(Clone)]
+pub struct PageKey(Arc<Parts>);
+
+struct Parts {
+    text: Box<str>,
+    host: Range<u32>,
+    path: Range<u32>,
+}
+
+/// A [`PageKey`] under construction, in a buffer that is used again: looking a
+/// page up allocates nothing.
+#[derive(Clone, Debug, Default)]
+pub struct KeyBuf {
+    text: String,
+    host: Range<u32>,
+    path: Range<u32>,
+    query_end: u32,
+}
+
+impl KeyBuf {
+    /// Starts a key over. `host` is lower case with its port, if the request
+    /// named one; `path` is canonical (see [`canonical_path`]).
+    pub fn begin(&mut self, deployment: &str, scheme: &str, host: &str, path: &str) {
+        let text = &mut self.text;
+        text.clear();
+        text.push_str(deployment);
+        text.push('\0');
+        text.push_str(scheme);
+        text.push_str("://");
+        let start = text.len() as u32;
+        text.push_str(host);
+        self.host = start..text.len() as u32;
+        text.push_str(path);
+        self.path = self.host.end..text.len() as u32;
+        self.query_end = self.path.end;
+    }
+
+    /// Adds the keyed part of the query, without its question mark.
+    pub fn query(&mut self, query: &str) {
+        if !query.is_empty() {
+            self.text.push('?');
+            self.text.push_str(query);
+        }
+        self.query_end = self.text.len() as u32;
+    }
+
+    /// Adds a declared variant with its normalised value.
+    pub fn variant(&mut self, name: &str, value: &str) {
+        if self.text.len() as u32 == self.query_end {
+            self.text.push('\0');
+        }
+        self.text.push_str(name);
+        self.text.push('=');
+        self.text.push_str(value);
+        self.text.push('\n');
+    }
+
+    /// The key as text, to look a page up with.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Path and keyed query: what a fill asks the origin for.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.text[self.path.start as usize..self.query_end as usize]
+    }
+
+    /// The canonical path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.text[self.path.start as usize..self.path.end as usize]
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn key(&self) -> PageKey {
+        PageKey(Arc::new(Parts {
+            text: self.text.as_str().into(),
+            host: self.host.clone(),
+            path: self.path.clone(),
+        }))
+    }
+}
+
+impl PageKey {
+    /// A key without query or variants: for tests and tools.
+    #[must_use]
+    pub fn new(deployment: &str, scheme: &str, host: &str, path: &str) -> PageKey {
+        let mut buf = KeyBuf::default();
+        buf.begin(deployment, scheme, host, path);
+        buf.key()
+    }
+
+    /// The whole key.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The host, lower case, with the port if the request named one.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.0.text[self.0.host.start as usize..self.0.host.end as usize]
+    }
+
+    /// The canonical path, without query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0.text[self.0.path.start as usize..self.0.path.end as usize]
+    }
+
+    /// Bytes of heap that the key takes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.text.len() + size_of::<Parts>() + 2 * size_of::<usize>()
+    }
+}
+
+impl Borrow<str> for PageKey {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Hash for PageKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl PartialEq for PageKey {
+    fn eq(&self, other: &PageKey) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for PageKey {}
+
+impl fmt::Debug for PageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The URL, for logs.
+impl fmt::Display for PageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.as_str();
+        let url = text.split_once('\0').map_or(text, |(_, rest)| rest);
+        f.write_str(url.split('\0').next().unwrap_or(url))
+    }
+}

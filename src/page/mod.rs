@@ -1,0 +1,236 @@
+//! What is stored: a page, its representations, and the names by which they are
+//! revalidated. No I/O, no clock.
+
+mod fields;
+mod key;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+pub use fields::{Fields, FieldsBuf};
+pub use key::{KeyBuf, PageKey};
+
+use crate::rules::Time;
+use crate::rules::freshness::Terms;
+
+/// A number of the invalidation sequence (see `store::invalidation`).
+pub type Seq = u64;
+
+/// One form of a page (semantics: *representation*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Form {
+    /// What a browser shows: HTML, or whatever the URL stands for.
+    Document,
+    /// The JSON data of the page.
+    Data,
+    /// The React server component payload (`text/x-component`).
+    Rsc,
+}
+
+/// How a body is coded (RFC 9110 §8.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Coding {
+    /// As the origin sent it.
+    Identity,
+    /// `gzip`.
+    Gzip,
+    /// `br`.
+    Brotli,
+    /// `zstd`.
+    Zstd,
+}
+
+impl Coding {
+    /// The coding's name in `Content-Encoding` and `Accept-Encoding`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// One coding of a body, with the part of the response head that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// How `bytes` is coded.
+    pub coding: Coding,
+    /// The entity tag of this coding, quotes and weakness mark included.
+    pub etag: Box<str>,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// The tags of a page: the names by which a CMS purges it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    /// At most 128 of at most 256 characters.
+    pub names: Box<[Box<str>]>,
+    /// The page had more than are kept: *every* tag purge makes it stale.
+    pub overflow: bool,
+}
+
+impl Tags {
+    /// Bytes of heap that the tags take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum()
+    }
+
+    /// These and those, each once.
+    #[must_use]
+    pub fn union(&self, other: &Tags) -> Tags {
+        let mut names: Vec<Box<str>> = self.names.iter().chain(&other.names).cloned().collect();
+        names.sort_unstable();
+        names.dedup();
+        Tags { names: names.into(), overflow: self.overflow || other.overflow }
+    }
+}
+
+/// A request field that chose this representation (RFC 9111 §4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaryField {
+    /// The name, lower case.
+    pub name: Box<str>,
+    /// The request's value, normalised; none if the request had no such field.
+    pub value: Option<Box<[u8]>>,
+}
+
+/// A stored response.
+#[derive(Debug)]
+pub struct Representation {
+    /// Which form of the page this is.
+    pub form: Form,
+    /// What the request had in the fields that the response varies on.
+    pub vary: Box<[VaryField]>,
+    /// The status.
+    pub status: StatusCode,
+    /// The origin's end-to-end fields, as they came, without those of framing
+    /// and of one hop. `Set-Cookie` is never among them.
+    pub origin: Fields,
+    /// The visitor's fields, ready-made: what is sent on every answer from this
+    /// representation, but for `Age`, `Cache-Status`, and what belongs to a body.
+    pub head: Fields,
+    /// Which options of the route `head` was made under.
+    pub head_stamp: u64,
+    /// Whether the entity tag is the origin's own (and may be sent to it).
+    pub origin_etag: bool,
+    /// `Last-Modified`, if it is there and valid.
+    pub last_modified: Option<Time>,
+    /// The bodies; the identity one comes first. Never empty.
+    pub bodies: Box<[Body]>,
+    /// How long it is fresh, and when it may be served stale.
+    pub terms: Terms,
+    /// When it was generated, by its corrected initial age (RFC 9111 §4.2.3):
+    /// its age is `now` less this.
+    pub generated: Time,
+    /// The invalidation sequence number when its fill began.
+    pub born: Seq,
+    /// The tags of this response and of its route.
+    pub tags: Tags,
+    /// What the store last found about it; see [`Memo`].
+    pub memo: Memo,
+}
+
+/// What an invalidation made of a representation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing newer than its birth names it.
+    Live,
+    /// A soft invalidation does: it is stale.
+    Stale,
+    /// A hard one does: it must not be served.
+    Dead,
+}
+
+/// Remembers up to which sequence number a representation was checked, and with
+/// which result, so that a hit costs one atomic compare.
+#[derive(Debug, Default)]
+pub struct Memo(AtomicU64);
+
+impl Memo {
+    /// The remembered standing, if it was checked at `seq`.
+    #[must_use]
+    pub fn at(&self, seq: Seq) -> Option<Standing> {
+        let word = self.0.load(Ordering::Relaxed);
+        if word >> 2 != seq {
+            return None;
+        }
+        match word & 3 {
+            1 => Some(Standing::Live),
+            2 => Some(Standing::Stale),
+            3 => Some(Standing::Dead),
+            _ => None,
+        }
+    }
+
+    /// Remembers what was found at `seq`.
+    pub fn set(&self, seq: Seq, standing: Standing) {
+        let code = match standing {
+            Standing::Live => 1,
+            Standing::Stale => 2,
+            Standing::Dead => 3,
+        };
+        self.0.store(seq << 2 | code, Ordering::Relaxed);
+    }
+}
+
+impl Representation {
+    /// The identity body.
+    #[must_use]
+    pub fn identity(&self) -> &Body {
+        &self.bodies[0]
+    }
+
+    /// Bytes that the representation takes, head and bodies and all.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let vary: usize = self
+            .vary
+            .iter()
+            .map(|v| {
+                v.name.len() + v.value.as_ref().map_or(0, |v| v.len()) + size_of::<VaryField>()
+            })
+            .sum();
+        let bodies: usize =
+            self.bodies.iter().map(|b| b.bytes.len() + b.etag.len() + size_of::<Body>()).sum();
+        size_of::<Self>() + vary + self.origin.size() + self.head.size() + self.tags.size() + bodies
+    }
+}
+
+/// A page: the unit that is stored, evicted, tagged and revalidated. It is
+/// immutable; a commit replaces it whole.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Its key.
+    pub key: PageKey,
+    /// The tags of all members: a purge by any of them reaches all.
+    pub tags: Arc<Tags>,
+    /// The representations. Never empty.
+    pub members: Box<[Arc<Representation>]>,
+}
+
+impl Page {
+    /// A page of these members.
+    #[must_use]
+    pub fn new(key: PageKey, members: Vec<Arc<Representation>>) -> Page {
+        let tags = members.iter().fold(Tags::default(), |all, m| all.union(&m.tags));
+        Page { key, tags: Arc::new(tags), members: members.into() }
+    }
+
+    /// Bytes that the page takes in the store.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.key.size()
+            + self.tags.size()
+            + size_of::<Self>()
+            + self.members.iter().map(|m| m.size() + 2 * size_of::<usize>()).sum::<usize>()
+    }
+}

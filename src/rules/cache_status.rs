@@ -1,0 +1,257 @@
+//! What became of a request: the one value that makes the `Cache-Status` field
+//! (RFC 9211), `X-Cache`, the metric label and the access log line.
+
+use std::fmt;
+
+use super::Reason;
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// From the store, fresh. `ttl` in seconds; none for a page that is static until revalidated.
+    Hit {
+        /// Seconds of freshness left.
+        ttl: Option<i64>,
+    },
+    /// From the store, stale. `ttl` is negative: seconds since it went stale.
+    Stale {
+        /// Seconds of freshness left: zero or less; none where an invalidation made it stale.
+        ttl: Option<i64>,
+        /// Why a stale page was good enough.
+        why: StaleWhy,
+    },
+    /// From the origin, through a fill.
+    Miss {
+        /// Why the store could not answer.
+        fwd: Fwd,
+        /// The status the origin answered with.
+        status: u16,
+        /// Whether the response is being stored, or why not.
+        stored: Result<(), Reason>,
+        /// Whether this request waited for a fill that another one had begun.
+        collapsed: bool,
+    },
+    /// From the store after the origin said 304.
+    Revalidated {
+        /// Seconds of freshness left.
+        ttl: Option<i64>,
+        /// Whether this request waited for a fill that another one had begun.
+        collapsed: bool,
+    },
+    /// To the origin without asking the store.
+    Bypass {
+        /// Why the store was not asked.
+        why: Bypass,
+    },
+    /// A plain error page of ours.
+    Failed {
+        /// What went wrong.
+        why: Failure,
+    },
+    /// Perennial's own answer, not a page: the webhook.
+    Own,
+}
+
+/// Why a stale page was served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StaleWhy {
+    /// One regeneration is running or was started.
+    Regenerating,
+    /// The last regeneration failed and the next one waits.
+    Backoff,
+    /// The origin's breaker is open.
+    Breaker,
+    /// A prefetch does not start a regeneration.
+    Prefetch,
+    /// The origin failed and its `stale-if-error` allows it.
+    Error,
+    /// Too many regenerations wait already.
+    Busy,
+}
+
+/// Why a request went to the origin (the `fwd` parameter, RFC 9211 §2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fwd {
+    /// Nothing is stored for the page.
+    UriMiss,
+    /// The page is stored, but not in the form or variant asked for.
+    VaryMiss,
+    /// What is stored is stale and may not be served so.
+    Stale,
+    /// The page is known not to be collapsible or storable.
+    Miss,
+    /// The method is never answered from the store.
+    Method,
+    /// Policy or request forbid the store.
+    Bypass,
+}
+
+/// Why the store was not asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bypass {
+    /// The route says `pass`.
+    Pass,
+    /// The method is not GET or HEAD.
+    Method,
+    /// The request carries `Authorization`.
+    Authorization,
+    /// The request carries a draft cookie.
+    Draft,
+    /// The request asks for an upgrade.
+    Upgrade,
+    /// `--dev`.
+    Dev,
+    /// The path turned out to be server-rendered for now.
+    ServerRendered,
+}
+
+/// What went wrong where no page could be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The request is malformed: 400.
+    BadRequest,
+    /// The head is larger than the limit: 431.
+    HeadTooLarge,
+    /// The target is longer than the limit: 414.
+    UriTooLong,
+    /// The head did not arrive in time: 408.
+    HeadTimeout,
+    /// The request names a method or an expectation that is not served: 405, 417, 501.
+    Unsupported,
+    /// The origin's name does not resolve: 502.
+    Dns,
+    /// Connecting was refused or failed: 502.
+    Connect,
+    /// TLS with the origin failed: 502.
+    Tls,
+    /// The origin broke off or answered no HTTP: 502.
+    Reset,
+    /// The origin did not answer in time: 504.
+    Timeout,
+    /// Too many fills wait for the origin: 503.
+    Busy,
+    /// The origin's breaker is open: 503.
+    Breaker,
+    /// No origin server is healthy: 502.
+    Unhealthy,
+    /// `only-if-cached` and not stored: 504 (RFC 9111 §5.2.1.7).
+    OnlyIfCached,
+    /// The edge is draining or out of a resource: 503.
+    Unavailable,
+}
+
+macro_rules! names {
+    ($ty:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
+        impl $ty {
+            /// The name in `Cache-Status`, metrics and logs.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+names!(StaleWhy {
+    Regenerating => "regenerating", Backoff => "backoff", Breaker => "breaker",
+    Prefetch => "prefetch", Error => "stale-if-error", Busy => "busy",
+});
+names!(Fwd {
+    UriMiss => "uri-miss", VaryMiss => "vary-miss", Stale => "stale", Miss => "miss",
+    Method => "method", Bypass => "bypass",
+});
+names!(Bypass {
+    Pass => "pass", Method => "method", Authorization => "authorization", Draft => "draft",
+    Upgrade => "upgrade", Dev => "dev", ServerRendered => "server-rendered",
+});
+names!(Failure {
+    BadRequest => "bad-request", HeadTooLarge => "head-too-large", UriTooLong => "uri-too-long",
+    HeadTimeout => "head-timeout", Unsupported => "unsupported", Dns => "dns", Connect => "connect",
+    Tls => "tls", Reset => "reset", Timeout => "timeout", Busy => "busy", Breaker => "breaker",
+    Unhealthy => "unhealthy", OnlyIfCached => "only-if-cached", Unavailable => "unavailable",
+});
+
+impl Outcome {
+    /// The value of `X-Cache`.
+    #[must_use]
+    pub const fn x_cache(self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "HIT",
+            Self::Stale { .. } => "STALE",
+            Self::Miss { .. } | Self::Failed { .. } => "MISS",
+            Self::Revalidated { .. } => "REVALIDATED",
+            Self::Bypass { .. } | Self::Own => "BYPASS",
+        }
+    }
+
+    /// The metric label: few, fixed values.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hit { .. } => "hit",
+            Self::Stale { .. } => "stale",
+            Self::Miss { .. } => "miss",
+            Self::Revalidated { .. } => "revalidated",
+            Self::Bypass { .. } => "bypass",
+            Self::Failed { .. } => "failed",
+            Self::Own => "own",
+        }
+    }
+
+    /// The reason behind the outcome, where there is one: for the log.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Hit { .. } | Self::Revalidated { .. } | Self::Own => None,
+            Self::Stale { why, .. } => Some(why.as_str()),
+            Self::Miss { stored: Err(reason), .. } => Some(reason.as_str()),
+            Self::Miss { fwd, stored: Ok(()), .. } => Some(fwd.as_str()),
+            Self::Bypass { why } => Some(why.as_str()),
+            Self::Failed { why } => Some(why.as_str()),
+        }
+    }
+}
+
+/// The `Cache-Status` field value (RFC 9211 §2).
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("perennial")?;
+        let ttl = |f: &mut fmt::Formatter<'_>, ttl: Option<i64>| match ttl {
+            Some(ttl) => write!(f, "; ttl={ttl}"),
+            None => Ok(()),
+        };
+        match *self {
+            Self::Hit { ttl: t } => {
+                f.write_str("; hit")?;
+                ttl(f, t)
+            }
+            Self::Stale { ttl: t, why } => {
+                f.write_str("; hit")?;
+                ttl(f, t)?;
+                write!(f, "; detail={}", why.as_str())
+            }
+            Self::Miss { fwd, status, stored, collapsed } => {
+                write!(f, "; fwd={}; fwd-status={status}", fwd.as_str())?;
+                if collapsed {
+                    f.write_str("; collapsed")?;
+                }
+                match stored {
+                    Ok(()) => f.write_str("; stored"),
+                    Err(reason) => write!(f, "; detail={}", reason.as_str()),
+                }
+            }
+            Self::Revalidated { ttl: t, collapsed } => {
+                f.write_str("; fwd=stale; fwd-status=304")?;
+                if collapsed {
+                    f.write_str("; collapsed")?;
+                }
+                f.write_str("; stored")?;
+                ttl(f, t)
+            }
+            Self::Bypass { why: Bypass::Method } => f.write_str("; fwd=method"),
+            Self::Bypass { why } => write!(f, "; fwd=bypass; detail={}", why.as_str()),
+            Self::Failed { why } => write!(f, "; detail={}", why.as_str()),
+            Self::Own => f.write_str("; detail=webhook"),
+        }
+    }
+}

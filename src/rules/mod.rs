@@ -1,0 +1,102 @@
+//! The rules of HTTP caching as pure functions: no I/O, no clock (`now` is an
+//! argument), and nothing of ours is imported. Each rule cites the section of
+//! RFC 9110, 9111, 9211, 9213 or 5861 that it implements.
+
+pub mod cache_status;
+pub mod freshness;
+pub mod time;
+
+pub use cache_status::Outcome;
+pub use time::Time;
+
+/// Why a response is not stored. The value feeds `Cache-Status`, a metric
+/// label and the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// `private`.
+    Private,
+    /// `no-store`.
+    NoStore,
+    /// The response sets a cookie.
+    SetCookie,
+    /// `Vary: *`.
+    VaryStar,
+    /// The status is not storable on this route.
+    Status,
+    /// 401, 403 or 451 on a page route: the page is no longer public.
+    Unauthorized,
+    /// 206 or 304, which are no whole page.
+    Partial,
+    /// 204 or 205 where a page was asked for.
+    NoContent,
+    /// The content type is not the one that was asked for.
+    ContentType,
+    /// The request carried `Authorization` and nothing allows to share the answer (RFC 9111 §3.5).
+    Authorization,
+    /// No explicit lifetime, and no heuristic allowed.
+    NoLifetime,
+    /// Larger than `max_object`.
+    TooLarge,
+    /// The body broke off.
+    Truncated,
+    /// 5xx on a page route: a failed render.
+    ServerError,
+    /// The path is server-rendered for now (`isr: { revalidate: origin }`).
+    ServerRendered,
+    /// The request forbids it (RFC 9111 §5.2.1.5).
+    RequestNoStore,
+    /// An invalidation arrived while it was rendered.
+    Invalidated,
+    /// There is no store.
+    NoCache,
+}
+
+impl Reason {
+    /// The name in `Cache-Status`, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::NoStore => "no-store",
+            Self::SetCookie => "set-cookie",
+            Self::VaryStar => "vary-star",
+            Self::Status => "status",
+            Self::Unauthorized => "unauthorized",
+            Self::Partial => "partial",
+            Self::NoContent => "no-content",
+            Self::ContentType => "content-type",
+            Self::Authorization => "authorization",
+            Self::NoLifetime => "no-lifetime",
+            Self::TooLarge => "too-large",
+            Self::Truncated => "truncated",
+            Self::ServerError => "server-error",
+            Self::ServerRendered => "server-rendered",
+            Self::RequestNoStore => "request-no-store",
+            Self::Invalidated => "invalidated",
+            Self::NoCache => "no-cache",
+        }
+    }
+
+    /// All reasons, for metrics that are resolved when they are built.
+    pub const ALL: &[Reason] = &[
+        Self::Private,
+        Self::NoStore,
+        Self::SetCookie,
+        Self::VaryStar,
+        Self::Status,
+        Self::Unauthorized,
+        Self::Partial,
+        Self::NoContent,
+        Self::ContentType,
+        Self::Authorization,
+        Self::NoLifetime,
+        Self::TooLarge,
+        Self::Truncated,
+        Self::ServerError,
+        Self::ServerRendered,
+        Self::RequestNoStore,
+        Self::Invalidated,
+        Self::NoCache,
+    ];
+}

@@ -1,4 +1,5 @@
 //! Perennial (draft of the map).
 pub mod clock;
+pub mod config;
 pub mod page;
 pub mod rules;

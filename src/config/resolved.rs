@@ -1,0 +1,282 @@
+//! The resolved configuration: what the program runs with.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderName;
+
+/// Everything, resolved and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where visitors connect. Never empty. Port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Where health and metrics are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Worker threads.
+    pub threads: usize,
+    /// The origins. Never empty; the first one is the default.
+    pub origins: Vec<Origin>,
+    /// The store.
+    pub cache: Cache,
+    /// The preset that maps URLs to pages and their data.
+    pub framework: Framework,
+    /// The deployment that is part of every page key; empty unless configured.
+    pub deployment: String,
+    /// Logging.
+    pub log: Log,
+    /// The webhook; none: off, its path is a page like any other.
+    pub revalidate: Option<Revalidate>,
+    /// The routes, first match wins. The last one matches everything.
+    pub routes: Vec<Route>,
+    /// Limits of the front.
+    pub limits: Limits,
+    /// How long requests and fills in flight may take to end after SIGTERM.
+    pub shutdown_timeout: Duration,
+    /// Pass everything through uncached.
+    pub dev: bool,
+}
+
+/// A group of origin servers that are interchangeable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Its name in routes, metrics and logs.
+    pub name: String,
+    /// The servers. Never empty.
+    pub servers: Vec<Server>,
+    /// Active health checks; none: a server counts as healthy until connecting fails.
+    pub health: Option<Health>,
+    /// How long connecting (TLS included) may take.
+    pub connect_timeout: Duration,
+    /// How long a whole fill may take, from connecting to the last byte.
+    pub fill_timeout: Duration,
+    /// How long a response that is not stored may stay silent between two reads.
+    pub idle_timeout: Duration,
+    /// Fills that may run at once against this origin.
+    pub max_concurrent_fills: usize,
+    /// Fills that may wait for a place; more are answered 503.
+    pub max_waiting_fills: usize,
+    /// The `Host` the origin is sent.
+    pub host: HostField,
+    /// How long an idle connection is kept for the next request.
+    pub keepalive: Duration,
+    /// How often the servers' names are resolved again.
+    pub resolve_interval: Duration,
+}
+
+/// One origin server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// `https`.
+    pub tls: bool,
+    /// Host name or address (IPv6 without brackets).
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// Active health checks: GET `path`; any status below 400 is healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The path to ask for.
+    pub path: String,
+    /// Time between two checks of a server.
+    pub interval: Duration,
+    /// How long one check may take.
+    pub timeout: Duration,
+}
+
+/// Which `Host` an origin is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostField {
+    /// The visitor's.
+    Preserve,
+    /// This one.
+    Name(String),
+}
+
+/// The store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Bytes of the memory tier; 0: no memory tier.
+    pub memory: u64,
+    /// The largest body that is stored, in bytes.
+    pub max_object: u64,
+    /// Variants (`Vary`) of one form of a page that are kept.
+    pub max_variants: usize,
+    /// Distinct invalidation names kept before the oldest are folded into a floor.
+    pub max_invalidations: usize,
+    /// Bodies of text smaller than this are not compressed, in bytes.
+    pub compress_min: u64,
+}
+
+/// Which preset maps URLs to pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Framework {
+    /// Any renderer: HTML and JSON at one URL, by `Accept`.
+    Generic,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Which requests get an access line.
+    pub access: AccessLog,
+    /// The format of all lines.
+    pub format: LogFormat,
+    /// A `tracing_subscriber::EnvFilter` directive, for example `info`.
+    pub level: String,
+}
+
+/// Which requests get an access line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Every one.
+    On,
+    /// None.
+    Off,
+    /// Those answered with 5xx, or cut off.
+    Errors,
+}
+
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The webhook.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Revalidate {
+    /// Its path on the public listeners.
+    pub path: String,
+    /// The secret. Never logged: `Debug` shows `***`.
+    pub secret: String,
+    /// Bytes of a JSON body that are read.
+    pub max_body: usize,
+    /// Paths regenerated before the answer; more are marked stale and follow in the background.
+    pub max_paths: usize,
+    /// How long the answer waits for regenerations.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for Revalidate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Revalidate").field("path", &self.path).field("secret", &"***").finish()
+    }
+}
+
+/// Limits of the front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a request head may take from its first byte.
+    pub head_timeout: Duration,
+    /// Bytes of a request head.
+    pub max_head: usize,
+    /// Fields of a request head; at most 256.
+    pub max_fields: usize,
+    /// Bytes of a request target.
+    pub max_uri: usize,
+    /// How long an idle connection is kept.
+    pub keepalive: Duration,
+    /// How long writing to a visitor may stall.
+    pub write_timeout: Duration,
+    /// How long reading a request body may stall.
+    pub body_timeout: Duration,
+    /// Connections at once; more wait in the listen queue.
+    pub max_connections: usize,
+}
+
+/// One route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Host to match, lower case, without port; none: any. A leading `*.` matches any subdomain.
+    pub host: Option<String>,
+    /// Path pattern: a glob where `*` stays within a segment and `**` does not.
+    pub path: String,
+    /// The mode and its options.
+    pub mode: Mode,
+    /// Index into [`Config::origins`].
+    pub origin: usize,
+    /// Which part of the query is keyed and sent.
+    pub query: Query,
+    /// Declared variants: request fields that are part of the page key.
+    pub vary: Vec<HeaderName>,
+    /// Tags of every page of the route.
+    pub tags: Vec<String>,
+    /// Longest lifetime of 404, 410, 302 and 307 on `isr` and `dsg`.
+    pub not_found: Duration,
+    /// `Cache-Control` for browsers on `isr` and `dsg`; none: `public, max-age=0, must-revalidate`.
+    pub browser: Option<String>,
+    /// Drop `Set-Cookie` instead of refusing to store.
+    pub strip_set_cookie: bool,
+    /// Unsafe methods invalidate the page also on `isr` and `dsg`.
+    pub unsafe_invalidates: bool,
+    /// Send the tag fields on to visitors.
+    pub forward_tags: bool,
+    /// Waiting after failed regenerations.
+    pub backoff: Backoff,
+}
+
+/// The mode of a route (semantics §1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Incremental static regeneration.
+    Isr {
+        /// The freshness lifetime; none: the origin's (`revalidate: origin`).
+        revalidate: Option<Duration>,
+        /// How long a stale page is served while one regeneration runs.
+        stale_for: Duration,
+    },
+    /// Deferred static generation.
+    Dsg,
+    /// Server-side rendering under the origin's `Cache-Control`.
+    Ssr {
+        /// Store responses without explicit lifetime by a heuristic (RFC 9111 §4.2.2).
+        heuristic: bool,
+    },
+    /// Never stored.
+    Pass,
+}
+
+impl Mode {
+    /// The name of the mode in YAML, logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Isr { .. } => "isr",
+            Self::Dsg => "dsg",
+            Self::Ssr { .. } => "ssr",
+            Self::Pass => "pass",
+        }
+    }
+
+    /// Whether this is a page route: `isr` or `dsg`.
+    #[must_use]
+    pub const fn is_page(self) -> bool {
+        matches!(self, Self::Isr { .. } | Self::Dsg)
+    }
+}
+
+/// Which part of the query is keyed and sent to the origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// All of it, as it came.
+    All,
+    /// The parameters of these names, sorted by name; empty: none.
+    Names(Vec<String>),
+}
+
+/// Waiting after failed regenerations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The first wait is the page's lifetime, but at least this …
+    pub min: Duration,
+    /// … and at most 30 s; it doubles with every failure up to this.
+    pub max: Duration,
+}

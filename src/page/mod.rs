@@ -3,6 +3,7 @@
 
 mod fields;
 mod key;
+mod path;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use http::StatusCode;
 
 pub use fields::{Fields, FieldsBuf};
 pub use key::{KeyBuf, PageKey};
+pub use path::canonical_path;
 
 use crate::rules::Time;
 use crate::rules::freshness::Terms;

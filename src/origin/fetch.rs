@@ -1,0 +1,438 @@
+//! The pooled client for fills: one `GET`, one response, whole or an error.
+//!
+//! pingora's connector and HTTP/1 codec do the work. What is added here is
+//! where to retry, deadlines over the whole exchange, and that a body which
+//! breaks off never looks complete.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::v1::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{BError, ErrorType};
+use tokio::time::{Instant, timeout_at};
+
+use super::pool::Connector;
+use super::{Origin, Target};
+use crate::clock;
+use crate::rules::Time;
+use crate::rules::cache_status::Failure;
+
+/// Servers that are tried when connecting fails. A name may have dozens of
+/// addresses, and whoever waits for the page waits for every try.
+const MAX_SERVERS_TRIED: usize = 3;
+
+/// 1xx responses before the final one; more are no HTTP but an attack or a loop.
+const MAX_INTERIM: usize = 16;
+
+/// Bytes of an error's detail that are kept for the log.
+const MAX_DETAIL: usize = 200;
+
+/// Why a fetch failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", failure.as_str())]
+pub struct FetchError {
+    /// What visitors, metrics and `Cache-Status` are told.
+    pub failure: Failure,
+    /// Whether a response head had arrived: then it is the body that broke off.
+    pub head: bool,
+    /// The server that was asked last, if any was.
+    pub server: Option<SocketAddr>,
+    /// For the log: what happened, in pingora's or the system's words.
+    pub detail: String,
+}
+
+/// A response whose head has arrived and whose body is being read.
+///
+/// Dropping it closes the connection; [`finish`](Self::finish) keeps it.
+pub struct Exchange {
+    /// The final head, field names in the case they came in. A
+    /// `Content-Length` next to a `Transfer-Encoding` is gone (RFC 9112 §6.3).
+    pub head: ResponseHeader,
+    /// Who answered.
+    pub server: SocketAddr,
+    /// When the request was sent (`request_time`, RFC 9111 §4.2.3).
+    pub request_time: Time,
+    /// When the head had arrived (`response_time`, RFC 9111 §4.2.3).
+    pub response_time: Time,
+    session: HttpSession,
+    peer: HttpPeer,
+    connector: Arc<Connector>,
+    body: Body,
+    deadline: Option<Instant>,
+    idle: Option<Duration>,
+    /// How long the connection may be kept; none: not at all.
+    keep: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Body {
+    Reading,
+    Complete,
+    Broken(FetchError),
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange")
+            .field("status", &self.head.status)
+            .field("server", &self.server)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    /// The next piece of the body, never empty; none: it is complete.
+    ///
+    /// Complete means that `Content-Length` bytes were read, that the last
+    /// chunk was, or, where there is neither, that the server closed the
+    /// connection in an orderly way (RFC 9112 §6.3). Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Reset`] when the body broke off or is no HTTP,
+    /// [`Failure::Timeout`] when the deadline or the idle timeout came first.
+    /// Once it failed it fails for ever.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, FetchError> {
+        match &self.body {
+            Body::Reading => {}
+            Body::Complete => return Ok(None),
+            Body::Broken(error) => return Err(error.clone()),
+        }
+        let idle = self.idle.map(|idle| Instant::now() + idle);
+        let until = match (self.deadline, idle) {
+            (Some(deadline), Some(idle)) => Some(deadline.min(idle)),
+            (until, None) | (None, until) => until,
+        };
+        let read = async {
+            loop {
+                match self.session.read_body_bytes().await {
+                    // Nothing but framing was read.
+                    Ok(Some(piece)) if piece.is_empty() => {}
+                    other => return other,
+                }
+            }
+        };
+        let read = match until {
+            Some(until) => timeout_at(until, read).await,
+            None => Ok(read.await),
+        };
+        let (failure, detail) = match read {
+            Ok(Ok(Some(piece))) => return Ok(Some(piece)),
+            Ok(Ok(None)) => {
+                self.body = Body::Complete;
+                return Ok(None);
+            }
+            Ok(Err(error)) => (Failure::Reset, detail(&error)),
+            Err(_elapsed) => (Failure::Timeout, "while reading the body".to_owned()),
+        };
+        let error = FetchError { failure, head: true, server: Some(self.server), detail };
+        self.body = Body::Broken(error.clone());
+        Err(error)
+    }
+
+    /// Until when the body has to be complete; none: however long it takes.
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    /// How long the body may stay silent between two reads.
+    pub fn set_idle(&mut self, idle: Duration) {
+        self.idle = Some(idle);
+    }
+
+    /// Gives the connection back to the pool if the body was read to its end
+    /// and the server keeps it open; closes it otherwise.
+    pub async fn finish(self) {
+        let Self { mut session, connector, peer, body: Body::Complete, keep: Some(keep), .. } =
+            self
+        else {
+            return;
+        };
+        session.respect_keepalive();
+        // Where it is not kept, dropping closes it; `reuse` would wait for TLS to say goodbye.
+        if session.will_keepalive()
+            && let Some(stream) = session.reuse().await
+        {
+            connector.release(&peer, stream, keep);
+        }
+    }
+}
+
+impl Origin {
+    /// Asks the origin: [`fetch_with`](Self::fetch_with), ignoring 1xx.
+    ///
+    /// # Errors
+    ///
+    /// See [`fetch_with`](Self::fetch_with).
+    pub async fn fetch(
+        &self,
+        request: Box<RequestHeader>,
+        deadline: Instant,
+    ) -> Result<Exchange, FetchError> {
+        self.fetch_with(request, deadline, &mut |_interim| {}).await
+    }
+
+    /// Sends `request`, a `GET`, to the next server and reads the final
+    /// response head. 1xx responses are handed to `interim` as they arrive.
+    /// The deadline goes on to hold for the body.
+    ///
+    /// When connecting fails another server is tried, at most three in all.
+    /// When a connection from the pool turns out to be dead, one new
+    /// connection to the same server is tried: `GET` is idempotent, so that
+    /// is allowed however far the first one got (RFC 9110 §9.2.2), unless a
+    /// 1xx was already handed on.
+    ///
+    /// Fields that would frame a request body or switch protocols are
+    /// removed: a fill has none, and the next fill on the connection must not
+    /// pay for what a visitor sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Dns`] when no server's name resolves, [`Failure::Connect`]
+    /// or [`Failure::Tls`] when connecting failed, [`Failure::Reset`] when the
+    /// connection broke or what came was no HTTP, and [`Failure::Timeout`]
+    /// when `connect_timeout` or the deadline passed.
+    pub async fn fetch_with(
+        &self,
+        mut request: Box<RequestHeader>,
+        deadline: Instant,
+        interim: &mut (dyn FnMut(ResponseHeader) + Send),
+    ) -> Result<Exchange, FetchError> {
+        for framing in [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT, UPGRADE] {
+            request.remove_header(&framing);
+        }
+        let connector = self.connector();
+        let mut failed: Vec<SocketAddr> = Vec::new();
+        let mut last = None;
+        while failed.len() < MAX_SERVERS_TRIED {
+            let target = match self.target(&failed, deadline).await {
+                Ok(target) => target,
+                Err(failure) => {
+                    let none_left = || {
+                        let detail = "no server to ask".to_owned();
+                        FetchError { failure, head: false, server: None, detail }
+                    };
+                    return Err(last.unwrap_or_else(none_left));
+                }
+            };
+            if let Some(session) = pooled(connector, &target) {
+                let mut relayed = false;
+                let mut relay = |head: ResponseHeader| {
+                    relayed = true;
+                    interim(head);
+                };
+                let asked =
+                    exchange(connector, &target, session, request.clone(), deadline, &mut relay);
+                match asked.await {
+                    Err(error) if error.failure == Failure::Reset && !relayed => {}
+                    done => return done,
+                }
+            }
+            match connect(connector, &target, deadline).await {
+                Ok(session) => {
+                    return exchange(connector, &target, session, request, deadline, interim).await;
+                }
+                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(error) => {
+                    failed.push(target.address());
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.expect("there was at least one try, and it failed"))
+    }
+}
+
+/// A connection from the pool, if there is one that looks alive.
+fn pooled(connector: &Connector, target: &Target) -> Option<HttpSession> {
+    let peer = target.http_peer();
+    let stream = connector.reuse(peer)?;
+    Some(HttpSession::new_with_options(stream, peer))
+}
+
+/// A new connection, TLS included, within `connect_timeout` (which the peer carries).
+async fn connect(
+    connector: &Connector,
+    target: &Target,
+    deadline: Instant,
+) -> Result<HttpSession, FetchError> {
+    let peer = target.http_peer();
+    let fail = |failure, detail| FetchError {
+        failure,
+        head: false,
+        server: Some(target.address()),
+        detail,
+    };
+    match timeout_at(deadline, connector.connect(peer)).await {
+        Ok(Ok(stream)) => {
+            // Before the answer, which may take as long as a render does.
+            target.connected();
+            Ok(HttpSession::new_with_options(stream, peer))
+        }
+        Ok(Err(error)) => {
+            target.failed();
+            Err(fail(connect_failure(&error), detail(&error)))
+        }
+        // Our deadline, not the server's: it says nothing about its health.
+        Err(_elapsed) => Err(fail(Failure::Timeout, "while connecting".to_owned())),
+    }
+}
+
+/// What an error from connecting means. A server that does not answer in time
+/// is a timeout, as with nginx (504).
+pub(super) fn connect_failure(error: &BError) -> Failure {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Failure::Timeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSWantX509Lookup
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => Failure::Tls,
+        _ => Failure::Connect,
+    }
+}
+
+/// Sends the request and reads the final head.
+async fn exchange(
+    connector: &Arc<Connector>,
+    target: &Target,
+    mut session: HttpSession,
+    request: Box<RequestHeader>,
+    deadline: Instant,
+    interim: &mut (dyn FnMut(ResponseHeader) + Send),
+) -> Result<Exchange, FetchError> {
+    let fail = |failure, detail| FetchError {
+        failure,
+        head: false,
+        server: Some(target.address()),
+        detail,
+    };
+    let request_time = clock::now();
+    let head = match timeout_at(deadline, head(&mut session, request, interim)).await {
+        Ok(Ok(head)) => head,
+        Ok(Err(error)) => return Err(fail(Failure::Reset, error)),
+        Err(_elapsed) => {
+            return Err(fail(Failure::Timeout, "while waiting for the response".to_owned()));
+        }
+    };
+    // Also over a connection from the pool: whoever answers is up.
+    target.connected();
+    Ok(Exchange {
+        keep: keep(&session, &head, target.keepalive()),
+        head,
+        server: target.address(),
+        request_time,
+        response_time: clock::now(),
+        session,
+        peer: target.http_peer().clone(),
+        connector: connector.clone(),
+        body: Body::Reading,
+        deadline: Some(deadline),
+        idle: None,
+    })
+}
+
+/// Writes the request and reads heads until the final one.
+async fn head(
+    session: &mut HttpSession,
+    request: Box<RequestHeader>,
+    interim: &mut (dyn FnMut(ResponseHeader) + Send),
+) -> Result<ResponseHeader, String> {
+    session.write_request_header(request).await.map_err(|error| detail(&error))?;
+    for _ in 0..=MAX_INTERIM {
+        session.read_response().await.map_err(|error| detail(&error))?;
+        let head = session.resp_header().ok_or("no response head")?;
+        match head.status.as_u16() {
+            101 => return Err("101 without having been asked to switch protocols".to_owned()),
+            100..200 => interim(head.clone()),
+            _ if !framing_is_known(head) => {
+                return Err("a Transfer-Encoding other than chunked".to_owned());
+            }
+            _ => return Ok(head.clone()),
+        }
+    }
+    Err(format!("more than {MAX_INTERIM} interim responses"))
+}
+
+/// Only `chunked` is decoded, and no other coding was asked for (RFC 9112
+/// §7.4): what pingora would take for close-delimited, or leave coded inside
+/// the chunks, is no page.
+fn framing_is_known(head: &ResponseHeader) -> bool {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// How long the connection of this response may stay in the pool.
+///
+/// The configured time, or less where the server says that it closes earlier
+/// (`Keep-Alive: timeout=5`, Node's default): a second less than it says, so
+/// that no request races with its closing. Not at all where a
+/// `Content-Length` came next to `Transfer-Encoding`, which "ought to be
+/// handled as an error" (RFC 9112 §6.3).
+fn keep(session: &HttpSession, head: &ResponseHeader, keepalive: Duration) -> Option<Duration> {
+    if head.headers.contains_key(TRANSFER_ENCODING) && raw_has_length(session) {
+        return None;
+    }
+    let announced = head.headers.get("keep-alive").and_then(|value| {
+        let value = value.to_str().ok()?;
+        value.split(',').find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            let seconds = value.trim().trim_matches('"').parse().ok()?;
+            name.trim().eq_ignore_ascii_case("timeout").then_some(Duration::from_secs(seconds))
+        })
+    });
+    let keep = announced.map_or(keepalive, |announced| {
+        keepalive.min(announced.saturating_sub(Duration::from_secs(1)))
+    });
+    (!keep.is_zero()).then_some(keep)
+}
+
+/// Whether the head as it came had a `Content-Length`: pingora has removed it.
+fn raw_has_length(session: &HttpSession) -> bool {
+    let raw = session.get_headers_raw_bytes();
+    raw.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+/// One request on a connection of its own, for health checks: the status.
+/// The caller sets the deadline.
+pub(super) async fn ask(
+    connector: &Connector,
+    peer: &HttpPeer,
+    request: Box<RequestHeader>,
+) -> Result<u16, String> {
+    let stream = connector.connect(peer).await.map_err(|error| detail(&error))?;
+    let mut session = HttpSession::new_with_options(stream, peer);
+    Ok(head(&mut session, request, &mut |_interim| {}).await?.status.as_u16())
+}
+
+/// An error in few words. Not pingora's whole message, which may quote the
+/// head of a response with its cookies.
+fn detail(error: &BError) -> String {
+    use std::fmt::Write;
+    let mut detail = error.etype().as_str().to_owned();
+    if *error.etype() != ErrorType::InvalidHTTPHeader {
+        if let Some(context) = &error.context {
+            let _ = write!(detail, ", {}", context.as_str());
+        }
+        if let Some(cause) = &error.cause {
+            let _ = write!(detail, ": {cause}");
+        }
+    }
+    if detail.len() > MAX_DETAIL {
+        let end = (0..=MAX_DETAIL).rev().find(|&at| detail.is_char_boundary(at)).unwrap_or(0);
+        detail.truncate(end);
+    }
+    detail.replace(['\r', '\n'], " ")
+}

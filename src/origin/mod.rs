@@ -1,0 +1,341 @@
+//! The origins: their servers, connections, health, and how much they can take.
+//!
+//! An [`Origin`] is a group of interchangeable servers. It is asked in two
+//! ways: fills [`fetch`](Origin::fetch) over a pool of our own, and requests
+//! that are passed through take a [`Target`] for pingora's proxy. Both see the
+//! same servers and the same health. What counts against the
+//! [limit](Origin::acquire) and the [breaker](Origin::admit) is for the caller
+//! to say.
+//!
+//! pingora's connector is used as a library, on whatever tokio runtime calls
+//! it; nothing here needs pingora's `Server` or its runtimes. Its pool is not
+//! used (see `pool`). Nothing blocks:
+//! names are resolved by tasks in the background, again and again.
+
+mod breaker;
+mod fetch;
+mod health;
+mod limit;
+mod pool;
+mod resolve;
+mod servers;
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pingora::upstreams::peer::HttpPeer;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+pub use breaker::{FAILURES_TO_OPEN, PROBE_INTERVAL, Verdict};
+pub use fetch::{Exchange, FetchError};
+pub use limit::{Permit, Priority};
+pub use resolve::{LOOKUP_TIMEOUT, Resolve, System};
+pub use servers::ServerHealth;
+
+use breaker::{Breaker, Change};
+use limit::Limit;
+use pool::Connector;
+use servers::{Backend, Servers};
+
+use crate::config::{self, HostField};
+use crate::rules::cache_status::Failure;
+
+/// All origins, in the order of the configuration.
+///
+/// Dropping it stops the background tasks of the origins that nobody else holds.
+#[derive(Debug)]
+pub struct Origins {
+    list: Vec<Arc<Origin>>,
+    connector: Arc<Connector>,
+    resolver: Arc<dyn Resolve>,
+}
+
+/// A group of servers that are interchangeable.
+pub struct Origin {
+    config: Arc<config::Origin>,
+    servers: Arc<Servers>,
+    limit: Limit,
+    breaker: Mutex<Breaker>,
+    _resolving: Vec<Task>,
+}
+
+/// A server to connect to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    backend: Arc<Backend>,
+    keepalive: Duration,
+}
+
+/// Checks that the certificates with which origins are verified can be loaded,
+/// so that a broken store is an error before any port is bound.
+///
+/// pingora loads them whenever a connector is made, and panics where it cannot.
+///
+/// # Errors
+///
+/// What is wrong with the platform's store, or with `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`.
+pub fn check_certificates() -> Result<(), String> {
+    let mut store = pingora::tls::RootCertStore::empty();
+    pingora::tls::load_platform_certs_incl_env_into_store(&mut store).map_err(|error| {
+        format!("cannot load the certificates that origins are verified with: {error}")
+    })
+}
+
+impl Origins {
+    /// The origins as configured, with the system's resolver. Starts their
+    /// background tasks, so it must be called on a tokio runtime. Reads the
+    /// platform's certificates from disk.
+    ///
+    /// # Panics
+    ///
+    /// In pingora, when those cannot be loaded: see [`check_certificates`].
+    #[must_use]
+    pub fn new(configs: &[config::Origin]) -> Self {
+        Self::with_resolver(configs, Arc::new(System))
+    }
+
+    /// As [`new`](Self::new), with another resolver.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn with_resolver(configs: &[config::Origin], resolver: Arc<dyn Resolve>) -> Self {
+        Self::build(configs, Connector::new(None), resolver)
+    }
+
+    fn build(
+        configs: &[config::Origin],
+        connector: Arc<Connector>,
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
+        let list = configs.iter().map(|config| Origin::new(config, &connector, &resolver));
+        Self { list: list.collect(), connector, resolver }
+    }
+
+    /// The origins of a new configuration. One whose configuration is the same
+    /// is carried over with its health, limit and breaker. Connections are
+    /// carried over in any case: they belong to addresses, not to origins.
+    #[must_use]
+    pub fn reload(&self, configs: &[config::Origin]) -> Self {
+        let carry = |config: &config::Origin| {
+            let same = self.list.iter().find(|origin| *origin.config == *config);
+            same.map_or_else(|| Origin::new(config, &self.connector, &self.resolver), Arc::clone)
+        };
+        Self {
+            list: configs.iter().map(carry).collect(),
+            connector: self.connector.clone(),
+            resolver: self.resolver.clone(),
+        }
+    }
+
+    /// The origin at `index` of the configuration.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&Arc<Origin>> {
+        self.list.get(index)
+    }
+
+    /// All of them, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Origin>> {
+        self.list.iter()
+    }
+}
+
+impl Origin {
+    fn new(
+        config: &config::Origin,
+        connector: &Arc<Connector>,
+        resolver: &Arc<dyn Resolve>,
+    ) -> Arc<Self> {
+        let config = Arc::new(config.clone());
+        let servers = Servers::new(config.clone(), connector.clone());
+        let names = (0..config.servers.len()).filter(|&index| servers.is_name(index));
+        let resolving = names
+            .map(|index| resolve::keep(&servers, index, resolver.clone(), config.resolve_interval));
+        Arc::new(Self {
+            limit: Limit::new(config.max_concurrent_fills, config.max_waiting_fills),
+            breaker: Mutex::new(Breaker::new()),
+            _resolving: resolving.collect(),
+            servers,
+            config,
+        })
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &config::Origin {
+        &self.config
+    }
+
+    /// The `Host` it is sent for a visitor who asked for `visitor_host`.
+    #[must_use]
+    pub fn host_field<'a>(&'a self, visitor_host: &'a str) -> &'a str {
+        match &self.config.host {
+            HostField::Preserve => visitor_host,
+            HostField::Name(name) => name,
+        }
+    }
+
+    /// The next server: round robin over the healthy ones, without those in
+    /// `not` (which failed already for this request). When none is healthy an
+    /// unhealthy one is tried all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Dns`] while no address is known, [`Failure::Unhealthy`] when
+    /// all of them are in `not`.
+    pub fn pick(&self, not: &[SocketAddr]) -> Result<Target, Failure> {
+        let backend = self.servers.pick(not, Instant::now())?;
+        Ok(Target { backend, keepalive: self.config.keepalive })
+    }
+
+    /// As [`pick`](Self::pick), but just after the start waits until the names
+    /// were asked for once: for pingora's `upstream_peer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pick`](Self::pick), and [`Failure::Timeout`] when `deadline` comes first.
+    pub async fn target(&self, not: &[SocketAddr], deadline: Instant) -> Result<Target, Failure> {
+        self.servers.settled(deadline).await?;
+        self.pick(not)
+    }
+
+    /// Waits for a place among the fills that may run at once against this
+    /// origin. Visitors go ahead of background fills. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] when too many wait already, [`Failure::Timeout`] when
+    /// `deadline` comes first.
+    pub async fn acquire(&self, priority: Priority, deadline: Instant) -> Result<Permit, Failure> {
+        self.limit.acquire(priority, deadline).await
+    }
+
+    /// Fills that hold a [`Permit`] now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.limit.running()
+    }
+
+    /// Fills that wait for a [`Permit`] now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.limit.waiting()
+    }
+
+    /// Whether the breaker lets a request through now. Ask last, just before
+    /// the request: while the breaker is open an `Ok` is the one probe of this
+    /// second. Whoever gets an `Ok` should [`record`](Self::record) how it went.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Breaker`] when it does not.
+    pub fn admit(&self) -> Result<(), Failure> {
+        if self.breaker.lock().admit(Instant::now()) { Ok(()) } else { Err(Failure::Breaker) }
+    }
+
+    /// Tells the breaker how a request went.
+    pub fn record(&self, verdict: Verdict) {
+        match self.breaker.lock().record(verdict, Instant::now()) {
+            Change::None => {}
+            Change::Opened => {
+                tracing::warn!(origin = %self.config.name, "breaker opened: {FAILURES_TO_OPEN} failures in a row");
+            }
+            Change::Closed => tracing::info!(origin = %self.config.name, "breaker closed"),
+        }
+    }
+
+    /// Whether the breaker is open.
+    #[must_use]
+    pub fn breaker_open(&self) -> bool {
+        self.breaker.lock().is_open()
+    }
+
+    /// The addresses of its servers and their health, for `/readyz` and metrics.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerHealth> {
+        self.servers.health(Instant::now())
+    }
+
+    fn connector(&self) -> &Arc<Connector> {
+        self.servers.connector()
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin")
+            .field("name", &self.config.name)
+            .field("servers", &self.servers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Target {
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.backend.address()
+    }
+
+    /// For pingora's `upstream_peer`. Then tell [`connected`](Self::connected)
+    /// or [`failed`](Self::failed) in `connected_to_upstream` and `fail_to_connect`.
+    #[must_use]
+    pub fn peer(&self) -> Box<HttpPeer> {
+        Box::new(self.backend.peer().clone())
+    }
+
+    /// Connecting to it worked: it is up.
+    pub fn connected(&self) {
+        self.backend.connected();
+    }
+
+    /// Connecting to it failed: it is left alone for a short, growing time.
+    pub fn failed(&self) {
+        self.backend.failed(Instant::now());
+    }
+
+    fn http_peer(&self) -> &HttpPeer {
+        self.backend.peer()
+    }
+
+    fn keepalive(&self) -> Duration {
+        self.keepalive
+    }
+}
+
+/// What an error of pingora's from connecting (`fail_to_connect`) means.
+#[must_use]
+pub fn connect_failure(error: &pingora::BError) -> Failure {
+    fetch::connect_failure(error)
+}
+
+/// A background task that ends when this is dropped.
+#[derive(Debug)]
+struct Task(AbortHandle);
+
+impl Task {
+    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// `time`, ten per cent more or less, so that many tasks do not keep step.
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,3 +4,4 @@ pub mod config;
 pub mod origin;
 pub mod page;
 pub mod rules;
+pub mod server;

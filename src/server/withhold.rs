@@ -1,0 +1,536 @@
+//! The stream that pingora's `HttpProxy` is given for one request.
+//!
+//! pingora takes a stream and reads what it likes, beyond the end of the
+//! request if there is more; it drops such bytes, or the whole request with
+//! them. So it is not shown them: this stream delivers the bytes of one request
+//! and keeps what follows for the next. While the response is being made it
+//! looks whether the visitor has left, which is the one thing pingora wants to
+//! know between two requests.
+//!
+//! On the way out it holds a response's head back until its body, or a flush,
+//! comes, so that both are one write; and it has the last word on two fields
+//! that pingora writes into every head, `Date` and `Connection`.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown as PingoraShutdown,
+    SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+
+use super::head::Length;
+use super::shutdown::Shutdown;
+use super::socket::Socket;
+use super::timer::Timer;
+use crate::config::Limits;
+
+/// Bytes beyond the request that are read while its response is made. A visitor who sends more
+/// has to wait; that they left is then noticed only when writing to them fails.
+const AHEAD: usize = 16 * 1024;
+
+/// Bytes of response that may wait for more, or for a flush.
+const HELD: usize = 16 * 1024;
+
+/// Length of a `Date` (RFC 9110 §5.6.7).
+const DATE: usize = 29;
+
+/// One request's share of a connection.
+pub struct Withhold {
+    socket: Lent,
+    limits: Arc<Limits>,
+    shutdown: Shutdown,
+    received: std::time::Instant,
+
+    /// Bytes read: `..given` are delivered, `given..end` belong to the request, the rest to
+    /// whatever follows it.
+    buf: Vec<u8>,
+    given: usize,
+    end: usize,
+    /// Bytes of the request's body that are still to be read.
+    left: u64,
+    /// Everything is delivered, not only this request: its end is not known (chunked), or there
+    /// is none (after 101).
+    everything: bool,
+    /// The visitor will send no more.
+    eof: bool,
+
+    /// Bytes written and not sent yet, from `sent` on.
+    held: Vec<u8>,
+    sent: usize,
+    /// A final response head was written.
+    answered: bool,
+    /// The connection ends with this request.
+    last: bool,
+    body: bool,
+    head_request: bool,
+    http10: bool,
+    /// Interior mutability, because pingora shows its stream by shared reference only.
+    date: Mutex<Option<[u8; DATE]>>,
+    /// Since when writing makes no progress, and the timer for it.
+    stalled: Option<Instant>,
+    timer: Timer,
+}
+
+/// What a [`Withhold`] is made of.
+pub(super) struct Lending {
+    pub(super) socket: Socket,
+    /// Bytes read, from the first one of the request on.
+    pub(super) read: Vec<u8>,
+    /// How many of them are its head.
+    pub(super) head: usize,
+    pub(super) length: Length,
+    pub(super) persistent: bool,
+    pub(super) head_request: bool,
+    pub(super) http10: bool,
+    pub(super) received: Instant,
+    pub(super) limits: Arc<Limits>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Where the socket goes when pingora drops the stream.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot(Arc<Mutex<Option<(Socket, End)>>>);
+
+/// How a connection that nobody wants any more should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything was read and written.
+    Close,
+    /// The visitor may still be sending.
+    Linger,
+    /// A response whose end is the end of the connection broke off: it must not look whole.
+    Reset,
+}
+
+impl Slot {
+    /// Ends the connection, if it is here.
+    pub(super) async fn end(&self) {
+        let left = self.0.lock().take();
+        match left {
+            Some((socket, End::Linger)) => socket.linger().await,
+            Some((socket, End::Reset)) => socket.reset(),
+            Some((_, End::Close)) | None => {}
+        }
+    }
+}
+
+/// The socket, which is put into the [`Slot`] when this is dropped.
+struct Lent {
+    socket: Option<Socket>,
+    slot: Slot,
+    end: End,
+}
+
+impl Lent {
+    fn get(&mut self) -> &mut Socket {
+        self.socket.as_mut().expect("there until it is taken, with which the stream ends")
+    }
+
+    fn peek(&self) -> &Socket {
+        self.socket.as_ref().expect("there until it is taken, with which the stream ends")
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            *self.slot.0.lock() = Some((socket, self.end));
+        }
+    }
+}
+
+impl Withhold {
+    /// Lends a connection for one request. The slot gets it back if the stream is dropped.
+    pub(super) fn lend(lending: Lending) -> (Withhold, Slot) {
+        let Lending { socket, read, head, length, persistent, received, limits, shutdown, .. } =
+            lending;
+        let slot = Slot::default();
+        let here = (read.len() - head) as u64;
+        let (end, left, everything) = match length {
+            Length::Known(len) if len <= here => (head + usize_of(len), 0, false),
+            Length::Known(len) => (read.len(), len - here, false),
+            Length::Chunked => (read.len(), 0, true),
+        };
+        let sending = everything || left > 0 || end < read.len();
+        let end_of_socket = if sending { End::Linger } else { End::Close };
+        let stream = Withhold {
+            socket: Lent { socket: Some(socket), slot: slot.clone(), end: end_of_socket },
+            limits,
+            shutdown,
+            received: received.into_std(),
+            buf: read,
+            given: 0,
+            end,
+            left,
+            everything,
+            eof: false,
+            held: Vec::new(),
+            sent: 0,
+            answered: false,
+            last: !persistent || everything,
+            body: length != Length::Known(0),
+            head_request: lending.head_request,
+            http10: lending.http10,
+            date: Mutex::new(None),
+            stalled: None,
+            timer: Timer::default(),
+        };
+        (stream, slot)
+    }
+
+    /// The connection and the bytes of the next request, if it can carry one.
+    pub(super) fn reclaim(mut self) -> Option<(Socket, Vec<u8>)> {
+        let reusable = !self.last
+            && !self.everything
+            && self.left == 0
+            && self.given == self.end
+            && self.answered
+            && self.sent == self.held.len();
+        if !reusable {
+            return None;
+        }
+        let socket = self.socket.socket.take()?;
+        let mut buf = std::mem::take(&mut self.buf);
+        buf.drain(..self.end);
+        Some((socket, buf))
+    }
+
+    /// The next final response head that is written through this stream keeps this `Date`, in
+    /// place of the one that pingora puts into every response (RFC 9110 §6.6.1: a cache sends
+    /// the stored one). Ignored unless it is of 29 bytes.
+    pub fn keep_date(&self, value: &[u8]) {
+        if let Ok(date) = value.try_into() {
+            *self.date.lock() = Some(date);
+        }
+    }
+
+    /// The visitor's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.socket.peek().peer()
+    }
+
+    /// When the first byte of the request's head was read.
+    #[must_use]
+    pub fn received(&self) -> std::time::Instant {
+        self.received
+    }
+
+    /// Whether the request has a body.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        self.body
+    }
+
+    /// Whether the body's end is not known to this stream, so that the connection ends with the
+    /// response.
+    pub(super) fn is_open_ended(&self) -> bool {
+        self.everything
+    }
+
+    /// Whether the connection is to end with this request.
+    pub(super) fn is_last(&self) -> bool {
+        self.last || self.shutdown.is_draining()
+    }
+
+    /// Whether the request is HTTP/1.0.
+    pub(super) fn is_http10(&self) -> bool {
+        self.http10
+    }
+
+    /// How long reading a body may stall.
+    pub(super) fn body_timeout(&self) -> Duration {
+        self.limits.body_timeout
+    }
+
+    /// The stop signal as pingora wants it.
+    pub(super) fn shutdown_watch(&self) -> pingora::server::ShutdownWatch {
+        self.shutdown.watch()
+    }
+
+    /// Reads what follows the request, only to see whether the visitor is still there.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.eof {
+                return Poll::Ready(Ok(()));
+            }
+            if self.buf.len() - self.end >= AHEAD {
+                return Poll::Pending;
+            }
+            let n = ready!(self.socket.get().poll_fill(cx, &mut self.buf))?;
+            self.eof = n == 0;
+            if n > 0 && self.socket.end == End::Close {
+                self.socket.end = End::Linger;
+            }
+        }
+    }
+
+    /// Takes a response head from pingora, which writes each in one piece.
+    fn take_head(&mut self, head: &[u8]) {
+        let Some(status) = status(head) else {
+            // Not a head: nothing here is to be touched.
+            self.answered = true;
+            self.held.extend_from_slice(head);
+            return;
+        };
+        if status == 101 {
+            self.answered = true;
+            self.everything = true;
+            self.last = true;
+            self.end = self.buf.len();
+            self.held.extend_from_slice(head);
+            return;
+        }
+        if status < 200 {
+            self.held.extend_from_slice(head);
+            return;
+        }
+        self.answered = true;
+        let date = self.date.get_mut().take();
+        let close = self.is_last();
+        let mut framed = self.head_request || matches!(status, 204 | 304);
+        let mut says_close = false;
+        for line in head.split_inclusive(|b| *b == b'\n') {
+            let (name, value) = split(line);
+            if let Some(date) = &date
+                && name.eq_ignore_ascii_case(b"date")
+            {
+                self.hold_field(b"Date", date);
+            } else if name.eq_ignore_ascii_case(b"connection") {
+                says_close |= value.eq_ignore_ascii_case(b"close");
+                if close {
+                    self.hold_field(b"Connection", b"close");
+                    says_close = true;
+                } else {
+                    self.held.extend_from_slice(line);
+                }
+            } else {
+                framed |= name.eq_ignore_ascii_case(b"content-length")
+                    || name.eq_ignore_ascii_case(b"transfer-encoding");
+                if line == b"\r\n" && close && !says_close {
+                    self.hold_field(b"Connection", b"close");
+                }
+                self.held.extend_from_slice(line);
+            }
+        }
+        self.last |= close || says_close || !framed;
+        if !framed {
+            // RFC 9112 §6.3: such a body ends where the connection does, so only `shutdown` may
+            // end it well.
+            self.socket.end = End::Reset;
+        }
+    }
+
+    fn hold_field(&mut self, name: &[u8], value: &[u8]) {
+        for part in [name, b": ", value, b"\r\n"] {
+            self.held.extend_from_slice(part);
+        }
+    }
+
+    /// Sends what is held and then some of `bufs`; ready with the bytes of `bufs` that went, once
+    /// any did or, if they are empty, once nothing is held any more.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        const MOST: usize = 8;
+        let wanted = bufs.iter().any(|b| !b.is_empty());
+        loop {
+            let held = &self.held[self.sent..];
+            if held.is_empty() && !wanted {
+                return Poll::Ready(Ok(0));
+            }
+            let mut slices = [IoSlice::new(&[]); MOST];
+            slices[0] = IoSlice::new(held);
+            let more = bufs.len().min(MOST - 1);
+            slices[1..=more].copy_from_slice(&bufs[..more]);
+            let first = usize::from(held.is_empty());
+            let socket = self.socket.socket.as_mut().expect("there until the stream ends");
+            match socket.poll_write(cx, &slices[first..=more]) {
+                Poll::Ready(Ok(n)) => {
+                    self.stalled = None;
+                    let of_held = n.min(held.len());
+                    self.sent += of_held;
+                    if self.sent == self.held.len() {
+                        self.held.clear();
+                        self.sent = 0;
+                    }
+                    if n > of_held {
+                        return Poll::Ready(Ok(n - of_held));
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_stalled(cx),
+            }
+        }
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        let timed_out = io::ErrorKind::TimedOut;
+        self.timer
+            .poll_until(cx, since + self.limits.write_timeout)
+            .map(|()| Err(io::Error::new(timed_out, "the visitor does not read")))
+    }
+}
+
+fn usize_of(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// The status of a response head.
+fn status(head: &[u8]) -> Option<u16> {
+    let digits = head.strip_prefix(b"HTTP/1.")?.get(2..5)?;
+    head.ends_with(b"\r\n\r\n").then_some(())?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A line of a head as name and value; the name is empty where it is no field.
+fn split(line: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b':', line) {
+        Some(colon) => (&line[..colon], line[colon + 1..].trim_ascii()),
+        None => (b"", b""),
+    }
+}
+
+impl AsyncRead for Withhold {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if this.given < this.end {
+            let n = buf.remaining().min(this.end - this.given);
+            buf.put_slice(&this.buf[this.given..this.given + n]);
+            this.given += n;
+            return Poll::Ready(Ok(()));
+        }
+        let limit = match (this.everything, this.left) {
+            (true, _) => u64::MAX,
+            (false, 0) => return this.poll_ahead(cx),
+            (false, left) => left,
+        };
+        if this.eof {
+            return Poll::Ready(Ok(()));
+        }
+        let n = ready!(this.socket.get().poll_read(cx, buf, limit))?;
+        this.eof = n == 0;
+        if !this.everything {
+            this.left -= n as u64;
+            if this.left == 0 && this.socket.end == End::Linger {
+                this.socket.end = End::Close;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Withhold {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if !this.answered
+            && let Some(head) = bufs.iter().find(|b| !b.is_empty())
+        {
+            if this.held.len() >= HELD {
+                ready!(this.poll_send(cx, &[]))?;
+            }
+            this.take_head(head);
+            return Poll::Ready(Ok(head.len()));
+        }
+        let len = bufs.iter().map(|b| b.len()).sum::<usize>();
+        if this.held.len() + len <= HELD {
+            bufs.iter().for_each(|b| this.held.extend_from_slice(b));
+            return Poll::Ready(Ok(len));
+        }
+        this.poll_send(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx, &[]))?;
+        this.socket.get().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_send(cx, &[]))?;
+        // The response ended as it should, where its end is the connection's.
+        if this.socket.end == End::Reset {
+            this.socket.end = End::Close;
+        }
+        this.socket.get().poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl PingoraShutdown for Withhold {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Withhold {
+    fn id(&self) -> UniqueIDType {
+        self.socket.peek().id()
+    }
+}
+
+impl Ssl for Withhold {}
+
+impl Peek for Withhold {}
+
+impl GetTimingDigest for Withhold {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Withhold {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Withhold {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.socket.peek().digest()
+    }
+}
+
+impl fmt::Debug for Withhold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Withhold")
+            .field("peer", &self.peer())
+            .field("left", &self.left)
+            .field("withheld", &(self.buf.len() - self.end))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,6 +1,9 @@
 //! Perennial (draft of the map).
+pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod log;
+pub mod metrics;
 pub mod origin;
 pub mod page;
 pub mod rules;

@@ -143,6 +143,10 @@ pub enum Failure {
 macro_rules! names {
     ($ty:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $ty {
+            /// All values, in the order of their discriminants: for metrics
+            /// that are resolved when they are built.
+            pub const ALL: &[$ty] = &[$(Self::$variant),+];
+
             /// The name in `Cache-Status`, metrics and logs.
             #[must_use]
             pub const fn as_str(self) -> &'static str {

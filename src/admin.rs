@@ -1,0 +1,349 @@
+//! What operators ask, on a listener of its own: `/metrics`, `/healthz`, `/readyz`.
+//!
+//! By default it listens on loopback. It never touches a page, a route or a
+//! visitor, and needs nothing of the rest but a [`Metrics`] to render and a
+//! [`Health`] to ask. Many slow connections can't hurt it: there are few
+//! places, and each has a deadline.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::metrics::Metrics;
+
+/// Connections at once; more wait in the listen queue. Scrapers and probes
+/// are few, and each connection carries one request.
+const MAX_CONNECTIONS: usize = 32;
+
+/// How long a connection may take for all of it, from accept to the last byte.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes of a request head; hyper's smallest.
+const MAX_HEAD: usize = 8192;
+
+/// How long accepting rests after an error, most often: no descriptors left.
+const REST: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+/// The text format that [`Metrics::render`] writes.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What the rest of the program says about itself.
+pub trait Health: Send + Sync + 'static {
+    /// What does not work as it should while pages are served all the same,
+    /// in a few words each, for example `origin web: breaker open`.
+    fn degraded(&self) -> Vec<String>;
+
+    /// Requests in flight end, and no new ones are taken.
+    fn draining(&self) -> bool;
+
+    /// Visitors can't connect yet.
+    fn starting(&self) -> bool {
+        false
+    }
+}
+
+/// The bound listener, not yet served.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Admin {
+    /// Binds, so that a busy port is known before anything is served. Port 0
+    /// picks a free one. Needs the context of a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address is in use, not ours, or needs a privilege.
+    pub fn bind(addr: SocketAddr) -> io::Result<Admin> {
+        let listener = std::net::TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        Ok(Admin { listener: TcpListener::from_std(listener)?, addr })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown` is done, which is best the very end of the
+    /// program: an edge that drains still tells so. Connections are then
+    /// closed at once.
+    pub async fn serve(
+        self,
+        metrics: Metrics,
+        health: Arc<dyn Health>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let mut shutdown = pin!(shutdown);
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections = JoinSet::new();
+        loop {
+            // Dropping the set ends what is still connected.
+            let (place, stream) = tokio::select! {
+                () = &mut shutdown => return,
+                accepted = accept(&self.listener, &places) => match accepted {
+                    Some(accepted) => accepted,
+                    None => continue,
+                },
+            };
+            while connections.try_join_next().is_some() {}
+            let (metrics, health) = (metrics.clone(), Arc::clone(&health));
+            connections.spawn(async move {
+                let _place = place;
+                let served = tokio::time::timeout(DEADLINE, connection(stream, metrics, health));
+                if let Ok(Err(error)) = served.await {
+                    tracing::debug!(%error, "an admin connection broke");
+                }
+            });
+        }
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(tokio::sync::OwnedSemaphorePermit, TcpStream)> {
+    // The semaphore is never closed.
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((place, stream)),
+        Err(error) => {
+            tracing::warn!(%error, "an admin connection can't be accepted");
+            tokio::time::sleep(REST).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    metrics: Metrics,
+    health: Arc<dyn Health>,
+) -> hyper::Result<()> {
+    let service = service_fn(|request| {
+        let (metrics, health) = (metrics.clone(), Arc::clone(&health));
+        async move { Ok::<_, Infallible>(answer(&request, metrics, &*health).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(DEADLINE)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+async fn answer<B>(
+    request: &Request<B>,
+    metrics: Metrics,
+    health: &dyn Health,
+) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused =
+            plain(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            // Hundreds of routes take milliseconds: not on a worker.
+            match tokio::task::spawn_blocking(move || metrics.render()).await {
+                Ok(text) => plain(StatusCode::OK, PROMETHEUS, text),
+                Err(error) => {
+                    tracing::error!(%error, "the metrics can't be rendered");
+                    plain(
+                        StatusCode::INTERNAL_SERVER_ERROR,
+                        TEXT,
+                        "the metrics can't be rendered\n",
+                    )
+                }
+            }
+        }
+        "/healthz" => plain(StatusCode::OK, TEXT, "ok\n"),
+        "/readyz" => ready(health),
+        "/" => plain(StatusCode::OK, TEXT, "Perennial\n\n/metrics\n/healthz\n/readyz\n"),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "not here: this is Perennial's admin listener, with /metrics, /healthz and /readyz; \
+             pages are on the public one\n",
+        ),
+    }
+}
+
+/// Ready as long as anything can be served: an edge whose origin is down
+/// still has its pages, and taking it out of the balancer would lose them.
+fn ready(health: &dyn Health) -> Response<Full<Bytes>> {
+    if health.draining() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n");
+    }
+    if health.starting() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "starting\n");
+    }
+    let degraded = health.degraded();
+    if degraded.is_empty() {
+        return plain(StatusCode::OK, TEXT, "ready\n");
+    }
+    plain(StatusCode::OK, TEXT, format!("ready, degraded\n{}\n", degraded.join("\n")))
+}
+
+fn plain(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told {
+        degraded: Mutex<Vec<String>>,
+        draining: Mutex<bool>,
+        starting: Mutex<bool>,
+    }
+
+    impl Health for Told {
+        fn degraded(&self) -> Vec<String> {
+            self.degraded.lock().clone()
+        }
+        fn draining(&self) -> bool {
+            *self.draining.lock()
+        }
+        fn starting(&self) -> bool {
+            *self.starting.lock()
+        }
+    }
+
+    struct Running {
+        addr: SocketAddr,
+        health: Arc<Told>,
+        stop: oneshot::Sender<()>,
+        task: tokio::task::JoinHandle<()>,
+    }
+
+    fn start() -> Running {
+        let admin = Admin::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let (addr, health) = (admin.local_addr(), Arc::<Told>::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let told = Arc::clone(&health);
+        let task = tokio::spawn(async move {
+            let stopped = async { stopped.await.unwrap_or_default() };
+            admin.serve(Metrics::for_tests(), told, stopped).await;
+        });
+        Running { addr, health, stop, task }
+    }
+
+    impl Running {
+        async fn ask(&self, request: &str) -> String {
+            let mut stream = TcpStream::connect(self.addr).await.unwrap();
+            let head = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    }
+
+    #[tokio::test]
+    async fn each_path_has_its_answer() {
+        let admin = start();
+        for (request, status, contains) in [
+            ("GET /metrics", "200 OK", "perennial_connections_open 0\n"),
+            ("GET /metrics?x=1", "200 OK", "version=0.0.4"),
+            ("GET /healthz", "200 OK", "\r\n\r\nok\n"),
+            ("GET /readyz", "200 OK", "\r\n\r\nready\n"),
+            ("GET /", "200 OK", "/metrics\n"),
+            ("GET /blog/one", "404 Not Found", "pages are on the public one"),
+            ("POST /metrics", "405 Method Not Allowed", "allow: GET, HEAD\r\n"),
+        ] {
+            let answer = admin.ask(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {answer}");
+            assert!(answer.contains(contains), "{request}: {answer}");
+            assert!(answer.contains("cache-control: no-store\r\n"), "{answer}");
+        }
+        let head = admin.ask("HEAD /healthz").await;
+        assert!(head.contains("content-length: 3\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+
+    #[tokio::test]
+    async fn ready_while_it_can_serve_and_says_what_is_degraded() {
+        let admin = start();
+        admin.health.degraded.lock().push("origin web: breaker open".to_owned());
+        let answer = admin.ask("GET /readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.ends_with("ready, degraded\norigin web: breaker open\n"), "{answer}");
+
+        *admin.health.starting.lock() = true;
+        let answer = admin.ask("GET /readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("starting\n"), "{answer}");
+
+        *admin.health.draining.lock() = true;
+        let answer = admin.ask("GET /readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining\n"), "{answer}");
+        assert!(admin.ask("GET /healthz").await.starts_with("HTTP/1.1 200 "));
+    }
+
+    #[tokio::test]
+    async fn a_busy_port_is_an_error_before_anything_is_served() {
+        let admin = start();
+        let error = Admin::bind(admin.addr).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_does_not_hold_up_the_end() {
+        let admin = start();
+        let mut idle = TcpStream::connect(admin.addr).await.unwrap();
+        admin.ask("GET /healthz").await;
+        admin.stop.send(()).unwrap();
+        let bound = Duration::from_secs(5);
+        tokio::time::timeout(bound, admin.task).await.unwrap().unwrap();
+        let end = tokio::time::timeout(bound, idle.read(&mut [0; 1])).await.unwrap();
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_connects_and_says_nothing_loses_the_place() {
+        let admin = start();
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS + 1 {
+            silent.push(TcpStream::connect(admin.addr).await.unwrap());
+        }
+        // The clock moves when all wait; the places come free at the deadline.
+        let answer = admin.ask("GET /healthz").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}

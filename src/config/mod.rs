@@ -1,6 +1,37 @@
 //! The configuration: YAML as written → resolved, with no `Option` left that
 //! means "default". A leaf: every room's constructor takes its own slice of it.
+//!
+//! ```text
+//! text ──source──▶ tree ──env──▶ tree ──de──▶ raw ──resolve──▶ Config
+//! ```
+//!
+//! - `source`: the YAML as a tree, and the line of a place in it
+//! - `env`: `${VAR}`, replaced in the strings of the tree, never in the text
+//! - `raw`, `values`: the types of the YAML, whose doc comments are the reference
+//! - `resolve`: defaults, names, bounds, patterns; everything that is wrong at once
+//! - `reference`: the JSON Schema and `config/reference.yaml`, made from `raw`
+//! - `table`: what `perennial check` prints
+//!
+//! Reading a configuration never panics, whatever the text is.
 
+mod de;
+mod env;
+mod errors;
+mod load;
+mod pattern;
+mod raw;
+mod reference;
+mod resolve;
 mod resolved;
+mod source;
+mod table;
+mod values;
 
+#[cfg(test)]
+mod tests;
+
+pub use errors::{Errors, Note, Warning};
+pub use pattern::{HostPattern, PathPattern};
+pub use reference::{reference, schema};
 pub use resolved::*;
+pub use table::table;

@@ -1,0 +1,100 @@
+//! What is wrong with a configuration, and where.
+
+use std::fmt;
+
+use super::source::{Path, line_of};
+
+/// Everything that is wrong with a configuration. Displayed as one line each:
+///
+/// ```text
+/// perennial.yaml:14: routes[2].isr.revalidat: unknown key; did you mean "revalidate"?
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors(Vec<Note>);
+
+/// Something that is allowed and probably not meant. Displayed as a line like
+/// those of [`Errors`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning(Note);
+
+/// A message about a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The name of the file, or of what else the text came from.
+    pub name: String,
+    /// The line, from 1; none if it is about the whole.
+    pub line: Option<usize>,
+    /// The path of the key, as in `routes[2].isr`; empty if it is about the whole.
+    pub path: String,
+    /// What is wrong, and what to do about it.
+    pub message: String,
+}
+
+impl Note {
+    pub(super) fn whole(name: &str, line: Option<usize>, message: String) -> Note {
+        Note { name: name.to_owned(), line, path: String::new(), message }
+    }
+
+    /// A note about a path of a text, where there is one.
+    pub(super) fn at(name: &str, text: Option<&str>, path: &Path, message: String) -> Note {
+        let line = text.and_then(|text| line_of(text, path));
+        Note { name: name.to_owned(), line, path: path.to_string(), message }
+    }
+}
+
+impl Errors {
+    pub(super) fn new(mut notes: Vec<Note>) -> Errors {
+        notes.sort_by_key(|note| note.line);
+        notes.dedup();
+        Errors(notes)
+    }
+
+    /// Each of them, in the order of the file. Never empty.
+    #[must_use]
+    pub fn notes(&self) -> &[Note] {
+        &self.0
+    }
+}
+
+impl Warning {
+    pub(super) fn new(note: Note) -> Warning {
+        Warning(note)
+    }
+
+    /// What it says, and where.
+    #[must_use]
+    pub fn note(&self) -> &Note {
+        &self.0
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if !self.path.is_empty() {
+            write!(f, ": {}", self.path)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, note) in self.0.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Errors {}

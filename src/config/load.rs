@@ -1,0 +1,185 @@
+//! From text to [`Config`].
+
+use std::io::Read;
+
+use serde::Deserialize;
+
+use super::de::{De, FaultKind, nearest, one_of};
+use super::env::substitute;
+use super::errors::{Errors, Note, Warning};
+use super::raw::{Origin, Raw};
+use super::resolve::{Report, resolve};
+use super::resolved::Config;
+use super::source::{Node, Path, Step};
+use super::values::{ServerUrl, server};
+
+/// Bytes of a configuration file; what is larger is not one.
+const MAX_FILE: u64 = 4 << 20;
+
+/// How many faults of structure are looked for. Each takes a pass over the tree.
+const MAX_FAULTS: usize = 50;
+
+impl Config {
+    /// Reads a file, with the variables of the environment.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, or why it cannot be read.
+    pub fn from_file(path: &std::path::Path) -> Result<(Config, Vec<Warning>), Errors> {
+        let name = path.display().to_string();
+        let fail = |message: String| Errors::new(vec![Note::whole(&name, None, message)]);
+        let file = std::fs::File::open(path).map_err(|why| fail(format!("cannot open: {why}")))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|why| fail(format!("cannot read: {why}")))?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(fail(format!("larger than {} MiB", MAX_FILE >> 20)));
+        }
+        let text = String::from_utf8(bytes).map_err(|why| {
+            let lines = why.as_bytes()[..why.utf8_error().valid_up_to()].iter();
+            let line = 1 + lines.filter(|&&b| b == b'\n').count();
+            Errors::new(vec![Note::whole(&name, Some(line), "not UTF-8".to_owned())])
+        })?;
+        Config::from_yaml(&text, &name, &|variable| std::env::var(variable).ok())
+    }
+
+    /// Reads a text. `name` stands before each error; `env` looks a variable up.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it: first what is not as it must be written,
+    /// and only if there is nothing of that kind, what does not fit together.
+    pub fn from_yaml(
+        text: &str,
+        name: &str,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Config, Vec<Warning>), Errors> {
+        let raw = read(text, env)
+            .map_err(|faults| match faults {
+                Faults::NotYaml(why) => {
+                    let line = why.location().map(|at| at.line());
+                    vec![Note::whole(name, line, not_yaml(&why, text))]
+                }
+                Faults::Places(places) => places
+                    .into_iter()
+                    .map(|(path, message)| Note::at(name, Some(text), &path, message))
+                    .collect(),
+            })
+            .map_err(Errors::new)?;
+        finish(raw, name, Some(text))
+    }
+
+    /// What runs without a file: this origin, every route `ssr: {}`.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is not one of an origin.
+    pub fn for_origin(url: &str) -> Result<(Config, Vec<Warning>), Errors> {
+        let server = server(url)
+            .map_err(|message| Errors::new(vec![Note::whole("--origin", None, message)]))?;
+        let mut raw = Raw::default();
+        raw.origins.0.push(("web".to_owned(), Origin::of(ServerUrl(server))));
+        finish(raw, "--origin", None)
+    }
+}
+
+fn finish(raw: Raw, name: &str, text: Option<&str>) -> Result<(Config, Vec<Warning>), Errors> {
+    let mut report = Report::default();
+    let config = resolve(&raw, &mut report);
+    let note = |(path, message): (Path, String)| Note::at(name, text, &path, message);
+    if !report.errors.is_empty() {
+        return Err(Errors::new(report.errors.into_iter().map(note).collect()));
+    }
+    let mut warnings: Vec<Note> = report.warnings.into_iter().map(note).collect();
+    warnings.sort_by_key(|note| note.line);
+    Ok((config, warnings.into_iter().map(Warning::new).collect()))
+}
+
+enum Faults {
+    NotYaml(serde_yaml::Error),
+    Places(Vec<(Path, String)>),
+}
+
+/// serde_yaml's message, less the position, which stands before it.
+fn not_yaml(why: &serde_yaml::Error, text: &str) -> String {
+    let mut said = why.to_string();
+    let mut hint = "";
+    if let Some(at) = why.location() {
+        said = said.replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1);
+        // The one thing that looks right and is not.
+        if text.lines().nth(at.line().saturating_sub(1)).is_some_and(|line| line.contains("${")) {
+            hint = "; within { } and [ ], `${…}` stands in quotes";
+        }
+    }
+    format!("not valid YAML: {said}{hint}")
+}
+
+/// Reads the structure. When something is wrong it is noted and taken out of the
+/// tree, and the next pass looks on: so all of it is found, not only the first.
+fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Raw, Faults> {
+    let mut tree = Node::parse(text).map_err(Faults::NotYaml)?;
+    let mut faults: Vec<(Path, String)> = tree
+        .take_repeated()
+        .into_iter()
+        .map(|path| (path, "this key is there twice".to_owned()))
+        .collect();
+    tree.walk(&Path::default(), &mut |path, node| {
+        if let Node::Text(string) = node
+            && string.contains('$')
+        {
+            match substitute(string, env) {
+                Ok(value) => *string = value,
+                Err(message) => {
+                    faults.push((path.clone(), message));
+                    *node = Node::Gone;
+                }
+            }
+        }
+    });
+    while faults.len() < MAX_FAULTS {
+        let fault = match Raw::deserialize(De(&tree)) {
+            Ok(raw) if faults.is_empty() => return Ok(raw),
+            Ok(_) => break,
+            Err(fault) => fault,
+        };
+        let path = fault.path();
+        match &fault.kind {
+            FaultKind::MissingKey(key) => {
+                // It may be missing because it was wrong and taken out: said before.
+                let missing = path.key(key);
+                if !faults.iter().any(|(said, _)| *said == missing) {
+                    faults.push((path.clone(), format!("`{key}` is missing")));
+                }
+            }
+            FaultKind::UnknownKey(known) => faults.push((path.clone(), unknown(&path, known))),
+            FaultKind::Wrong(message) => faults.push((path.clone(), message.clone())),
+        }
+        match tree.at_mut(&path.0) {
+            Some(node) if !path.0.is_empty() && !matches!(node, Node::Gone) => *node = Node::Gone,
+            // The root itself, or no progress: nothing is left to look at.
+            _ => break,
+        }
+    }
+    Err(Faults::Places(faults))
+}
+
+/// What to say of a key that nobody knows: the name that is next to it, or the
+/// place where it would be right, or all there are.
+fn unknown(path: &Path, known: &[&str]) -> String {
+    let Some(Step::Key(written, _)) = path.0.last() else {
+        return "unknown key".to_owned();
+    };
+    if let Some(meant) = nearest(written, known.iter().copied()) {
+        return format!("unknown key; did you mean {meant:?}?");
+    }
+    if known.is_empty() {
+        return "unknown key; there are none here".to_owned();
+    }
+    let elsewhere = super::reference::sections_with(written);
+    if !elsewhere.is_empty() {
+        let sections: Vec<&str> = elsewhere.iter().map(String::as_str).collect();
+        return format!("unknown key here; it belongs to {}", one_of(&sections));
+    }
+    format!("unknown key; expected {}", one_of(known))
+}

@@ -1,0 +1,583 @@
+//! The YAML as it is written.
+//!
+//! The doc comments of the fields *are* the reference: `perennial schema` and
+//! `config/reference.yaml` are made from them, the defaults from the `Default`
+//! impls, which are also what [`super::resolve`] goes by.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::resolved::HostField;
+use super::values::{
+    Address, AdminAddress, Count, Flag, HostRule, Lifetime, OneOrMany, QueryRule, Secret,
+    ServerUrl, Size, Span,
+};
+
+const fn secs(secs: u64) -> Span {
+    Span(Duration::from_secs(secs))
+}
+
+/// The configuration of Perennial. Strings may hold `${VAR}` and
+/// `${VAR:-default}` from the environment; `$$` is one dollar sign. Durations
+/// are written `10s`, `5m`, `30d`, sizes `512MiB`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of a configuration")]
+#[schemars(title = "Perennial", extend("required" = ["origins"]))]
+pub(super) struct Raw {
+    /// Where visitors connect: an address and a port, or a list of them. Port 0
+    /// picks a free one.
+    pub(super) listen: OneOrMany<Address>,
+    /// Where health (`/healthz`, `/readyz`) and metrics (`/metrics`) are served,
+    /// or `off`. Whoever reaches this address can read the names of your routes;
+    /// keep it off the internet.
+    pub(super) admin: AdminAddress,
+    /// Worker threads, 1 to 1024. Default: one per core.
+    #[schemars(example = 2)]
+    pub(super) threads: Option<Count>,
+    /// The renderers behind Perennial, by name. The first one is where a route
+    /// goes that names none. Either the URL of the one server, or its servers and
+    /// options. Names show up in metrics and logs.
+    pub(super) origins: Origins,
+    /// The store of pages.
+    pub(super) cache: Cache,
+    /// Which preset maps URLs to pages and their data.
+    pub(super) framework: Framework,
+    /// The deployment, a release number or commit, say: it is part of every
+    /// page's key, so that a new one begins with an empty cache, and rolling back
+    /// finds the old pages again. Default: none.
+    #[schemars(example = &"${DEPLOYMENT:-}")]
+    pub(super) deployment: Option<String>,
+    /// Logging, to standard error.
+    pub(super) log: Log,
+    /// The webhook by which a CMS renews pages on demand.
+    pub(super) revalidate: Option<Revalidate>,
+    /// Limits of the public listeners.
+    pub(super) limits: Limits,
+    /// How long requests and fills in flight may take to end once the process
+    /// was told to stop. An idle one stops at once.
+    pub(super) shutdown_timeout: Span,
+    /// What is done with which page: the first route that matches decides. What
+    /// none matches is `ssr: {}` with the first origin. A route has exactly one
+    /// of the modes `isr`, `dsg`, `ssr` and `pass`.
+    pub(super) routes: Vec<Route>,
+}
+
+impl Default for Raw {
+    fn default() -> Raw {
+        Raw {
+            listen: OneOrMany::One(Address(([0, 0, 0, 0], 8080).into())),
+            admin: AdminAddress(Some(([127, 0, 0, 1], 9900).into())),
+            threads: None,
+            origins: Origins(Vec::new()),
+            cache: Cache::default(),
+            framework: Framework::Generic,
+            deployment: None,
+            log: Log::default(),
+            revalidate: None,
+            limits: Limits::default(),
+            shutdown_timeout: secs(30),
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// The origins, in the order of the file.
+#[derive(Debug, PartialEq)]
+pub(super) struct Origins(pub(super) Vec<(String, Origin)>);
+
+impl<'de> Deserialize<'de> for Origins {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Origins, D::Error> {
+        struct Named;
+        impl<'de> Visitor<'de> for Named {
+            type Value = Origins;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("origins by name, such as `web: http://127.0.0.1:3000`")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Origins, A::Error> {
+                let mut origins = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    origins.push(entry);
+                }
+                Ok(Origins(origins))
+            }
+        }
+        deserializer.deserialize_any(Named)
+    }
+}
+
+impl Serialize for Origins {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, origin) in &self.0 {
+            map.serialize_entry(name, origin)?;
+        }
+        map.end()
+    }
+}
+
+impl JsonSchema for Origins {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Origins".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "additionalProperties": generator.subschema_for::<Origin>(),
+            "propertyNames": { "pattern": "^[A-Za-z0-9._-]{1,64}$", "examples": ["web", "api"] },
+            "minProperties": 1
+        })
+    }
+}
+
+/// An origin: a URL, or servers and options.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Origin(pub(super) OriginOptions);
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Origin, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Origin;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL such as http://127.0.0.1:3000, or `servers` and options")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<Origin, E> {
+                let server = ServerUrl::deserialize(de::value::StrDeserializer::new(v))?;
+                Ok(Origin::of(server))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Origin, A::Error> {
+                OriginOptions::deserialize(MapAccessDeserializer::new(map)).map(Origin)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Origin {
+    /// One server, everything else by default.
+    pub(super) fn of(server: ServerUrl) -> Origin {
+        Origin(OriginOptions { servers: OneOrMany::One(server), ..OriginOptions::default() })
+    }
+}
+
+impl JsonSchema for Origin {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Origin".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut url = ServerUrl::json_schema(generator);
+        url.insert("examples".to_owned(), serde_json::json!(["http://127.0.0.1:3000"]));
+        json_schema!({ "anyOf": [url, generator.subschema_for::<OriginOptions>()] })
+    }
+}
+
+/// An origin with options.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "`servers` and options of an origin")]
+#[schemars(inline, extend("required" = ["servers"]))]
+pub(super) struct OriginOptions {
+    /// The servers, `http://` or `https://` with host and port, one or a list.
+    /// They are asked in turn. A name that resolves to several addresses is as
+    /// many servers.
+    #[schemars(example = ["http://10.0.0.5:4000", "http://10.0.0.6:4000"])]
+    pub(super) servers: OneOrMany<ServerUrl>,
+    /// Active health checks of the servers. Default: none; a server counts as
+    /// healthy until connecting to it fails.
+    pub(super) health: Option<Health>,
+    /// How long connecting may take, TLS included.
+    pub(super) connect_timeout: Span,
+    /// How long the whole render of a page may take, from connecting to its last
+    /// byte.
+    pub(super) fill_timeout: Span,
+    /// How long a response that is not stored (an event stream, a download) may
+    /// stay silent.
+    pub(super) idle_timeout: Span,
+    /// How many renders for the cache may run at once.
+    pub(super) max_concurrent_fills: Count,
+    /// How many more may wait for one of those places; what comes on top is
+    /// answered 503, or from a stored page. 0: none waits.
+    pub(super) max_waiting_fills: Count,
+    /// The `Host` that is sent: `preserve` for the visitor's, or a name.
+    #[schemars(example = &"preserve")]
+    pub(super) host: HostRule,
+    /// How long an idle connection is kept for the next request. Less than the
+    /// origin keeps it, or requests meet a connection that is being closed.
+    pub(super) keepalive: Span,
+    /// How often the servers' names are resolved again.
+    pub(super) resolve_interval: Span,
+}
+
+impl Default for OriginOptions {
+    fn default() -> OriginOptions {
+        OriginOptions {
+            servers: OneOrMany::Many(Vec::new()),
+            health: None,
+            connect_timeout: secs(2),
+            fill_timeout: secs(30),
+            idle_timeout: secs(300),
+            max_concurrent_fills: Count(64),
+            max_waiting_fills: Count(1024),
+            host: HostRule(HostField::Preserve),
+            keepalive: secs(60),
+            resolve_interval: secs(10),
+        }
+    }
+}
+
+/// Active health checks of the servers.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "`path` and options of health checks")]
+#[schemars(inline)]
+pub(super) struct Health {
+    /// The path that is asked for with GET. A status below 400 is healthy.
+    #[schemars(example = &"/healthz")]
+    pub(super) path: String,
+    /// Time between two checks of a server.
+    pub(super) interval: Span,
+    /// How long a check may take.
+    pub(super) timeout: Span,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health { path: "/".to_owned(), interval: secs(5), timeout: secs(2) }
+    }
+}
+
+/// The store of pages.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `cache`")]
+#[schemars(inline)]
+pub(super) struct Cache {
+    /// Memory for pages; the least recently used go first. 0: no memory tier,
+    /// nothing is kept.
+    pub(super) memory: Size,
+    /// The largest body that is stored. What is larger is passed through.
+    pub(super) max_object: Size,
+    /// How many variants (by the origin's `Vary`) of one form of a page are kept.
+    pub(super) max_variants: Count,
+    /// How many distinct invalidated names (tags, paths, prefixes) are remembered
+    /// before the oldest are folded into one that invalidates everything older.
+    pub(super) max_invalidations: Count,
+    /// Text smaller than this is not compressed.
+    pub(super) compress_min: Size,
+}
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache {
+            memory: Size(512 << 20),
+            max_object: Size(32 << 20),
+            max_variants: Count(16),
+            max_invalidations: Count(100_000),
+            compress_min: Size(1 << 10),
+        }
+    }
+}
+
+/// Which preset maps URLs to pages and their data.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum Framework {
+    /// any renderer: HTML and JSON at one URL, chosen by `Accept`
+    Generic,
+}
+
+/// Logging.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `log`")]
+#[schemars(inline)]
+pub(super) struct Log {
+    /// Which requests get an access line.
+    pub(super) access: AccessLog,
+    /// The format of all lines.
+    pub(super) format: LogFormat,
+    /// What else is logged: `error`, `warn`, `info`, `debug` or `trace`, also by
+    /// module, as in `info,perennial::fill=debug`.
+    pub(super) level: String,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { access: AccessLog::On, format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+/// Which requests get an access line.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum AccessLog {
+    /// every one
+    On,
+    /// none
+    Off,
+    /// those answered with 5xx, or cut off
+    Errors,
+}
+
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum LogFormat {
+    /// text on a terminal, JSON otherwise
+    Auto,
+    /// for people
+    Text,
+    /// one JSON object a line
+    Json,
+}
+
+/// The webhook.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `revalidate`")]
+#[schemars(inline)]
+pub(super) struct Revalidate {
+    /// Its path on the public listeners.
+    pub(super) path: String,
+    /// The secret that callers must know. Without one, or with an empty one, the
+    /// webhook is off and its path is a page like any other.
+    #[schemars(example = &"${PERENNIAL_SECRET:-}")]
+    pub(super) secret: Option<Secret>,
+    /// The largest JSON body that is read.
+    pub(super) max_body: Size,
+    /// How many paths are rendered before the answer; of a call with more, the
+    /// rest is marked stale and follows in the background.
+    pub(super) max_paths: Count,
+    /// How long the answer waits for them.
+    pub(super) timeout: Span,
+}
+
+impl Default for Revalidate {
+    fn default() -> Revalidate {
+        Revalidate {
+            path: "/__revalidate".to_owned(),
+            secret: None,
+            max_body: Size(64 << 10),
+            max_paths: Count(16),
+            timeout: secs(10),
+        }
+    }
+}
+
+/// Limits of the public listeners.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `limits`")]
+#[schemars(inline)]
+pub(super) struct Limits {
+    /// How long a request head may take, from its first byte to its last.
+    pub(super) head_timeout: Span,
+    /// The largest request head, 1KiB to 1MiB.
+    pub(super) max_head: Size,
+    /// The most fields a request head may have, 1 to 256.
+    pub(super) max_fields: Count,
+    /// The longest request target (path and query).
+    pub(super) max_uri: Size,
+    /// How long an idle connection is kept.
+    pub(super) keepalive: Span,
+    /// How long a visitor may read nothing of a response.
+    pub(super) write_timeout: Span,
+    /// How long a visitor may send nothing of a request body.
+    pub(super) body_timeout: Span,
+    /// Connections at once; more wait to be accepted.
+    pub(super) max_connections: Count,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            head_timeout: secs(10),
+            max_head: Size(32 << 10),
+            max_fields: Count(100),
+            max_uri: Size(8 << 10),
+            keepalive: secs(75),
+            write_timeout: secs(60),
+            body_timeout: secs(60),
+            max_connections: Count(16_384),
+        }
+    }
+}
+
+/// A route.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "the keys of a route")]
+#[schemars(
+    inline,
+    extend("oneOf" = [
+        { "required": ["isr"] }, { "required": ["dsg"] }, { "required": ["ssr"] }, { "required": ["pass"] }
+    ])
+)]
+pub(super) struct Route {
+    /// The host it is for, without port; `*.example.com` is any subdomain.
+    /// Default: any host.
+    #[schemars(example = &"shop.example.com")]
+    pub(super) host: Option<String>,
+    /// The paths it is for, as a glob: `*` is anything within a segment (nothing,
+    /// too), `**` any depth, `{a,b}` and `[ab]` are alternatives. `/blog/**` is
+    /// also `/blog` itself. A trailing slash counts: `/p/*` is `/p/x`, neither
+    /// `/p/x/` nor `/p/x/y`.
+    #[schemars(example = &"/blog/**", example = &"/docs/**", example = &"/account/**", example = &"/api/**")]
+    pub(super) path: String,
+    /// Incremental static regeneration: pages are served from the cache at once,
+    /// and renewed behind the visitor's back when their time is up.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) isr: Option<Isr>,
+    /// Deferred static generation: pages are rendered at the first request for
+    /// them, and static until they are revalidated or a new deployment arrives.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) dsg: Option<Nothing>,
+    /// Server-side rendering: requests go to the origin, and its `Cache-Control`
+    /// decides what is reused.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) ssr: Option<Ssr>,
+    /// Pass through: nothing is stored.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) pass: Option<Nothing>,
+    /// The origin, by name. Default: the first one.
+    #[schemars(example = &"web")]
+    pub(super) origin: Option<String>,
+    /// The query parameters that make pages different, or `all`; on `isr` and
+    /// `dsg` the origin is not sent the others. Default: none on `isr` and `dsg`,
+    /// `all` on `ssr` and `pass`.
+    #[schemars(example = ["page"])]
+    pub(super) query: Option<QueryRule>,
+    /// Request fields that make pages different: they are normalised, sent to the
+    /// origin and part of the page's key. Every value is a page of its own, so
+    /// name only fields with few. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["accept-language"])]
+    pub(super) vary: Vec<String>,
+    /// Tags of every page of the route, on top of those that the origin sends:
+    /// the webhook purges by them. At most 128 of 256 characters. Default: none.
+    #[serde(default)]
+    #[schemars(example = ["blog"])]
+    pub(super) tags: Vec<String>,
+    /// How long 404, 410, 302 and 307 live at most, on `isr` and `dsg`.
+    #[serde(default = "not_found")]
+    pub(super) not_found: Span,
+    /// The `Cache-Control` that browsers get on `isr` and `dsg`. Default: `public,
+    /// max-age=0, must-revalidate`, which costs them a 304.
+    #[schemars(example = &"public, max-age=60")]
+    pub(super) browser: Option<String>,
+    /// Drop `Set-Cookie` from responses and store them; otherwise a response with
+    /// one is delivered and not stored. Only for cookies nobody needs.
+    #[serde(default)]
+    pub(super) strip_set_cookie: Flag,
+    /// POST, PUT, PATCH and DELETE to a page make it stale also on `isr` and
+    /// `dsg` (on `ssr` they always do, RFC 9111 §4.4).
+    #[serde(default)]
+    pub(super) unsafe_invalidates: Flag,
+    /// Send the origin's tag fields (`Cache-Tag`, `Surrogate-Key` …) on to
+    /// visitors, for a cache in front of this one.
+    #[serde(default)]
+    pub(super) forward_tags: Flag,
+    /// How long to wait after a failed regeneration; it doubles with every further
+    /// failure.
+    #[serde(default)]
+    pub(super) backoff: Backoff,
+}
+
+fn not_found() -> Span {
+    secs(60)
+}
+
+impl Default for Route {
+    /// What follows the routes of the file.
+    fn default() -> Route {
+        Route {
+            host: None,
+            path: "/**".to_owned(),
+            isr: None,
+            dsg: None,
+            ssr: Some(Ssr::default()),
+            pass: None,
+            origin: None,
+            query: None,
+            vary: Vec::new(),
+            tags: Vec::new(),
+            not_found: not_found(),
+            browser: None,
+            strip_set_cookie: Flag(false),
+            unsafe_invalidates: Flag(false),
+            forward_tags: Flag(false),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// `isr`.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "the keys of `isr`, as in `{ revalidate: 60s }`")]
+#[schemars(inline)]
+pub(super) struct Isr {
+    /// How long a page is fresh: a duration, or `origin` for what the origin's
+    /// `Cache-Control` says; a page of which it says nothing is then not cached,
+    /// as on `ssr`.
+    #[schemars(example = &"60s")]
+    pub(super) revalidate: Lifetime,
+    /// How long after that it may be served while one regeneration runs; who
+    /// comes later waits for the new page.
+    #[serde(default = "stale_for")]
+    pub(super) stale_for: Span,
+}
+
+fn stale_for() -> Span {
+    secs(365 * 86_400)
+}
+
+/// `ssr`.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `ssr`; without any, `{}`")]
+#[schemars(inline)]
+pub(super) struct Ssr {
+    /// Also store responses that say nothing about their lifetime but carry a
+    /// `Last-Modified`, for a tenth of their age then (RFC 9111 §4.2.2).
+    pub(super) heuristic: Flag,
+}
+
+/// `dsg` and `pass` have no options.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "`{}`: this mode has no options")]
+#[schemars(inline)]
+pub(super) struct Nothing {}
+
+/// Waiting after a failed regeneration.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "`min` and `max`")]
+#[schemars(inline)]
+pub(super) struct Backoff {
+    /// The first wait is as long as the page lives, at least this and at most 30s.
+    pub(super) min: Span,
+    /// The longest wait.
+    pub(super) max: Span,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff { min: secs(3), max: secs(300) }
+    }
+}
+
+/// A key that is there, with or without a value: `ssr:` is `ssr: {}`.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}

@@ -1,0 +1,129 @@
+//! The resolved configuration for people: what `perennial check` prints.
+
+use std::fmt::Write;
+
+use super::resolved::{Config, HostField, Mode, Origin, Query, Route};
+use super::values::{human_duration, human_size, server_url};
+
+/// Routes, origins and cache as they were understood, aligned in columns. Shows
+/// no secret.
+#[must_use]
+pub fn table(config: &Config) -> String {
+    let mut out = String::new();
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let admin = config.admin.map_or("off".to_owned(), |admin| admin.to_string());
+    let _ = writeln!(out, "listen   {}    admin {admin}", listen.join(", "));
+    let cache = &config.cache;
+    let memory = if cache.memory == 0 { "none".to_owned() } else { human_size(cache.memory) };
+    let _ = writeln!(out, "memory   {memory}, objects up to {}", human_size(cache.max_object));
+    let webhook = match &config.revalidate {
+        Some(revalidate) => revalidate.path.as_str(),
+        None => "off",
+    };
+    let _ = writeln!(out, "webhook  {webhook}");
+    if config.dev {
+        let _ = writeln!(out, "dev      everything is passed through uncached");
+    }
+    out.push('\n');
+    let mut rows = vec![row(["origin", "servers", "host", "render", "at once", "health"])];
+    rows.extend(config.origins.iter().map(origin));
+    align(&mut out, &rows);
+    out.push('\n');
+    let mut rows =
+        vec![row(["#", "host", "path", "mode", "origin", "query", "vary", "tags", "options"])];
+    for (index, route) in config.routes.iter().enumerate() {
+        rows.push(self::route(config, index, route));
+    }
+    align(&mut out, &rows);
+    out
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+fn origin(origin: &Origin) -> Vec<String> {
+    let servers: Vec<String> = origin.servers.iter().map(server_url).collect();
+    let health = match &origin.health {
+        Some(health) => format!("{} every {}", health.path, human_duration(health.interval)),
+        None => "-".to_owned(),
+    };
+    vec![
+        origin.name.clone(),
+        servers.join(" "),
+        match &origin.host {
+            HostField::Preserve => "preserve".to_owned(),
+            HostField::Name(name) => name.clone(),
+        },
+        human_duration(origin.fill_timeout),
+        origin.max_concurrent_fills.to_string(),
+        health,
+    ]
+}
+
+fn route(config: &Config, index: usize, route: &Route) -> Vec<String> {
+    let list = |items: &[&str]| if items.is_empty() { "-".to_owned() } else { items.join(",") };
+    let query = match &route.query {
+        Query::All => "all".to_owned(),
+        Query::Names(names) => list(&names.iter().map(String::as_str).collect::<Vec<_>>()),
+    };
+    vec![
+        index.to_string(),
+        route.host.clone().unwrap_or_else(|| "any".to_owned()),
+        route.path.clone(),
+        mode(route.mode),
+        config.origins.get(route.origin).map_or("?", |origin| origin.name.as_str()).to_owned(),
+        query,
+        list(&route.vary.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
+        list(&route.tags.iter().map(String::as_str).collect::<Vec<_>>()),
+        options(route),
+    ]
+}
+
+fn mode(mode: Mode) -> String {
+    match mode {
+        Mode::Isr { revalidate, stale_for } => {
+            let fresh = revalidate.map_or("by origin".to_owned(), human_duration);
+            format!("isr {fresh}, stale {}", human_duration(stale_for))
+        }
+        Mode::Ssr { heuristic: true } => "ssr heuristic".to_owned(),
+        other => other.as_str().to_owned(),
+    }
+}
+
+/// What else is set, where it has an effect.
+fn options(route: &Route) -> String {
+    let mut options = Vec::new();
+    if route.mode.is_page() {
+        options.push(format!("not_found {}", human_duration(route.not_found)));
+        if let Some(browser) = &route.browser {
+            options.push(format!("browser {browser:?}"));
+        }
+    }
+    for (name, set) in [
+        ("strip_set_cookie", route.strip_set_cookie),
+        ("unsafe_invalidates", route.unsafe_invalidates),
+        ("forward_tags", route.forward_tags),
+    ] {
+        if set {
+            options.push(name.to_owned());
+        }
+    }
+    if options.is_empty() { "-".to_owned() } else { options.join(", ") }
+}
+
+/// Columns as wide as their widest cell, two spaces apart.
+fn align(out: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|c| rows.iter().filter_map(|row| row.get(c)).map(|v| v.chars().count()).max())
+        .map(|width| width.unwrap_or(0))
+        .collect();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, &width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:<width$}  ");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}

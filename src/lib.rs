@@ -6,5 +6,6 @@ pub mod log;
 pub mod metrics;
 pub mod origin;
 pub mod page;
+pub mod route;
 pub mod rules;
 pub mod server;

@@ -36,7 +36,11 @@ enum Shape {
     /// `/**/*.css`: what comes after the asterisk.
     Suffix(Box<str>),
     /// Anything else.
-    Glob(Box<Globs>),
+    Glob {
+        /// What comes before the first wildcard: most paths are told by it alone.
+        prefix: Box<str>,
+        globs: Box<Globs>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -101,7 +105,10 @@ impl PathPattern {
         let encoded = utf8_percent_encode(written, NOT_ASCII).to_string();
         let text: Box<str> = canonical_path(&encoded).into();
         let globs = Globs::new(&text)?;
-        let shape = Shape::of(&text).unwrap_or_else(|| Shape::Glob(Box::new(globs)));
+        let shape = Shape::of(&text).unwrap_or_else(|| Shape::Glob {
+            prefix: text[..text.find(WILD).unwrap_or(0)].into(),
+            globs: Box::new(globs),
+        });
         Ok(PathPattern { text, shape })
     }
 
@@ -132,7 +139,7 @@ impl PathPattern {
                 .and_then(|rest| rest.strip_prefix('/'))
                 .is_some_and(|rest| !rest.contains('/')),
             Shape::Suffix(suffix) => path.starts_with('/') && path.ends_with(&**suffix),
-            Shape::Glob(globs) => globs.matches(path),
+            Shape::Glob { prefix, globs } => path.starts_with(&**prefix) && globs.matches(path),
         }
     }
 
@@ -154,11 +161,10 @@ impl PathPattern {
             (Shape::Tree(_), Shape::Tree(at) | Shape::Children(at)) => {
                 !at.is_empty() && self.matches(at)
             }
-            (Shape::Tree(_), Shape::Glob(_)) => {
+            (Shape::Tree(_), Shape::Glob { prefix, .. }) => {
                 // The directory of the first wildcard: everything lies below it.
-                let wild = other.text.find(WILD).unwrap_or(0);
-                let dir = other.text[..wild].rfind('/').unwrap_or(0);
-                dir > 0 && self.matches(&other.text[..dir]) && !other.text.contains(['{', '\\'])
+                let dir = prefix.rfind('/').unwrap_or(0);
+                dir > 0 && self.matches(&prefix[..dir])
             }
             (Shape::Suffix(a), Shape::Suffix(b)) => b.ends_with(&**a),
             _ => false,
@@ -407,7 +413,7 @@ mod tests {
     }
 
     /// Segments from few letters, so that patterns and paths meet.
-    const PATTERN: &str = r"(/(\*\*|\*|a|b|ab|\*\.a|a\*|)){1,4}";
+    const PATTERN: &str = r"(/(\*\*|\*|a|b|ab|\*\.a|a\*|\{a,b\}|\{a,a/b\}|\[ab\]|\\a|)){1,4}";
     const PATH: &str = r"(/(a|b|ab|x\.a|\.a|)){1,4}";
 
     proptest! {

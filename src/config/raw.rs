@@ -497,7 +497,7 @@ fn not_found() -> Span {
 }
 
 impl Default for Route {
-    /// What follows the routes of the file.
+    /// `ssr: {}`, and what everything else is unless it is written.
     fn default() -> Route {
         Route {
             host: None,

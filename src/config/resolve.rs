@@ -316,7 +316,7 @@ fn routes(raw: &[raw::Route], path: &Path, origins: &[Origin], report: &mut Repo
         routes.push(route);
     }
     if !routes.last().is_some_and(|last| last.host.is_none() && last.path == "/**") {
-        routes.push(route(&raw::Route::default(), &path.item(raw.len()), origins, report).0);
+        routes.push(Route::catch_all());
     }
     routes
 }

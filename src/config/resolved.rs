@@ -223,6 +223,28 @@ pub struct Route {
     pub backoff: Backoff,
 }
 
+impl Route {
+    /// What is done with pages that no route matches: `ssr: {}`, first origin.
+    #[must_use]
+    pub fn catch_all() -> Route {
+        Route {
+            host: None,
+            path: "/**".to_owned(),
+            mode: Mode::Ssr { heuristic: false },
+            origin: 0,
+            query: Query::All,
+            vary: Vec::new(),
+            tags: Vec::new(),
+            not_found: Duration::from_secs(60),
+            browser: None,
+            strip_set_cookie: false,
+            unsafe_invalidates: false,
+            forward_tags: false,
+            backoff: Backoff { min: Duration::from_secs(3), max: Duration::from_secs(300) },
+        }
+    }
+}
+
 /// The mode of a route (semantics §1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

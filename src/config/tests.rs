@@ -150,6 +150,8 @@ fn defaults() {
     assert!(warnings.is_empty());
     assert_eq!(from_url.origins, config.origins);
     assert_eq!(from_url.routes, config.routes);
+    let written = good(&format!("{ORIGINS}routes: [ {{ path: '/**', ssr: {{}} }} ]"));
+    assert_eq!(written.routes, config.routes);
     let error = Config::for_origin("127.0.0.1:3000").expect_err("no scheme").to_string();
     assert!(error.starts_with("--origin: expected a URL"), "{error}");
 }

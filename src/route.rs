@@ -1,0 +1,425 @@
+//! Host + path → [`Route`] and its policy: the first one that matches decides.
+//!
+//! Finding a route allocates nothing: the common shapes of a pattern are string
+//! comparisons (see [`crate::config::PathPattern`]), hosts are looked at only by
+//! routes that name one.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::{self, Backoff, Config, HostPattern, Mode, PathPattern, Query};
+use crate::page::Tags;
+
+/// `Cache-Control` for browsers on page routes that say nothing else
+/// (semantics §2).
+pub const BROWSER_DEFAULT: HeaderValue =
+    HeaderValue::from_static("public, max-age=0, must-revalidate");
+
+/// One route, as a request meets it.
+#[derive(Debug)]
+pub struct Route {
+    /// Its place in the configuration, from 0.
+    pub index: usize,
+    /// Its host and pattern as written, for metrics and logs: `/blog/**`,
+    /// `shop.example.com/products/*`. There are as many as routes.
+    pub label: Arc<str>,
+    /// The mode and its options.
+    pub mode: Mode,
+    /// Index into [`Config::origins`].
+    pub origin: usize,
+    /// Which part of the query is keyed and sent. Names are sorted.
+    pub query: Query,
+    /// Declared variants, sorted: request fields that are part of the page key.
+    pub vary: Box<[HeaderName]>,
+    /// Tags of every page of the route, sorted.
+    pub tags: Tags,
+    /// Longest lifetime of 404, 410, 302 and 307 on `isr` and `dsg`.
+    pub not_found: std::time::Duration,
+    /// `Cache-Control` for browsers on `isr` and `dsg`, where the route sets it;
+    /// see [`Route::cache_control`].
+    pub browser: Option<HeaderValue>,
+    /// Drop `Set-Cookie` instead of refusing to store.
+    pub strip_set_cookie: bool,
+    /// Unsafe methods invalidate the page also on `isr` and `dsg`.
+    pub unsafe_invalidates: bool,
+    /// Send the tag fields on to visitors.
+    pub forward_tags: bool,
+    /// Waiting after failed regenerations.
+    pub backoff: Backoff,
+    /// A hash of the options that shape a stored head. A representation that was
+    /// stored under another one gets a new head.
+    pub stamp: u64,
+}
+
+impl Route {
+    fn new(index: usize, route: &config::Route) -> Route {
+        let label = match &route.host {
+            Some(host) => format!("{host}{}", route.path),
+            None => route.path.clone(),
+        };
+        let mut names: Vec<Box<str>> = route.tags.iter().map(|tag| tag.as_str().into()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut query = route.query.clone();
+        if let Query::Names(names) = &mut query {
+            names.sort_unstable();
+            names.dedup();
+        }
+        let mut vary = route.vary.clone();
+        vary.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        vary.dedup();
+        Route {
+            index,
+            label: label.into(),
+            mode: route.mode,
+            origin: route.origin,
+            query,
+            vary: vary.into(),
+            tags: Tags { names: names.into(), overflow: false },
+            not_found: route.not_found,
+            // Checked when the configuration was resolved.
+            browser: route.browser.as_deref().and_then(|b| HeaderValue::from_str(b).ok()),
+            strip_set_cookie: route.strip_set_cookie,
+            unsafe_invalidates: route.unsafe_invalidates,
+            forward_tags: route.forward_tags,
+            backoff: route.backoff,
+            stamp: stamp(route),
+        }
+    }
+
+    /// What visitors get as `Cache-Control`: on `isr` and `dsg` what the route
+    /// says, or [`BROWSER_DEFAULT`]; none on `ssr` and `pass`, where the origin's
+    /// own field goes on.
+    #[must_use]
+    pub fn cache_control(&self) -> Option<HeaderValue> {
+        self.mode.is_page().then(|| self.browser.clone().unwrap_or(BROWSER_DEFAULT))
+    }
+
+    /// The part of a query (without its question mark) that is keyed and sent.
+    ///
+    /// `all` leaves it as it came. Otherwise the named parameters remain, sorted
+    /// by name, those of one name in their order, percent-encoding normalised as
+    /// in a path (RFC 3986 §6.2.2): unreserved characters are decoded,
+    /// hexadecimal digits are upper case. `buf` is overwritten where that needs
+    /// one. An empty query allocates nothing.
+    pub fn keyed_query<'a>(&self, raw: &'a str, buf: &'a mut String) -> &'a str {
+        let names = match &self.query {
+            Query::All => return raw,
+            Query::Names(names) => names,
+        };
+        buf.clear();
+        if raw.is_empty() {
+            return buf;
+        }
+        // As many passes as names: both are few, and nothing has to be sorted.
+        for name in names {
+            for parameter in raw.split('&') {
+                let written = parameter.split('=').next().unwrap_or(parameter);
+                if is_named(written, name) {
+                    if !buf.is_empty() {
+                        buf.push('&');
+                    }
+                    push_normalised(parameter, buf);
+                }
+            }
+        }
+        buf
+    }
+}
+
+/// Whether a parameter's name, as it is written in a query, stands for `name`.
+fn is_named(written: &str, name: &str) -> bool {
+    if written.contains(['%', '+']) { decoded(written).eq(name.bytes()) } else { written == name }
+}
+
+/// Forms write a space as a plus sign.
+fn decoded(written: &str) -> impl Iterator<Item = u8> + '_ {
+    // A plus sign that was encoded is one: so spaces are made before decoding.
+    written.split('+').enumerate().flat_map(|(index, part)| {
+        let space = (index > 0).then_some(b' ');
+        space.into_iter().chain(percent_decode_str(part))
+    })
+}
+
+/// A parameter with normalised escapes; a malformed one stays as it is, and then
+/// nothing beside it is decoded, or that might complete it.
+fn push_normalised(parameter: &str, out: &mut String) {
+    let bytes = parameter.as_bytes();
+    let escape = |at: usize| -> Option<u8> {
+        let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
+        Some((digit(at + 1)? * 16 + digit(at + 2)?) as u8)
+    };
+    let percents = || bytes.iter().enumerate().filter(|(_, b)| **b == b'%').map(|(at, _)| at);
+    let whole = percents().all(|at| escape(at).is_some());
+    let mut rest = 0;
+    for at in percents().filter(|_| whole) {
+        out.push_str(&parameter[rest..at]);
+        match escape(at) {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
+                out.push(char::from(byte));
+            }
+            _ => out.extend(parameter[at..at + 3].chars().map(|c| c.to_ascii_uppercase())),
+        }
+        rest = at + 3;
+    }
+    out.push_str(&parameter[rest..]);
+}
+
+/// See [`Route::stamp`].
+fn stamp(route: &config::Route) -> u64 {
+    let mut hash = Xxh3::new();
+    let flags = [route.mode.is_page(), route.forward_tags, route.strip_set_cookie];
+    hash.update(&flags.map(u8::from));
+    match &route.browser {
+        Some(browser) => {
+            hash.update(&[1]);
+            hash.update(browser.as_bytes());
+        }
+        None => hash.update(&[0]),
+    }
+    hash.digest()
+}
+
+/// All routes, in order.
+#[derive(Debug)]
+pub struct Routes {
+    entries: Box<[Entry]>,
+    /// What none of them matches.
+    rest: Arc<Route>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    host: HostPattern,
+    path: PathPattern,
+    route: Arc<Route>,
+}
+
+impl Routes {
+    /// The routes of a configuration. If the last one does not match everything,
+    /// what none matches is `ssr: {}` with the first origin.
+    #[must_use]
+    pub fn new(config: &Config) -> Routes {
+        // The patterns were checked when the configuration was resolved. One that
+        // was made by hand and is not a pattern is for that very host or path.
+        let mut entries: Vec<Entry> = config
+            .routes
+            .iter()
+            .enumerate()
+            .map(|(index, route)| Entry {
+                host: HostPattern::new(route.host.as_deref()).unwrap_or_else(|_| {
+                    HostPattern::Exact(route.host.as_deref().unwrap_or_default().into())
+                }),
+                path: PathPattern::new(&route.path)
+                    .unwrap_or_else(|_| PathPattern::exactly(&route.path)),
+                route: Arc::new(Route::new(index, route)),
+            })
+            .collect();
+        let rest = match entries.pop_if(|last| last.host == HostPattern::Any && last.path.is_all())
+        {
+            Some(last) => last.route,
+            None => Arc::new(Route::new(config.routes.len(), &config::Route::catch_all())),
+        };
+        Routes { entries: entries.into(), rest }
+    }
+
+    /// The route of a request: the first one that matches. `host` is in lower
+    /// case, with or without a port; `path` is canonical (see
+    /// [`crate::page::canonical_path`]). Allocates nothing.
+    #[must_use]
+    pub fn find(&self, host: &str, path: &str) -> &Arc<Route> {
+        for entry in &self.entries {
+            let here = match &entry.host {
+                HostPattern::Any => true,
+                pattern => pattern.matches(without_port(host)),
+            };
+            if here && entry.path.matches(path) {
+                return &entry.route;
+            }
+        }
+        &self.rest
+    }
+
+    /// Every route, in order: for metrics and for tools.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.entries.iter().map(|entry| &entry.route).chain(std::iter::once(&self.rest))
+    }
+}
+
+/// The host of an authority (RFC 3986 §3.2), an IPv6 address in its brackets.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
+            if name.starts_with('[') == name.ends_with(']') { name } else { host }
+        }
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn config(routes: &str) -> Config {
+        let text = format!("origins: {{ web: http://a, api: http://b }}\nroutes:\n{routes}");
+        match Config::from_yaml(&text, "routes", &|_| None) {
+            Ok((config, _)) => config,
+            Err(errors) => panic!("{errors}"),
+        }
+    }
+
+    const ROUTES: &str = "
+- { path: /blog/**, isr: { revalidate: 60s }, query: [page, sort], tags: [blog, a] }
+- { path: /blog/hidden, pass: {} }
+- { host: shop.example.com, path: '/products/*', dsg: {} }
+- { host: '*.example.com', path: '/**', isr: { revalidate: origin }, browser: no-cache }
+- { path: '/{de,fr}/x*/**', dsg: {} }
+- { path: /api/**, pass: {}, origin: api }
+";
+
+    #[test]
+    fn the_first_match_wins() {
+        let routes = Routes::new(&config(ROUTES));
+        for (host, path, label) in [
+            ("a", "/blog", "/blog/**"),
+            ("a", "/blog/hidden", "/blog/**"),
+            ("shop.example.com", "/blog/x", "/blog/**"),
+            ("shop.example.com", "/products/1", "shop.example.com/products/*"),
+            ("shop.example.com:8080", "/products/1", "shop.example.com/products/*"),
+            ("shop.example.com", "/products/1/2", "*.example.com/**"),
+            ("a.b.example.com:1", "/", "*.example.com/**"),
+            ("example.com", "/", "/**"),
+            ("a", "/products/1", "/**"),
+            ("[::1]:80", "/api", "/api/**"),
+            ("", "/de/xy/z", "/{de,fr}/x*/**"),
+            ("a", "*", "/**"),
+            ("a", "", "/**"),
+        ] {
+            assert_eq!(&*routes.find(host, path).label, label, "{host} {path}");
+        }
+        assert_eq!(
+            routes.iter().map(|route| route.index).collect::<Vec<_>>(),
+            [0, 1, 2, 3, 4, 5, 6]
+        );
+        assert_eq!(routes.find("a", "/api/x").origin, 1);
+        let tags = &routes.find("a", "/blog").tags;
+        assert_eq!(tags.names.iter().map(|t| &**t).collect::<Vec<_>>(), ["a", "blog"]);
+    }
+
+    #[test]
+    fn what_browsers_get() {
+        let routes = Routes::new(&config(ROUTES));
+        for (host, path, field) in [
+            ("a", "/blog", Some(BROWSER_DEFAULT)),
+            ("a.example.com", "/", Some(HeaderValue::from_static("no-cache"))),
+            ("a", "/api", None),
+            ("a", "/", None),
+        ] {
+            assert_eq!(routes.find(host, path).cache_control(), field, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn ports() {
+        for (host, bare) in [
+            ("a", "a"),
+            ("a:1", "a"),
+            ("a:", "a"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("a:b", "a:b"),
+            ("", ""),
+        ] {
+            assert_eq!(without_port(host), bare);
+        }
+    }
+
+    #[test]
+    fn a_configuration_made_by_hand() {
+        let mut config = config("- { path: /a, dsg: {} }");
+        config.routes.pop();
+        config.routes[0].path = "a{".to_owned();
+        config.routes[0].host = Some("h:1:".to_owned());
+        let routes = Routes::new(&config);
+        assert_eq!(routes.find("a", "/a").index, 1, "what is not a pattern is no other one");
+        assert_eq!(routes.find("a", "/a").mode, Mode::Ssr { heuristic: false });
+        config.routes.clear();
+        assert_eq!(Routes::new(&config).find("a", "/").index, 0);
+    }
+
+    #[test]
+    fn the_stamp_is_of_what_shapes_a_head() {
+        let of = |options: &str| {
+            let config = config(&format!("- {{ path: /a, {options} }}"));
+            Routes::new(&config).find("a", "/a").stamp
+        };
+        let plain = of("dsg: {}");
+        for (options, same) in [
+            ("isr: { revalidate: 1s }", true),
+            ("dsg: {}, tags: [a], query: all, vary: [x-a], not_found: 1s, origin: api", true),
+            ("dsg: {}, unsafe_invalidates: true, backoff: { min: 1s }", true),
+            ("ssr: {}", false),
+            ("pass: {}", false),
+            ("dsg: {}, browser: no-cache", false),
+            ("dsg: {}, forward_tags: true", false),
+            ("dsg: {}, strip_set_cookie: true", false),
+        ] {
+            assert_eq!(of(options) == plain, same, "{options}");
+        }
+    }
+
+    #[test]
+    fn the_keyed_query() {
+        let route = |query: &str| {
+            let config = config(&format!("- {{ path: /a, dsg: {{}}, query: {query} }}"));
+            Arc::clone(Routes::new(&config).find("a", "/a"))
+        };
+        for (names, raw, keyed) in [
+            ("all", "b=2&&a=%7e", "b=2&&a=%7e"),
+            ("all", "", ""),
+            ("[]", "a=1&b=2", ""),
+            ("[a]", "", ""),
+            ("[a]", "b=2", ""),
+            ("[b, a]", "c=3&b=2&a=1", "a=1&b=2"),
+            ("[a]", "a=2&x&a=1", "a=2&a=1"), // those of one name stay in order
+            ("[a]", "a&a=&aa=1", "a&a="),    // as written: servers tell them apart
+            ("[a]", "A=1", ""),
+            ("[a]", "%61=%7e%2f%c3%a9", "a=~%2F%C3%A9"), // RFC 3986 §6.2.2
+            ("[a]", "a=100%&a=%zz%41", "a=100%&a=%zz%41"), // malformed: as it is
+            ("[a]", "a=%%411", "a=%%411"),               // decoding would make an escape of it
+            ("['a b']", "a+b=1&a%20b=2&a b=3", "a+b=1&a%20b=2&a b=3"),
+            ("['a+b']", "a+b=1&a%2Bb=2", "a%2Bb=2"),
+            ("['s[]']", "s[]=1&s%5b%5d=2", "s[]=1&s%5B%5D=2"),
+            ("[\u{e9}]", "%c3%a9=1", "%C3%A9=1"),
+            ("[a]", "a=b=c", "a=b=c"),
+        ] {
+            let mut buf = "what was there before".to_owned();
+            assert_eq!(route(names).keyed_query(raw, &mut buf), keyed, "{names} of {raw}");
+        }
+        let mut buf = String::new();
+        route("[a]").keyed_query("", &mut buf);
+        assert_eq!(buf.capacity(), 0, "nothing is allocated for nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn keying_twice_is_keying_once(raw in "([ab=&%+]|%[0-9a-fA-F]{2}|\\PC){0,30}") {
+            let config = config("- { path: /a, dsg: {}, query: [a, b, 'a b'] }");
+            let routes = Routes::new(&config);
+            let (mut once, mut twice) = (String::new(), String::new());
+            let route = routes.find("a", "/a");
+            let keyed = route.keyed_query(&raw, &mut once).to_owned();
+            prop_assert_eq!(route.keyed_query(&keyed, &mut twice), &keyed);
+        }
+
+        #[test]
+        fn anything_has_a_route(host in "\\PC{0,10}", path in "\\PC{0,10}") {
+            let routes = Routes::new(&config(ROUTES));
+            prop_assert!(routes.find(&host, &path).index <= 6);
+        }
+    }
+}

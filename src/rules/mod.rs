@@ -3,10 +3,12 @@
 //! RFC 9110, 9111, 9211, 9213 or 5861 that it implements.
 
 pub mod cache_status;
-pub mod freshness;
+pub mod date;
+mod scan;
 pub mod time;
 
 pub use cache_status::Outcome;
+pub use scan::Lines;
 pub use time::Time;
 
 /// Why a response is not stored. The value feeds `Cache-Status`, a metric
@@ -48,7 +50,7 @@ pub enum Reason {
     RequestNoStore,
     /// An invalidation arrived while it was rendered.
     Invalidated,
-    /// There is no store.
+    /// There is no store, or the route passes everything through.
     NoCache,
 }
 
@@ -99,4 +101,24 @@ impl Reason {
         Self::Invalidated,
         Self::NoCache,
     ];
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    /// Names and values, as a table has them.
+    pub(crate) type Fields<'a> = &'a [(&'a str, &'a str)];
+
+    /// A header map of these fields.
+    pub(crate) fn map(fields: Fields<'_>) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_bytes(value.as_bytes()).expect("a value"),
+            );
+        }
+        map
+    }
 }

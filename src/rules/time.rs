@@ -19,6 +19,12 @@ impl Time {
         Time(self.0.saturating_add(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// This point less `d`: when a response of that age was generated.
+    #[must_use]
+    pub fn minus(self, d: Duration) -> Time {
+        Time(self.0.saturating_sub(u64::try_from(d.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier` this point lies; zero if it lies before it.
     #[must_use]
     pub fn since(self, earlier: Time) -> Duration {

@@ -2,8 +2,10 @@
 //! argument), and nothing of ours is imported. Each rule cites the section of
 //! RFC 9110, 9111, 9211, 9213 or 5861 that it implements.
 
+pub mod cache_control;
 pub mod cache_status;
 pub mod date;
+pub mod freshness;
 mod scan;
 pub mod time;
 

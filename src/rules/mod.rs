@@ -6,7 +6,9 @@ pub mod cache_control;
 pub mod cache_status;
 pub mod date;
 pub mod freshness;
+pub mod hop;
 mod scan;
+pub mod tags;
 pub mod time;
 
 pub use cache_status::Outcome;

@@ -10,6 +10,7 @@ pub mod hop;
 mod scan;
 pub mod tags;
 pub mod time;
+pub mod vary;
 
 pub use cache_status::Outcome;
 pub use scan::Lines;

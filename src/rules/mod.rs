@@ -9,6 +9,7 @@ pub mod date;
 pub mod freshness;
 pub mod hop;
 pub mod media;
+pub mod negotiate;
 mod scan;
 pub mod storable;
 pub mod tags;

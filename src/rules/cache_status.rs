@@ -143,8 +143,7 @@ pub enum Failure {
 macro_rules! names {
     ($ty:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $ty {
-            /// All values, in the order of their discriminants: for metrics
-            /// that are resolved when they are built.
+            /// All of them, for metrics that are resolved when they are built.
             pub const ALL: &[$ty] = &[$(Self::$variant),+];
 
             /// The name in `Cache-Status`, metrics and logs.
@@ -257,5 +256,155 @@ impl fmt::Display for Outcome {
             Self::Failed { why } => write!(f, "; detail={}", why.as_str()),
             Self::Own => f.write_str("; detail=webhook"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sfv::{BareItem, ListEntry};
+
+    fn miss(fwd: Fwd, stored: Result<(), Reason>, collapsed: bool) -> Outcome {
+        Outcome::Miss { fwd, status: 200, stored, collapsed }
+    }
+
+    #[test]
+    fn what_visitors_see() {
+        // RFC 9211 §2; semantics §6
+        let rows = [
+            (Outcome::Hit { ttl: Some(41) }, "perennial; hit; ttl=41", "HIT", None),
+            (Outcome::Hit { ttl: None }, "perennial; hit", "HIT", None),
+            (
+                Outcome::Stale { ttl: Some(-3), why: StaleWhy::Regenerating },
+                "perennial; hit; ttl=-3; detail=regenerating",
+                "STALE",
+                Some("regenerating"),
+            ),
+            (
+                Outcome::Stale { ttl: None, why: StaleWhy::Error },
+                "perennial; hit; detail=stale-if-error",
+                "STALE",
+                Some("stale-if-error"),
+            ),
+            (
+                miss(Fwd::UriMiss, Ok(()), false),
+                "perennial; fwd=uri-miss; fwd-status=200; stored",
+                "MISS",
+                Some("uri-miss"),
+            ),
+            (
+                miss(Fwd::VaryMiss, Ok(()), true),
+                "perennial; fwd=vary-miss; fwd-status=200; collapsed; stored",
+                "MISS",
+                Some("vary-miss"),
+            ),
+            (
+                miss(Fwd::Stale, Err(Reason::SetCookie), false),
+                "perennial; fwd=stale; fwd-status=200; detail=set-cookie",
+                "MISS",
+                Some("set-cookie"),
+            ),
+            (
+                Outcome::Revalidated { ttl: Some(60), collapsed: true },
+                "perennial; fwd=stale; fwd-status=304; collapsed; stored; ttl=60",
+                "REVALIDATED",
+                None,
+            ),
+            (
+                Outcome::Bypass { why: Bypass::Method },
+                "perennial; fwd=method",
+                "BYPASS",
+                Some("method"),
+            ),
+            (
+                Outcome::Bypass { why: Bypass::Draft },
+                "perennial; fwd=bypass; detail=draft",
+                "BYPASS",
+                Some("draft"),
+            ),
+            (
+                Outcome::Failed { why: Failure::Timeout },
+                "perennial; detail=timeout",
+                "MISS",
+                Some("timeout"),
+            ),
+            (Outcome::Own, "perennial; detail=webhook", "BYPASS", None),
+        ];
+        for (outcome, field, x_cache, reason) in rows {
+            assert_eq!(outcome.to_string(), field);
+            assert_eq!(outcome.x_cache(), x_cache, "{field}");
+            assert_eq!(outcome.reason(), reason, "{field}");
+        }
+    }
+
+    fn every_outcome() -> Vec<Outcome> {
+        use Fwd as F;
+        let mut all = vec![Outcome::Own];
+        for ttl in [None, Some(0), Some(-1), Some(i64::from(u32::MAX)), Some(-999_999_999_999_999)]
+        {
+            all.push(Outcome::Hit { ttl });
+            all.push(Outcome::Revalidated { ttl, collapsed: false });
+            all.extend(StaleWhy::ALL.iter().map(|&why| Outcome::Stale { ttl, why }));
+        }
+        for fwd in [F::UriMiss, F::VaryMiss, F::Stale, F::Miss, F::Method, F::Bypass] {
+            all.push(miss(fwd, Ok(()), true));
+            all.extend(Reason::ALL.iter().map(|&reason| miss(fwd, Err(reason), false)));
+        }
+        all.extend(Bypass::ALL.iter().map(|&why| Outcome::Bypass { why }));
+        all.extend(Failure::ALL.iter().map(|&why| Outcome::Failed { why }));
+        all
+    }
+
+    /// Every value there is parses as RFC 9211 §2 wants it.
+    #[test]
+    fn the_field_is_valid() {
+        for outcome in every_outcome() {
+            let field = outcome.to_string();
+            let list: sfv::List = sfv::Parser::new(&field).parse().expect(&field);
+            let [ListEntry::Item(item)] = &list[..] else { panic!("{field}") };
+            assert_eq!(item.bare_item.as_token().map(|t| t.as_str()), Some("perennial"));
+            for (name, value) in &item.params {
+                let valid = match name.as_str() {
+                    "hit" | "stored" | "collapsed" => matches!(value, BareItem::Boolean(true)),
+                    "ttl" | "fwd-status" => value.as_integer().is_some(),
+                    "detail" => value.as_token().is_some(),
+                    "fwd" => value.as_token().is_some_and(|token| {
+                        // §2.2
+                        let known = ["bypass", "method", "uri-miss", "vary-miss", "miss", "stale"];
+                        known.contains(&token.as_str())
+                    }),
+                    _ => false,
+                };
+                assert!(valid, "{name} in {field}");
+            }
+            let has = |name: &str| item.params.keys().any(|key| key.as_str() == name);
+            // §2.1: hit and fwd exclude each other; §2.3, §2.5, §2.6: these need fwd.
+            assert!(!(has("hit") && has("fwd")), "{field}");
+            for name in ["fwd-status", "stored", "collapsed"] {
+                assert!(!has(name) || has("fwd"), "{field}");
+            }
+            assert_eq!(
+                field.contains("hit"),
+                outcome.x_cache() == "HIT" || outcome.x_cache() == "STALE"
+            );
+        }
+    }
+
+    #[test]
+    fn labels_are_few_and_names_are_distinct() {
+        let mut labels: Vec<_> = every_outcome().iter().map(|o| o.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), 7);
+        fn distinct(mut names: Vec<&str>) {
+            let n = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), n);
+        }
+        distinct(Reason::ALL.iter().map(|r| r.as_str()).collect());
+        distinct(Failure::ALL.iter().map(|f| f.as_str()).collect());
+        distinct(Bypass::ALL.iter().map(|b| b.as_str()).collect());
+        distinct(StaleWhy::ALL.iter().map(|s| s.as_str()).collect());
     }
 }

@@ -1,6 +1,12 @@
 //! The rules of HTTP caching as pure functions: no I/O, no clock (`now` is an
 //! argument), and nothing of ours is imported. Each rule cites the section of
 //! RFC 9110, 9111, 9211, 9213 or 5861 that it implements.
+//!
+//! On the way of a hit, without allocating: [`negotiate`] (which form, which
+//! coding), [`vary::matches`], [`freshness::Terms::state`],
+//! [`conditional::evaluate`] and [`conditional::requested`]. Once a fill:
+//! [`storable::judge`], which asks [`cache_control`] and [`freshness`];
+//! [`conditional::merge_304`], [`tags`] and [`hop`].
 
 pub mod cache_control;
 pub mod cache_status;

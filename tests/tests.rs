@@ -1,0 +1,6 @@
+//! The integration tests: one binary, a module per concern, three actors
+//! (see `support`).
+
+mod support;
+
+mod actors;

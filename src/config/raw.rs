@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::resolved::HostField;
 use super::values::{
-    Address, AdminAddress, Count, Flag, HostRule, Lifetime, OneOrMany, QueryRule, Secret,
+    Address, AdminAddress, Count, Flag, HostRule, Lifetime, Network, OneOrMany, QueryRule, Secret,
     ServerUrl, Size, Span,
 };
 
@@ -38,6 +38,11 @@ pub(super) struct Raw {
     /// or `off`. Whoever reaches this address can read the names of your routes;
     /// keep it off the internet.
     pub(super) admin: AdminAddress,
+    /// Proxies in front of Perennial, by address or network, whose
+    /// `X-Forwarded-Proto` is believed: whether the visitor came by `https` is
+    /// part of every page's key. Nobody else's word is taken. Default: none.
+    #[schemars(example = ["10.0.0.0/8"])]
+    pub(super) trusted_proxies: Vec<Network>,
     /// Worker threads, 1 to 1024. Default: one per core.
     #[schemars(example = 2)]
     pub(super) threads: Option<Count>,
@@ -74,6 +79,7 @@ impl Default for Raw {
         Raw {
             listen: OneOrMany::One(Address(([0, 0, 0, 0], 8080).into())),
             admin: AdminAddress(Some(([127, 0, 0, 1], 9900).into())),
+            trusted_proxies: Vec::new(),
             threads: None,
             origins: Origins(Vec::new()),
             cache: Cache::default(),

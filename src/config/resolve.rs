@@ -87,6 +87,7 @@ pub(super) fn resolve(raw: &raw::Raw, report: &mut Report) -> Config {
     let config = Config {
         listen: raw.listen.as_slice().iter().map(|address| address.0).collect(),
         admin: raw.admin.0,
+        trusted_proxies: raw.trusted_proxies.iter().map(|network| network.0).collect(),
         threads: match raw.threads {
             Some(count) => report.count(root.key("threads"), count, 1, 1024),
             None => std::thread::available_parallelism().map_or(1, usize::from),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderName;
+use ipnet::IpNet;
 
 /// Everything, resolved and checked.
 #[derive(Clone, Debug)]
@@ -12,6 +13,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where health and metrics are served; none: nowhere.
     pub admin: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-Proto` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Worker threads.
     pub threads: usize,
     /// The origins. Never empty; the first one is the default.

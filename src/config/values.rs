@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
@@ -277,6 +278,24 @@ value!(
     |v| address(&v.to_string()).map(Address),
     { "type": "string", "pattern": r"^.+:[0-9]{1,5}$|\$\{" }
 );
+
+/// A network, as an address with a prefix length or an address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Network(pub(super) IpNet);
+
+value!(
+    Network,
+    "an address such as 10.0.0.7, or a network such as 10.0.0.0/8",
+    |v| network(v).map(Network),
+    |v| network(&v.to_string()).map(Network),
+    { "type": "string", "pattern": r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$|\$\{" }
+);
+
+fn network(v: &str) -> Result<IpNet, String> {
+    v.parse::<IpNet>().or_else(|_| v.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
+        format!("expected an address such as 10.0.0.7 or a network such as 10.0.0.0/8, found {v:?}")
+    })
+}
 
 /// An address to listen on, or `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::rules::Lines;
+
 /// Header fields in wire form, `Name: value\r\n` each, in the order and the
 /// case they came in. A `HeaderMap` would take several times the memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +27,8 @@ impl FieldsBuf {
     /// The fields collected.
     #[must_use]
     pub fn done(self) -> Fields {
-        Fields(self.0.into())
+        // Exactly as long as it is: a page is stored for long.
+        Fields(self.0.into_boxed_slice().into())
     }
 }
 
@@ -61,7 +64,7 @@ impl Fields {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// As a `HeaderMap`, for the rules.
+    /// As a `HeaderMap`, for the rules on the response side.
     #[must_use]
     pub fn to_map(&self) -> HeaderMap {
         let mut map = HeaderMap::new();
@@ -73,5 +76,11 @@ impl Fields {
             }
         }
         map
+    }
+}
+
+impl Lines for Fields {
+    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 }

@@ -128,6 +128,36 @@ impl PageKey {
         &self.0.text[self.0.path.start as usize..self.0.path.end as usize]
     }
 
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.url().starts_with("https:") { "https" } else { "http" }
+    }
+
+    /// Path and keyed query.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        let url = self.url();
+        let start =
+            self.0.path.start as usize - (self.0.text.len() - self.after_deployment().len());
+        &url[start..]
+    }
+
+    /// The declared variants, names and normalised values.
+    pub fn variants(&self) -> impl Iterator<Item = (&str, &str)> {
+        let variants = self.after_deployment().split_once('\0').map_or("", |(_, rest)| rest);
+        variants.lines().filter_map(|line| line.split_once('='))
+    }
+
+    fn after_deployment(&self) -> &str {
+        self.0.text.split_once('\0').map_or("", |(_, rest)| rest)
+    }
+
+    fn url(&self) -> &str {
+        let rest = self.after_deployment();
+        rest.split_once('\0').map_or(rest, |(url, _)| url)
+    }
+
     /// Bytes of heap that the key takes.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -164,8 +194,32 @@ impl fmt::Debug for PageKey {
 /// The URL, for logs.
 impl fmt::Display for PageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.as_str();
-        let url = text.split_once('\0').map_or(text, |(_, rest)| rest);
-        f.write_str(url.split('\0').next().unwrap_or(url))
+        f.write_str(self.url())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_gives_back_what_it_was_made_of() {
+        let mut buf = KeyBuf::default();
+        buf.begin("v2", "https", "h:8443", "/a/b");
+        buf.query("page=2");
+        assert_eq!(buf.target(), "/a/b?page=2");
+        let bare = buf.key();
+        buf.variant("accept-language", "de,en;q=0.5");
+        buf.variant("x", "");
+        let key = buf.key();
+        assert_eq!((key.scheme(), key.host(), key.path()), ("https", "h:8443", "/a/b"));
+        assert_eq!((key.target(), buf.target()), ("/a/b?page=2", "/a/b?page=2"));
+        assert_eq!(
+            key.variants().collect::<Vec<_>>(),
+            [("accept-language", "de,en;q=0.5"), ("x", "")]
+        );
+        assert_eq!(key.to_string(), "https://h:8443/a/b?page=2");
+        assert_eq!(bare.variants().count(), 0);
+        assert_ne!(bare, key);
     }
 }

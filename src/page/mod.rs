@@ -4,6 +4,8 @@
 mod fields;
 mod key;
 mod path;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,7 +108,7 @@ pub struct VaryField {
 }
 
 /// A stored response.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Representation {
     /// Which form of the page this is.
     pub form: Form,
@@ -135,10 +137,8 @@ pub struct Representation {
     pub generated: Time,
     /// The invalidation sequence number when its fill began.
     pub born: Seq,
-    /// The tags of this response and of its route.
-    pub tags: Tags,
-    /// What the store last found about it; see [`Memo`].
-    pub memo: Memo,
+    /// The tags of this response and of its route. Its page mostly shares them.
+    pub tags: Arc<Tags>,
 }
 
 /// What an invalidation made of a representation.
@@ -152,8 +152,12 @@ pub enum Standing {
     Dead,
 }
 
-/// Remembers up to which sequence number a representation was checked, and with
+/// Remembers up to which sequence number a member of a page was checked, and with
 /// which result, so that a hit costs one atomic compare.
+///
+/// It belongs to the member *of this page*, not to the representation: the same
+/// representation is checked against other tags once its page is committed
+/// again with other members.
 #[derive(Debug, Default)]
 pub struct Memo(AtomicU64);
 
@@ -203,36 +207,63 @@ impl Representation {
             .sum();
         let bodies: usize =
             self.bodies.iter().map(|b| b.bytes.len() + b.etag.len() + size_of::<Body>()).sum();
-        size_of::<Self>() + vary + self.origin.size() + self.head.size() + self.tags.size() + bodies
+        size_of::<Self>()
+            + vary
+            + self.origin.size()
+            + self.head.size()
+            + size_of::<Tags>()
+            + self.tags.size()
+            + bodies
     }
 }
 
 /// A page: the unit that is stored, evicted, tagged and revalidated. It is
 /// immutable; a commit replaces it whole.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Page {
     /// Its key.
     pub key: PageKey,
     /// The tags of all members: a purge by any of them reaches all.
     pub tags: Arc<Tags>,
-    /// The representations. Never empty.
+    /// The representations. Never empty. Of two that a request selects, the
+    /// later one was stored later (RFC 9111 §4.1).
     pub members: Box<[Arc<Representation>]>,
+    /// What was last found about each member, in their order.
+    memos: Box<[Memo]>,
 }
 
 impl Page {
     /// A page of these members.
     #[must_use]
     pub fn new(key: PageKey, members: Vec<Arc<Representation>>) -> Page {
-        let tags = members.iter().fold(Tags::default(), |all, m| all.union(&m.tags));
-        Page { key, tags: Arc::new(tags), members: members.into() }
+        let tags = match &members[..] {
+            [first, rest @ ..] if rest.iter().all(|member| member.tags == first.tags) => {
+                Arc::clone(&first.tags)
+            }
+            _ => Arc::new(members.iter().fold(Tags::default(), |all, m| all.union(&m.tags))),
+        };
+        let memos = members.iter().map(|_| Memo::default()).collect();
+        Page { key, tags, members: members.into(), memos }
+    }
+
+    /// What was last found about this member; none if it is not one.
+    #[must_use]
+    pub fn memo(&self, rep: &Representation) -> Option<&Memo> {
+        let place = self.members.iter().position(|member| std::ptr::eq(&raw const **member, rep));
+        place.and_then(|place| self.memos.get(place))
     }
 
     /// Bytes that the page takes in the store.
     #[must_use]
     pub fn size(&self) -> usize {
+        let shared = self.members.iter().any(|member| Arc::ptr_eq(&member.tags, &self.tags));
         self.key.size()
-            + self.tags.size()
+            + if shared { 0 } else { self.tags.size() + size_of::<Tags>() }
             + size_of::<Self>()
-            + self.members.iter().map(|m| m.size() + 2 * size_of::<usize>()).sum::<usize>()
+            + self
+                .members
+                .iter()
+                .map(|m| m.size() + 3 * size_of::<usize>() + size_of::<Memo>())
+                .sum::<usize>()
     }
 }

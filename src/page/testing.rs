@@ -1,0 +1,59 @@
+//! Pages for the tests of every room.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::{Body, Coding, FieldsBuf, Form, PageKey, Representation, Seq, Tags, VaryField};
+use crate::rules::Time;
+use crate::rules::freshness::{Terms, Window};
+
+/// The key of `path` on `example.com`.
+pub(crate) fn key(path: &str) -> PageKey {
+    PageKey::new("", "http", "example.com", path)
+}
+
+/// These tags.
+pub(crate) fn tags(names: &[&str]) -> Tags {
+    Tags { names: names.iter().map(|&name| name.into()).collect(), overflow: false }
+}
+
+/// A representation: 200, fresh for a minute, generated at the epoch.
+pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Representation {
+    let mut origin = FieldsBuf::default();
+    origin.push("content-type", b"text/html");
+    let origin = origin.done();
+    Representation {
+        form,
+        vary: Box::default(),
+        status: StatusCode::OK,
+        head: origin.clone(),
+        origin,
+        head_stamp: 0,
+        origin_etag: false,
+        last_modified: None,
+        bodies: Box::new([Body {
+            coding: Coding::Identity,
+            etag: format!("\"{:x}\"", xxhash_rust::xxh3::xxh3_64(body.as_bytes())).into(),
+            bytes: Bytes::copy_from_slice(body.as_bytes()),
+        }]),
+        terms: Terms {
+            fresh_for: Some(Duration::from_secs(60)),
+            while_revalidating: Window::Unbounded,
+            if_error: Window::Unbounded,
+            if_unreachable: Window::Unbounded,
+        },
+        generated: Time(0),
+        born,
+        tags: Arc::new(tags(tag_names)),
+    }
+}
+
+/// The same for the requests that send `value` in `field`.
+pub(crate) fn varying(mut rep: Representation, field: &str, value: &str) -> Representation {
+    rep.vary =
+        Box::new([VaryField { name: field.into(), value: Some(Box::from(value.as_bytes())) }]);
+    rep
+}

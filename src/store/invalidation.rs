@@ -1,0 +1,855 @@
+//! Invalidation as a sequence number that is checked on reading: never a clock,
+//! never an index from tags to pages.
+//!
+//! Every invalidation takes the next number and is recorded against what it
+//! names. Every representation remembers `born`, the number that was current
+//! when its fill *began*. It is dead if a hard number over its page's names is
+//! above `born`, stale if a soft one is. This one rule makes a purge by tag O(1)
+//! and is the fence against fills in flight.
+//!
+//! # The order that makes it a fence
+//!
+//! An invalidation is (1) given its number, (2) appended to the durable log,
+//! (3) published: its names are recorded, (4) followed by the sequence, and only
+//! then (5) acknowledged. So
+//!
+//! - who reads the sequence and then the names sees at least the names up to it:
+//!   what was found is remembered under the number that was read *before*;
+//! - a fill that begins after the acknowledgement is born at or above the number
+//!   and cannot be made stale by it;
+//! - a fill that began before the invalidation was given its number is born below
+//!   it, whenever it commits;
+//! - whoever began between the two may count as either.
+//!
+//! Invalidations of the log are written by one writer, in order. Those of unsafe
+//! methods are not logged and may overtake one that waits for its disk. The late
+//! one finds the sequence beyond its number then, and moves it on by another, or
+//! what readers remember would hide it.
+//!
+//! # When the log fails
+//!
+//! Nothing is published and the caller gets the error: an invalidation that works
+//! until the next restart and is undone by it would be worse than one that is
+//! known to have failed. Its number is never used again, because the log may hold
+//! it after all; then it takes effect at the next start, which is harmless.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use super::name::{Name, depth, prefixes, trimmed, without_port};
+use crate::page::{Page, PageKey, Representation, Seq, Standing, Tags};
+
+/// Paths that unsafe methods invalidated and that are remembered. Anybody can
+/// add one, so that they are few; what is lost when the oldest is forgotten is
+/// said at [`Invalidations::invalidate_unsafe`].
+const MAX_UNSAFE: usize = 16_384;
+
+/// What an invalidation does to the pages it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hardness {
+    /// They are stale.
+    Soft,
+    /// They must not be served.
+    Hard,
+}
+
+/// An invalidation with its number, as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number.
+    pub seq: Seq,
+    /// What it names.
+    pub names: Vec<Name>,
+    /// What it does to them.
+    pub hardness: Hardness,
+}
+
+/// Where invalidations are made durable before they are acknowledged.
+///
+/// A log that is kept small may replace its oldest entries by one of
+/// [`Name::All`] with the greatest of their numbers: never by nothing.
+pub trait Log: Send + Sync + 'static {
+    /// Hands out every entry, oldest first. Returns a number that is not below
+    /// any number given out by any process that used this log. Numbers of unsafe
+    /// methods are not logged, so an implementation sets a range aside at each
+    /// start (for example 2³² numbers) and returns its beginning.
+    ///
+    /// # Errors
+    /// If the log cannot be read. What is stored must not be served then.
+    fn replay(&self, each: &mut dyn FnMut(&Entry)) -> io::Result<Seq>;
+
+    /// Makes an entry durable. Called by one writer at a time, with ascending
+    /// numbers that may leave some out.
+    ///
+    /// # Errors
+    /// If it is not certain that the entry is durable.
+    fn append(&self, entry: &Entry) -> io::Result<()>;
+
+    /// Whether `append` blocks its thread; then it is called on one for that.
+    fn blocks(&self) -> bool {
+        true
+    }
+}
+
+/// No log: for a store that is empty after a restart, so that nothing old could
+/// be served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoLog;
+
+impl Log for NoLog {
+    fn replay(&self, _each: &mut dyn FnMut(&Entry)) -> io::Result<Seq> {
+        Ok(0)
+    }
+
+    fn append(&self, _entry: &Entry) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn blocks(&self) -> bool {
+        false
+    }
+}
+
+/// An invalidation could not be made durable. It did not happen.
+#[derive(Debug, thiserror::Error)]
+#[error("the invalidation could not be logged: {0}")]
+pub struct LogError(#[from] io::Error);
+
+/// The sequence and what its numbers name.
+pub struct Invalidations {
+    /// The number up to which all is published. Advanced under `table`'s lock.
+    seq: AtomicU64,
+    /// Read by lookups whose page was not checked since the sequence advanced,
+    /// and never held for longer than a few hash table accesses.
+    table: RwLock<Table>,
+    /// Held by the one writer, over its append. An async lock, because appending
+    /// waits for a disk; its owner is the task that writes, not the caller, who
+    /// may go away.
+    writer: Arc<tokio::sync::Mutex<()>>,
+    log: Arc<dyn Log>,
+}
+
+impl Invalidations {
+    /// Invalidations without a durable log; at most `max_names` distinct names
+    /// are kept apart.
+    #[must_use]
+    pub fn new(max_names: usize) -> Invalidations {
+        Invalidations::at(max_names, Arc::new(NoLog))
+    }
+
+    /// Invalidations as the log has them.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn open(max_names: usize, log: Arc<dyn Log>) -> io::Result<Invalidations> {
+        let these = Invalidations::at(max_names, Arc::clone(&log));
+        let highest = log.replay(&mut |entry| these.apply(entry))?;
+        these.advance(highest);
+        Ok(these)
+    }
+
+    fn at(max_names: usize, log: Arc<dyn Log>) -> Invalidations {
+        Invalidations {
+            seq: AtomicU64::new(0),
+            table: RwLock::new(Table::new(max_names, MAX_UNSAFE)),
+            writer: Arc::default(),
+            log,
+        }
+    }
+
+    /// The number that a fill which begins now is `born` at. Ask before anything
+    /// is sent to the origin.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq.load(Ordering::Acquire)
+    }
+
+    /// Invalidates what `names` name. When this returns, no lookup finds anything
+    /// live that began before the call. It goes to its end even when the future
+    /// is dropped, once it is this one's turn.
+    ///
+    /// # Errors
+    /// If it could not be made durable. Then nothing was invalidated.
+    pub async fn invalidate(
+        self: &Arc<Self>,
+        names: Vec<Name>,
+        hardness: Hardness,
+    ) -> Result<Seq, LogError> {
+        let turn = Arc::clone(&self.writer).lock_owned().await;
+        if !self.log.blocks() {
+            return self.write(names, hardness);
+        }
+        let these = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || {
+            let written = these.write(names, hardness);
+            drop(turn);
+            written
+        });
+        written.await.map_err(io::Error::other)?
+    }
+
+    fn write(&self, names: Vec<Name>, hardness: Hardness) -> Result<Seq, LogError> {
+        let entry = Entry { seq: self.reserve(), names, hardness };
+        self.log.append(&entry)?;
+        self.publish(&entry);
+        self.advance(entry.seq);
+        Ok(entry.seq)
+    }
+
+    /// Takes over an invalidation that got its number elsewhere, of the same
+    /// sequence: from the log at start, or from another node. One that is known
+    /// already changes nothing.
+    pub fn apply(&self, entry: &Entry) {
+        self.publish(entry);
+        self.advance(entry.seq);
+    }
+
+    /// Invalidates the page of a URI after an unsafe method (RFC 9111 §4.4), and
+    /// fills of it in flight; hard. `host` and `path` as the page's key has them.
+    /// Costs no log write, and raises no floor, because anybody can cause it.
+    ///
+    /// The names are bounded: the oldest is forgotten when 16,384 others came
+    /// after it. So the caller also removes what is stored under the target's
+    /// own key, and what can escape then are other queries and variants of it,
+    /// and a fill in flight during that many unsafe requests.
+    pub fn invalidate_unsafe(&self, host: &str, path: &str) {
+        let mut table = self.table.write();
+        let seq = table.reserve();
+        table.record_unsafe(host, path, seq);
+        self.advance_in(&mut table, seq);
+    }
+
+    // The steps of an invalidation, apart so that tests can come between them.
+
+    pub(super) fn reserve(&self) -> Seq {
+        self.table.write().reserve()
+    }
+
+    pub(super) fn publish(&self, entry: &Entry) {
+        let mut table = self.table.write();
+        for name in &entry.names {
+            table.record(name, entry.seq, entry.hardness);
+        }
+    }
+
+    pub(super) fn advance(&self, seq: Seq) {
+        self.advance_in(&mut self.table.write(), seq);
+    }
+
+    fn advance_in(&self, table: &mut Table, seq: Seq) {
+        table.next = table.next.max(seq.saturating_add(1));
+        let reached = self.seq.load(Ordering::Relaxed);
+        // Overtaken: readers may have remembered what they found at `reached`.
+        let seq = if seq > reached { seq } else { table.reserve() };
+        self.seq.store(seq, Ordering::Release);
+    }
+
+    /// How a representation of a page stands: one atomic load and one compare, as
+    /// long as nothing was invalidated since it was asked last.
+    #[must_use]
+    pub fn standing(&self, page: &Page, rep: &Representation) -> Standing {
+        // Before the names are read, so that those are at least as new.
+        let seq = self.seq();
+        let memo = page.memo(rep);
+        if let Some(known) = memo.and_then(|memo| memo.at(seq)) {
+            return known;
+        }
+        let standing = self.table.read().judge(&page.key, Some(&page.tags), rep.born);
+        if let Some(memo) = memo {
+            memo.set(seq, standing);
+        }
+        standing
+    }
+
+    /// How a fill of `key` that was born at `born` stands. As long as its tags are
+    /// not known (`None`), every tag purge counts. A request that arrives must not
+    /// join a fill that is [`Standing::Dead`].
+    #[must_use]
+    pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
+        if self.seq() == born {
+            return Standing::Live;
+        }
+        self.table.read().judge(key, tags, born)
+    }
+
+    /// Distinct names that are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let table = self.table.read();
+        table.names.len() + table.unsafe_paths.len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The table, unchanged for as long as this is held.
+    pub(super) fn hold(&self) -> Held<'_> {
+        Held(self.table.read())
+    }
+}
+
+impl std::fmt::Debug for Invalidations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Invalidations").field("seq", &self.seq()).finish_non_exhaustive()
+    }
+}
+
+/// While it lives, nothing is published. Don't ask [`Invalidations`] meanwhile:
+/// a waiting writer would make that a deadlock.
+pub(super) struct Held<'a>(RwLockReadGuard<'a, Table>);
+
+impl Held<'_> {
+    pub(super) fn judge(&self, key: &PageKey, tags: &Tags, born: Seq) -> Standing {
+        self.0.judge(key, Some(tags), born)
+    }
+}
+
+/// The greatest numbers over a name; 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reach {
+    soft: Seq,
+    hard: Seq,
+}
+
+impl Reach {
+    fn add(&mut self, seq: Seq, hardness: Hardness) {
+        let number = match hardness {
+            Hardness::Soft => &mut self.soft,
+            Hardness::Hard => &mut self.hard,
+        };
+        *number = seq.max(*number);
+    }
+
+    fn raise(&mut self, other: Reach) {
+        self.add(other.soft, Hardness::Soft);
+        self.add(other.hard, Hardness::Hard);
+    }
+
+    fn last(self) -> Seq {
+        self.soft.max(self.hard)
+    }
+
+    fn over(self, born: Seq) -> Standing {
+        if self.hard > born {
+            Standing::Dead
+        } else if self.soft > born {
+            Standing::Stale
+        } else {
+            Standing::Live
+        }
+    }
+}
+
+/// What a name is of; part of its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Host,
+    Path,
+    Prefix,
+    Tag,
+    Unsafe,
+}
+
+/// Names by their hashes, and how far each reaches. Two names that collide are
+/// one, which makes too much stale and never too little.
+#[derive(Debug)]
+struct Recent {
+    reach: HashMap<u64, (Kind, Reach)>,
+    /// Names in the order of their numbers; those with a later number since are
+    /// left behind and dropped now and then.
+    order: VecDeque<(Seq, u64)>,
+    max: usize,
+}
+
+impl Recent {
+    fn new(max: usize) -> Recent {
+        Recent { reach: HashMap::new(), order: VecDeque::new(), max: max.max(1) }
+    }
+
+    /// Records a number. If that is one name too many, the oldest is handed out.
+    fn record(&mut self, name: (Kind, u64), seq: Seq, with: Hardness) -> Option<(Kind, Reach)> {
+        let (kind, hash) = name;
+        let (_, reach) = self.reach.entry(hash).or_insert((kind, Reach::default()));
+        if reach.last() < seq {
+            self.order.push_back((seq, hash));
+        }
+        reach.add(seq, with);
+        let latest = |reach: &HashMap<u64, (Kind, Reach)>, (seq, hash): (Seq, u64)| {
+            reach.get(&hash).is_some_and(|(_, reach)| reach.last() == seq)
+        };
+        if self.order.len() > self.max.saturating_mul(2) {
+            self.order.retain(|&place| latest(&self.reach, place));
+        }
+        while self.reach.len() > self.max {
+            let place = self.order.pop_front()?;
+            if latest(&self.reach, place) {
+                return self.reach.remove(&place.1);
+            }
+        }
+        None
+    }
+
+    fn get(&self, hash: u64) -> Reach {
+        self.reach.get(&hash).map_or(Reach::default(), |&(_, reach)| reach)
+    }
+
+    fn len(&self) -> usize {
+        self.reach.len()
+    }
+
+    fn clear(&mut self) {
+        self.reach.clear();
+        self.order.clear();
+    }
+}
+
+/// What the numbers name.
+#[derive(Debug)]
+struct Table {
+    /// The number of the next invalidation.
+    next: Seq,
+    /// Keyed, because visitors choose the paths of unsafe methods.
+    hasher: RandomState,
+    all: Reach,
+    names: Recent,
+    /// Names that were forgotten, as if each had named every page.
+    floor: Reach,
+    /// Tags that were forgotten, as if each page with tags had them all.
+    tag_floor: Reach,
+    /// Every tag purge: for pages that had more tags than are kept, and for fills
+    /// whose tags are not known yet.
+    any_tag: Reach,
+    /// Whether any name is limited to a host.
+    by_host: bool,
+    /// Segments of the longest prefix; none: there is no prefix. Visitors can ask
+    /// for paths of thousands of segments.
+    depth: Option<usize>,
+    /// Apart: a flood of them must not push out the names of the webhook.
+    unsafe_paths: Recent,
+}
+
+impl Table {
+    fn new(max_names: usize, max_unsafe: usize) -> Table {
+        Table {
+            next: 1,
+            hasher: RandomState::new(),
+            all: Reach::default(),
+            names: Recent::new(max_names),
+            floor: Reach::default(),
+            tag_floor: Reach::default(),
+            any_tag: Reach::default(),
+            by_host: false,
+            depth: None,
+            unsafe_paths: Recent::new(max_unsafe),
+        }
+    }
+
+    /// The next number. The one place where numbers are made.
+    fn reserve(&mut self) -> Seq {
+        let seq = self.next;
+        self.next = seq.saturating_add(1);
+        seq
+    }
+
+    fn hash(&self, kind: Kind, host: Option<&str>, value: &str) -> u64 {
+        self.hasher.hash_one((kind, host, value))
+    }
+
+    fn record(&mut self, name: &Name, seq: Seq, with: Hardness) {
+        let (kind, host, value) = match name {
+            Name::All => {
+                self.all.add(seq, with);
+                // Nothing older can matter any more, if nothing is newer.
+                if with == Hardness::Hard && self.next <= seq.saturating_add(1) {
+                    self.names.clear();
+                    self.unsafe_paths.clear();
+                    self.by_host = false;
+                    self.depth = None;
+                }
+                return;
+            }
+            Name::Host(host) => (Kind::Host, Some(host), ""),
+            Name::Path { host, path } => (Kind::Path, host.as_ref(), &**path),
+            Name::Prefix { host, path } => {
+                let prefix = trimmed(path);
+                self.depth = Some(self.depth.unwrap_or(0).max(depth(prefix)));
+                (Kind::Prefix, host.as_ref(), prefix)
+            }
+            Name::Tag { host, tag } => {
+                self.any_tag.add(seq, with);
+                (Kind::Tag, host.as_ref(), &**tag)
+            }
+        };
+        self.by_host |= host.is_some();
+        let host = host.map(|host| host.to_ascii_lowercase());
+        let hash = self.hash(kind, host.as_deref(), value);
+        match self.names.record((kind, hash), seq, with) {
+            Some((Kind::Tag, oldest)) => self.tag_floor.raise(oldest),
+            Some((_, oldest)) => self.floor.raise(oldest),
+            None => {}
+        }
+    }
+
+    fn record_unsafe(&mut self, host: &str, path: &str, seq: Seq) {
+        let hash = self.hash(Kind::Unsafe, Some(host), path);
+        self.unsafe_paths.record((Kind::Unsafe, hash), seq, Hardness::Hard);
+    }
+
+    /// How something of that key, those tags (`None`: not known) and that birth
+    /// stands.
+    fn judge(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
+        let (host, path) = (key.host(), key.path());
+        let mut reach = self.all;
+        reach.raise(self.floor);
+        match tags {
+            Some(tags) if !tags.overflow => {
+                if !tags.names.is_empty() {
+                    reach.raise(self.tag_floor);
+                }
+            }
+            _ => reach.raise(self.any_tag),
+        }
+        if self.unsafe_paths.len() > 0 {
+            reach.raise(self.unsafe_paths.get(self.hash(Kind::Unsafe, Some(host), path)));
+        }
+        if self.names.len() > 0 {
+            self.raise_by_names(&mut reach, None, path, tags);
+            if self.by_host {
+                let bare = without_port(host);
+                self.raise_by_names(&mut reach, Some(host), path, tags);
+                if bare != host {
+                    self.raise_by_names(&mut reach, Some(bare), path, tags);
+                }
+            }
+        }
+        reach.over(born)
+    }
+
+    fn raise_by_names(
+        &self,
+        reach: &mut Reach,
+        host: Option<&str>,
+        path: &str,
+        tags: Option<&Tags>,
+    ) {
+        let mut raise = |kind, value: &str| {
+            reach.raise(self.names.get(self.hash(kind, host, value)));
+        };
+        if host.is_some() {
+            raise(Kind::Host, "");
+        }
+        raise(Kind::Path, path);
+        if let Some(depth) = self.depth {
+            prefixes(path, depth).for_each(|prefix| raise(Kind::Prefix, prefix));
+        }
+        for tag in tags.iter().flat_map(|tags| &tags.names) {
+            raise(Kind::Tag, tag);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::page::Form;
+    use crate::page::testing::{key, rep, tags};
+
+    fn tag(tag: &str) -> Name {
+        Name::Tag { host: None, tag: tag.into() }
+    }
+
+    fn path(path: &str) -> Name {
+        Name::Path { host: None, path: path.into() }
+    }
+
+    fn prefix(path: &str) -> Name {
+        Name::Prefix { host: None, path: path.into() }
+    }
+
+    fn arced(max_names: usize) -> Arc<Invalidations> {
+        Arc::new(Invalidations::new(max_names))
+    }
+
+    async fn soft(these: &Arc<Invalidations>, name: Name) -> Seq {
+        these.invalidate(vec![name], Hardness::Soft).await.unwrap()
+    }
+
+    /// The table and [`Name::covers`] say the same.
+    #[tokio::test]
+    async fn every_kind_of_name_reaches_the_pages_it_covers() {
+        let limited = |name: &Name, to: &str| {
+            let host = Some(to.into());
+            match name.clone() {
+                Name::Path { path, .. } => Name::Path { host, path },
+                Name::Prefix { path, .. } => Name::Prefix { host, path },
+                Name::Tag { tag, .. } => Name::Tag { host, tag },
+                other => other,
+            }
+        };
+        let mut names = vec![Name::All];
+        for name in [path("/a/b"), path("/"), prefix("/"), prefix("/a/"), prefix("/a/b"), tag("t")]
+        {
+            names.extend(["a.com", "A.com:80", "b.com", "[::1]"].map(|host| limited(&name, host)));
+            names.push(name);
+        }
+        names.extend(["a.com", "a.com:80", "[::1]", ""].map(|host| Name::Host(host.into())));
+        for name in names {
+            for hardness in [Hardness::Soft, Hardness::Hard] {
+                let these = arced(10);
+                these.invalidate(vec![name.clone()], hardness).await.unwrap();
+                for host in ["a.com", "a.com:80", "b.com:8080", "[::1]:80"] {
+                    for path in ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab"] {
+                        for tags in [tags(&[]), tags(&["s", "t"])] {
+                            let key = PageKey::new("", "http", host, path);
+                            let expected = match hardness {
+                                _ if !name.covers(&key, &tags) => Standing::Live,
+                                Hardness::Soft => Standing::Stale,
+                                Hardness::Hard => Standing::Dead,
+                            };
+                            assert_eq!(
+                                these.fence(&key, Some(&tags), 0),
+                                expected,
+                                "{name:?} {key}"
+                            );
+                            assert_eq!(these.fence(&key, Some(&tags), 1), Standing::Live);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn more_tags_than_are_kept_are_purged_by_every_tag() {
+        let these = arced(10);
+        let overflow = Tags { overflow: true, ..tags(&["a"]) };
+        soft(&these, path("/other")).await;
+        assert_eq!(these.fence(&key("/"), Some(&overflow), 0), Standing::Live);
+        soft(&these, Name::Tag { host: Some("other.com".into()), tag: "t".into() }).await;
+        assert_eq!(these.fence(&key("/"), Some(&overflow), 0), Standing::Stale);
+        assert_eq!(these.fence(&key("/"), None, 0), Standing::Stale);
+        assert_eq!(these.fence(&key("/"), Some(&tags(&["a"])), 0), Standing::Live);
+        these.invalidate(vec![tag("x")], Hardness::Hard).await.unwrap();
+        assert_eq!(these.fence(&key("/"), Some(&overflow), 0), Standing::Dead);
+        assert_eq!(these.fence(&key("/"), Some(&overflow), these.seq()), Standing::Live);
+    }
+
+    #[tokio::test]
+    async fn what_was_found_is_remembered_until_the_next_invalidation() {
+        let these = arced(10);
+        let page = Page::new(key("/a"), vec![Arc::new(rep(Form::Document, 0, &["t"], "x"))]);
+        let rep = &page.members[0];
+        assert_eq!(these.standing(&page, rep), Standing::Live);
+        let seq = soft(&these, tag("t")).await;
+        assert_eq!(these.standing(&page, rep), Standing::Stale);
+        assert_eq!(page.memo(rep).unwrap().at(seq), Some(Standing::Stale));
+        // A wrong memo would be believed: it is all that is looked at.
+        page.memo(rep).unwrap().set(seq, Standing::Live);
+        assert_eq!(these.standing(&page, rep), Standing::Live);
+        soft(&these, tag("other")).await;
+        assert_eq!(these.standing(&page, rep), Standing::Stale);
+    }
+
+    #[tokio::test]
+    async fn names_are_bounded_and_the_oldest_become_a_floor() {
+        let these = arced(3);
+        let tagged = tags(&["t"]);
+        let at = |path: &str, born| these.fence(&key(path), Some(&tags(&[])), born);
+        soft(&these, tag("a")).await;
+        for n in 2..=4 {
+            soft(&these, path(&format!("/{n}"))).await;
+        }
+        // The tag was forgotten: pages with tags are stale, whichever they are.
+        assert_eq!(these.len(), 3);
+        assert_eq!(these.fence(&key("/x"), Some(&tagged), 0), Standing::Stale);
+        assert_eq!(these.fence(&key("/x"), Some(&tagged), 1), Standing::Live);
+        assert_eq!(at("/x", 0), Standing::Live);
+        // A name that comes again is not the oldest any more.
+        soft(&these, path("/2")).await;
+        soft(&these, path("/6")).await;
+        assert_eq!((at("/x", 2), at("/x", 3)), (Standing::Stale, Standing::Live));
+        assert_eq!((at("/2", 4), at("/2", 5)), (Standing::Stale, Standing::Live));
+        // A hard one stays hard.
+        these.invalidate(vec![path("/7")], Hardness::Hard).await.unwrap();
+        for n in 8..=10 {
+            soft(&these, path(&format!("/{n}"))).await;
+        }
+        assert_eq!((at("/x", 6), at("/x", 7)), (Standing::Dead, Standing::Live));
+        // The same names again and again take no room.
+        for _ in 0..1_000 {
+            soft(&these, path("/8")).await;
+        }
+        assert_eq!(these.len(), 3);
+        assert!(these.table.read().names.order.len() <= 6);
+        assert_eq!(at("/x", 7), Standing::Live);
+        // And after everything was invalidated, none is needed.
+        these.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
+        assert!(these.is_empty());
+        assert_eq!(at("/x", these.seq() - 1), Standing::Dead);
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_unsafe_methods_raises_no_floor_and_pushes_out_no_name() {
+        let these = arced(10);
+        soft(&these, path("/a")).await;
+        let born = these.seq();
+        for n in 0..MAX_UNSAFE + 100 {
+            these.invalidate_unsafe("example.com", &format!("/post/{n}"));
+        }
+        assert_eq!(these.len(), MAX_UNSAFE + 1);
+        let none = tags(&[]);
+        let at = |path: &str, born| these.fence(&key(path), Some(&none), born);
+        assert_eq!(at("/a", 0), Standing::Stale);
+        assert_eq!(at("/a", born), Standing::Live);
+        assert_eq!(at("/b", 0), Standing::Live);
+        assert_eq!(at("/post/200", born), Standing::Dead);
+        assert_eq!(at("/post/200", these.seq()), Standing::Live);
+        // Of another host, and of the same on another port.
+        let key = |host| PageKey::new("", "http", host, "/post/200");
+        assert_eq!(these.fence(&key("a.com"), Some(&none), born), Standing::Live);
+        assert_eq!(these.fence(&key("example.com:1"), Some(&none), born), Standing::Live);
+    }
+
+    /// Visitors choose how many segments a path has; checking it costs no more
+    /// than the longest prefix that was ever purged.
+    #[tokio::test]
+    async fn long_paths_cost_no_more_than_long_prefixes() {
+        let long = "/a".repeat(4_000);
+        assert_eq!(prefixes(&long, 2).count(), 3);
+        let these = arced(10);
+        soft(&these, prefix("/a/a")).await;
+        assert_eq!(these.table.read().depth, Some(2));
+        assert_eq!(these.fence(&key(&long), None, 0), Standing::Stale);
+    }
+
+    /// What a purge does is independent of how many pages have the tag: it touches
+    /// none of them.
+    #[tokio::test]
+    async fn a_purge_touches_no_page() {
+        let these = arced(10);
+        let one = Arc::new(rep(Form::Document, 0, &["t"], "x"));
+        let page = |n| Page::new(key(&format!("/{n}")), vec![Arc::clone(&one)]);
+        let pages: Vec<_> = (0..100_000).map(page).collect();
+        soft(&these, tag("t")).await;
+        assert_eq!(these.len(), 1);
+        assert!(pages.iter().all(|page| page.memo(&one).unwrap().at(these.seq()).is_none()));
+        assert!(pages.iter().all(|page| these.standing(page, &one) == Standing::Stale));
+    }
+
+    /// A log in memory that can be stopped and broken.
+    #[derive(Default)]
+    struct TestLog {
+        entries: Mutex<Vec<Entry>>,
+        high: Mutex<Seq>,
+        broken: AtomicBool,
+        gate: Mutex<Option<mpsc::Receiver<()>>>,
+        entered: Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
+    }
+
+    impl Log for TestLog {
+        fn replay(&self, each: &mut dyn FnMut(&Entry)) -> io::Result<Seq> {
+            self.entries.lock().iter().for_each(each);
+            Ok(*self.high.lock())
+        }
+
+        fn append(&self, entry: &Entry) -> io::Result<()> {
+            if let Some(entered) = self.entered.lock().take() {
+                let _ = entered.send(());
+            }
+            if let Some(gate) = self.gate.lock().take() {
+                gate.recv().map_err(io::Error::other)?;
+            }
+            self.entries.lock().push(entry.clone());
+            if self.broken.load(Ordering::Relaxed) {
+                return Err(io::Error::other("no space left"));
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failed_log_invalidates_nothing_and_its_number_is_not_used_again() {
+        let log = Arc::new(TestLog::default());
+        let these = Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
+        let before = these.seq();
+        log.broken.store(true, Ordering::Relaxed);
+        let failed = these.invalidate(vec![tag("t")], Hardness::Hard).await;
+        assert!(failed.unwrap_err().to_string().contains("no space left"));
+        assert_eq!(these.seq(), before);
+        assert_eq!(these.fence(&key("/"), Some(&tags(&["t"])), 0), Standing::Live);
+        log.broken.store(false, Ordering::Relaxed);
+        let seq = soft(&these, tag("t")).await;
+        assert_eq!(these.seq(), seq);
+        let numbers: Vec<_> = log.entries.lock().iter().map(|entry| entry.seq).collect();
+        assert!(numbers[0] < numbers[1]);
+    }
+
+    #[tokio::test]
+    async fn a_restart_forgets_no_invalidation_and_reuses_no_number() {
+        let log = Arc::new(TestLog::default());
+        let open = || Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
+        let these = open();
+        soft(&these, tag("t")).await;
+        these.invalidate_unsafe("example.com", "/x");
+        let (born, tagged) = (these.seq(), tags(&["t"]));
+        *log.high.lock() = 1 << 32;
+        let these = open();
+        assert!(these.seq() > born);
+        assert_eq!(these.fence(&key("/"), Some(&tagged), 0), Standing::Stale);
+        assert_eq!(these.fence(&key("/"), Some(&tagged), born), Standing::Live);
+        soft(&these, tag("t")).await;
+        assert_eq!(these.fence(&key("/"), Some(&tagged), born), Standing::Stale);
+        // From another node; known ones change nothing.
+        let seq = these.seq() + 5;
+        let entry = Entry { seq, names: vec![path("/y")], hardness: Hardness::Hard };
+        these.apply(&entry);
+        assert_eq!(these.fence(&key("/y"), None, seq - 1), Standing::Dead);
+        these.apply(&entry);
+        assert_eq!(these.fence(&key("/y"), None, seq), Standing::Live);
+    }
+
+    /// Whoever asked may go away: what the log has is published.
+    #[tokio::test]
+    async fn an_invalidation_that_is_being_logged_goes_to_its_end() {
+        let log = Arc::new(TestLog::default());
+        let these = Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
+        let (open, gate) = mpsc::channel();
+        let (entered, logging) = tokio::sync::oneshot::channel();
+        *log.gate.lock() = Some(gate);
+        *log.entered.lock() = Some(entered);
+        let before = these.seq();
+        let asked = Arc::clone(&these);
+        let asking = tokio::spawn(async move { soft(&asked, tag("t")).await });
+        logging.await.unwrap();
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        // Meanwhile an unsafe method does not wait, and nothing is published yet.
+        these.invalidate_unsafe("example.com", "/x");
+        let overtaken = these.seq();
+        assert!(overtaken > before);
+        let tagged = tags(&["t"]);
+        assert_eq!(these.fence(&key("/"), Some(&tagged), before), Standing::Live);
+        let page = Page::new(key("/"), vec![Arc::new(rep(Form::Document, before, &["t"], "x"))]);
+        assert_eq!(these.standing(&page, &page.members[0]), Standing::Live);
+        open.send(()).unwrap();
+        // The next one waits its turn.
+        let seq = soft(&these, tag("u")).await;
+        assert!(seq > overtaken);
+        assert_eq!(these.standing(&page, &page.members[0]), Standing::Stale);
+        let numbers: Vec<_> = log.entries.lock().iter().map(|entry| entry.seq).collect();
+        assert!(numbers.is_sorted() && numbers.len() == 2);
+    }
+}

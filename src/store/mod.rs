@@ -1,0 +1,762 @@
+//! Pages at rest. [`Store`] lays the tiers over one another (so far there is one,
+//! in memory) and everything it hands out is read under one rule: how a
+//! representation stands towards what was invalidated since its fill began
+//! ([`invalidation`]).
+//!
+//! The store never asks an origin, reads no clock, and knows nothing of freshness:
+//! [`Standing::Live`] says that nothing was invalidated, not that the time is not up.
+
+pub mod invalidation;
+mod memory;
+#[cfg(test)]
+mod model;
+mod name;
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+pub use invalidation::{Hardness, Invalidations, Log, LogError, NoLog};
+pub use name::Name;
+
+use crate::config;
+use crate::page::{Body, Form, Page, PageKey, Representation, Seq, Standing, Tags};
+use memory::Memory;
+
+/// Locks for changes of pages, each for the keys of one hash. Commits of
+/// different members of a page must see one another; lookups take no lock.
+const STRIPES: usize = 64;
+
+/// Pages at rest.
+pub struct Store {
+    memory: Option<Memory>,
+    invalidations: Arc<Invalidations>,
+    stripes: Box<[Mutex<()>]>,
+    hasher: ahash::RandomState,
+    max_variants: usize,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug)]
+pub enum Committed {
+    /// It is stored.
+    Stored {
+        /// The page with it.
+        page: Arc<Page>,
+        /// Of what was committed: live, or stale when a part of it was invalidated
+        /// while it was rendered.
+        standing: Standing,
+    },
+    /// Invalidated hard while it was rendered; nothing was changed.
+    Dead,
+    /// What is stored began later; nothing was changed.
+    Superseded,
+    /// The forms named were dropped, and no member is left: the page is gone.
+    Removed,
+    /// No tier has room for it. An older page of that key is gone, or its visitors
+    /// would never see a newer one.
+    NoRoom,
+}
+
+/// Which pages a name matched.
+#[derive(Clone, Debug, Default)]
+pub struct Matching {
+    /// Their keys, in no order.
+    pub keys: Vec<PageKey>,
+    /// Whether there were more than asked for.
+    pub more: bool,
+}
+
+/// Figures for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Pages in memory.
+    pub entries: u64,
+    /// What they weigh, in bytes.
+    pub bytes: u64,
+    /// Pages that had to go for others, since the start.
+    pub evictions: u64,
+    /// Distinct names of invalidations that are remembered.
+    pub names: u64,
+}
+
+impl Store {
+    /// A store in memory alone.
+    #[must_use]
+    pub fn new(config: &config::Cache) -> Store {
+        Store::over(config, Invalidations::new(config.max_invalidations))
+    }
+
+    /// A store whose invalidations are durable in `log`.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn open(config: &config::Cache, log: Arc<dyn Log>) -> io::Result<Store> {
+        Ok(Store::over(config, Invalidations::open(config.max_invalidations, log)?))
+    }
+
+    fn over(config: &config::Cache, invalidations: Invalidations) -> Store {
+        Store {
+            memory: Memory::new(config.memory),
+            invalidations: Arc::new(invalidations),
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            hasher: ahash::RandomState::new(),
+            max_variants: config.max_variants.max(1),
+        }
+    }
+
+    /// The number that a fill which begins now is `born` at. Ask before anything
+    /// is sent to the origin, and once for all members of a generation.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.invalidations.seq()
+    }
+
+    /// The page in memory. Its members may be stale or dead: ask
+    /// [`standing`](Self::standing) about the one that is selected.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<Arc<Page>> {
+        self.memory.as_ref()?.get(key)
+    }
+
+    /// The page in any tier; what a slower tier has is promoted.
+    #[expect(clippy::unused_async, reason = "the tiers below memory wait for disk and network")]
+    pub async fn lookup(&self, key: &str) -> Option<Arc<Page>> {
+        self.get(key)
+    }
+
+    /// How a member of a page stands. See [`Invalidations::standing`].
+    #[must_use]
+    pub fn standing(&self, page: &Page, rep: &Representation) -> Standing {
+        self.invalidations.standing(page, rep)
+    }
+
+    /// How a fill in flight stands. See [`Invalidations::fence`].
+    #[must_use]
+    pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
+        self.invalidations.fence(key, tags, born)
+    }
+
+    /// Invalidates what `names` name. See [`Invalidations::invalidate`].
+    ///
+    /// # Errors
+    /// If it could not be made durable. Then nothing was invalidated.
+    pub async fn invalidate(&self, names: Vec<Name>, hardness: Hardness) -> Result<Seq, LogError> {
+        self.invalidations.invalidate(names, hardness).await
+    }
+
+    /// Invalidates the page of a URI after an unsafe method (RFC 9111 §4.4): every
+    /// query and variant of its path, and fills in flight. `key` is what a GET of
+    /// the URI would have.
+    pub fn invalidate_unsafe(&self, key: &PageKey) {
+        // First the name, or a fill could commit between the two.
+        self.invalidations.invalidate_unsafe(key.host(), key.path());
+        self.remove(key);
+    }
+
+    /// Merges members into the page of that key, at once: one of the same form and
+    /// selection takes the place of the stored one, unless that began later; the
+    /// others stay. Of each form, the variants committed last are kept.
+    pub fn commit(&self, key: &PageKey, new: Vec<Representation>) -> Committed {
+        self.merge(key, new, &[], false)
+    }
+
+    /// Swaps the members of one generation together, and drops the forms that the
+    /// page has no more. All of it happens, or nothing.
+    pub fn commit_generation(
+        &self,
+        key: &PageKey,
+        members: Vec<Representation>,
+        drop: &[Form],
+    ) -> Committed {
+        self.merge(key, members, drop, true)
+    }
+
+    /// Adds coded bodies to a representation, if this very one is still stored.
+    /// `bodies` begins with the identity body.
+    pub fn replace_bodies(
+        &self,
+        key: &PageKey,
+        rep: &Arc<Representation>,
+        bodies: Box<[Body]>,
+    ) -> bool {
+        let Some(memory) = &self.memory else { return false };
+        if bodies.is_empty() {
+            return false;
+        }
+        let stripe = self.stripe(key);
+        let Some(page) = memory.get(key.as_str()) else { return false };
+        let Some(place) = page.members.iter().position(|member| Arc::ptr_eq(member, rep)) else {
+            return false;
+        };
+        let mut members = page.members.to_vec();
+        members[place] = Arc::new(Representation { bodies, ..(**rep).clone() });
+        let stored = memory.put(Arc::new(Page::new(key.clone(), members)));
+        drop(stripe);
+        memory.settle();
+        stored
+    }
+
+    /// Removes a page.
+    pub fn remove(&self, key: &PageKey) -> Option<Arc<Page>> {
+        let _stripe = self.stripe(key);
+        self.memory.as_ref()?.remove(key.as_str())
+    }
+
+    /// Removes a page if no member of it began after `born`: what a fill learned
+    /// then says nothing of a newer render.
+    pub fn remove_until(&self, key: &PageKey, born: Seq) {
+        let _stripe = self.stripe(key);
+        let Some(memory) = &self.memory else { return };
+        let old = memory.get(key.as_str());
+        if old.is_some_and(|page| page.members.iter().all(|member| member.born <= born)) {
+            memory.remove(key.as_str());
+        }
+    }
+
+    /// Whether there is a tier that keeps pages.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Removes one form of a page with all its variants; the others stay.
+    pub fn remove_form(&self, key: &PageKey, form: Form) {
+        self.merge(key, Vec::new(), &[form], true);
+    }
+
+    /// The pages that `name` names and that have a member which is not dead, at
+    /// most `limit` of them. Goes through the whole store, on a thread for that.
+    pub async fn matching(&self, name: &Name, limit: usize) -> Matching {
+        let Some(memory) = self.memory.clone() else { return Matching::default() };
+        let (name, invalidations) = (name.clone(), Arc::clone(&self.invalidations));
+        let search = move || {
+            let mut found = Matching::default();
+            for page in memory.iter().filter(|page| name.covers(&page.key, &page.tags)) {
+                let dead = |rep: &Arc<_>| invalidations.standing(&page, rep) == Standing::Dead;
+                if page.members.iter().all(dead) {
+                    continue;
+                }
+                if found.keys.len() == limit {
+                    found.more = true;
+                    break;
+                }
+                found.keys.push(page.key.clone());
+            }
+            found
+        };
+        // It fails only when the runtime shuts down, and then nobody waits.
+        tokio::task::spawn_blocking(search).await.unwrap_or_default()
+    }
+
+    /// Pages stored; lags a little behind.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.memory.as_ref().map_or(0, Memory::len)
+    }
+
+    /// Whether nothing is stored; lags a little behind.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the pages weigh, in bytes; lags a little behind.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(0, Memory::bytes)
+    }
+
+    /// Figures for metrics. Lets the tiers catch up first, which they do of
+    /// themselves only while they are used.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.memory.iter().for_each(Memory::catch_up);
+        Stats {
+            entries: self.len(),
+            bytes: self.bytes(),
+            evictions: self.memory.as_ref().map_or(0, Memory::evictions),
+            names: self.invalidations.len() as u64,
+        }
+    }
+
+    fn stripe(&self, key: &PageKey) -> MutexGuard<'_, ()> {
+        let hash = self.hasher.hash_one(key);
+        self.stripes[hash as usize % STRIPES].lock()
+    }
+
+    fn merge(
+        &self,
+        key: &PageKey,
+        new: Vec<Representation>,
+        drop: &[Form],
+        together: bool,
+    ) -> Committed {
+        let Some(memory) = &self.memory else { return Committed::NoRoom };
+        let stripe = self.stripe(key);
+        let old = memory.get(key.as_str());
+        let kept = old.as_ref().map_or(&[][..], |page| &page.members);
+
+        // 1. Who stays, who goes. What began later is never replaced, or an old
+        // slow fill would bring back what a newer one replaced.
+        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Seq::MAX);
+        let (dropped, mut members): (Vec<_>, Vec<_>) =
+            kept.iter().cloned().partition(|member| drop.contains(&member.form));
+        if dropped.iter().any(|member| member.born > born) {
+            return Committed::Superseded;
+        }
+        let mut fresh = Vec::with_capacity(new.len());
+        for rep in new {
+            let place = members.iter().position(|member| same_slot(member, &rep));
+            match place {
+                Some(place) if members[place].born > rep.born => {
+                    if together {
+                        return Committed::Superseded;
+                    }
+                }
+                _ => {
+                    place.map(|place| members.remove(place));
+                    let rep = Arc::new(rep);
+                    fresh.push(Arc::clone(&rep));
+                    // The latest one last: it is the one to select (RFC 9111 §4.1)
+                    // and the last one to go.
+                    members.push(rep);
+                }
+            }
+        }
+        if fresh.is_empty() && dropped.is_empty() {
+            return Committed::Superseded;
+        }
+
+        // 2. Under which names. The tags of the page as it was count once more: a
+        // purge by one of them named this page, and all that was rendered before it.
+        let held = self.invalidations.hold();
+        let mut names = old.as_ref().map_or_else(Tags::default, |page| (*page.tags).clone());
+        for rep in &fresh {
+            names = names.union(&rep.tags);
+        }
+        let is_fresh =
+            |member: &Arc<Representation>| fresh.iter().any(|rep| Arc::ptr_eq(rep, member));
+        let mut dead = 0;
+        members.retain(|member| {
+            let lives = held.judge(key, &names, member.born) != Standing::Dead;
+            dead += usize::from(!lives && is_fresh(member));
+            lives
+        });
+        if dead > 0 && (together || dead == fresh.len()) {
+            return Committed::Dead;
+        }
+        self.trim(&mut members);
+        if members.is_empty() {
+            memory.remove(key.as_str());
+            return Committed::Removed;
+        }
+
+        // 3. A member that such a purge made stale keeps the tags that did, where
+        // the new page would forget them.
+        let standing = |member: &Arc<Representation>| held.judge(key, &names, member.born);
+        let mut page = Page::new(key.clone(), members);
+        let stale = page
+            .members
+            .iter()
+            .any(|member| is_fresh(member) && standing(member) != Standing::Live);
+        let forgets = |member: &Arc<Representation>| {
+            held.judge(key, &page.tags, member.born) != standing(member)
+        };
+        if page.members.iter().any(forgets) {
+            let members = page.members.iter().map(|member| {
+                if !forgets(member) {
+                    return Arc::clone(member);
+                }
+                let tags = Arc::new(member.tags.union(&names));
+                Arc::new(Representation { tags, ..(**member).clone() })
+            });
+            page = Page::new(key.clone(), members.collect());
+        }
+
+        // 4. Where the page loses a tag, nothing is published until it is in place:
+        // a purge of that tag would fall between the judgement and this. Where it
+        // loses none, such a purge reaches it afterwards, and need not wait.
+        let loses = old.is_some() && page.tags.union(&Tags::default()) != names;
+        let held = loses.then_some(held);
+        let page = Arc::new(page);
+        let stored = memory.put(Arc::clone(&page));
+        if !stored {
+            memory.remove(key.as_str());
+        }
+        std::mem::drop((held, stripe));
+        memory.settle();
+        if stored {
+            Committed::Stored {
+                page,
+                standing: if stale { Standing::Stale } else { Standing::Live },
+            }
+        } else {
+            Committed::NoRoom
+        }
+    }
+
+    /// Keeps the latest variants of each form.
+    fn trim(&self, members: &mut Vec<Arc<Representation>>) {
+        let mut left: Vec<(Form, usize)> = Vec::new();
+        for place in (0..members.len()).rev() {
+            let form = members[place].form;
+            let seen = match left.iter_mut().find(|(of, _)| *of == form) {
+                Some((_, seen)) => {
+                    *seen += 1;
+                    *seen
+                }
+                None => {
+                    left.push((form, 1));
+                    1
+                }
+            };
+            if seen > self.max_variants {
+                members.remove(place);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// Whether one takes the other's place: the same form for the same requests.
+fn same_slot(a: &Representation, b: &Representation) -> bool {
+    a.form == b.form
+        && a.vary.len() == b.vary.len()
+        && a.vary.iter().all(|field| b.vary.contains(field))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::page::testing::{key, rep, tags, varying};
+    use crate::page::{Coding, FieldsBuf, KeyBuf};
+
+    pub(super) fn config(memory: u64) -> config::Cache {
+        config::Cache {
+            memory,
+            max_object: 1 << 20,
+            max_variants: 2,
+            max_invalidations: 1_000,
+            compress_min: 1_024,
+        }
+    }
+
+    fn store() -> Store {
+        Store::new(&config(1 << 24))
+    }
+
+    fn page(store: &Store, path: &str) -> Arc<Page> {
+        store.get(key(path).as_str()).expect("is stored")
+    }
+
+    /// Form, variant and body of each member.
+    fn members(store: &Store, path: &str) -> Vec<(Form, String, String)> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let member = |rep: &Arc<Representation>| {
+            let vary = rep.vary.first().and_then(|field| field.value.as_deref()).unwrap_or(b"");
+            (rep.form, text(vary), text(&rep.identity().bytes))
+        };
+        page(store, path).members.iter().map(member).collect()
+    }
+
+    fn standing(store: &Store, path: &str, form: Form) -> Standing {
+        let page = page(store, path);
+        let rep = page.members.iter().rfind(|member| member.form == form).expect("is stored");
+        store.standing(&page, rep)
+    }
+
+    fn tag(tag: &str) -> Vec<Name> {
+        vec![Name::Tag { host: None, tag: tag.into() }]
+    }
+
+    fn is_stored(committed: &Committed) -> bool {
+        matches!(committed, Committed::Stored { standing: Standing::Live, .. })
+    }
+
+    #[test]
+    fn members_of_a_page_are_merged() {
+        let store = store();
+        let (doc, data) = (Form::Document, Form::Data);
+        assert!(is_stored(&store.commit(&key("/a"), vec![rep(doc, 0, &["x"], "1")])));
+        assert!(is_stored(&store.commit(&key("/a"), vec![rep(data, 0, &["y"], "2")])));
+        assert_eq!(page(&store, "/a").tags.names, tags(&["x", "y"]).names);
+        assert!(is_stored(&store.commit(&key("/a"), vec![rep(doc, 0, &["z"], "3")])));
+        let all = [(data, String::new(), "2".into()), (doc, String::new(), "3".into())];
+        assert_eq!(members(&store, "/a"), all);
+        assert_eq!(page(&store, "/a").tags.names, tags(&["y", "z"]).names);
+
+        store.remove_form(&key("/a"), data);
+        assert_eq!(members(&store, "/a"), all[1..]);
+        store.remove_form(&key("/a"), doc);
+        assert!(store.get(key("/a").as_str()).is_none());
+        assert!(store.remove(&key("/a")).is_none());
+    }
+
+    #[test]
+    fn the_oldest_variants_of_a_form_go() {
+        let store = store();
+        let doc = |value: &str| varying(rep(Form::Document, 0, &[], value), "accept", value);
+        store.commit(&key("/a"), vec![rep(Form::Data, 0, &[], "json")]);
+        for value in ["a", "b", "a", "c"] {
+            store.commit(&key("/a"), vec![doc(value)]);
+        }
+        let left: Vec<_> = members(&store, "/a").into_iter().map(|(_, _, body)| body).collect();
+        assert_eq!(left, ["json", "a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn what_began_later_is_not_replaced() {
+        let store = store();
+        let born = store.seq();
+        store.invalidate(tag("t"), Hardness::Soft).await.unwrap();
+        store.commit(&key("/a"), vec![rep(Form::Document, store.seq(), &[], "new")]);
+        let slow = || rep(Form::Document, born, &[], "old");
+        let data = || rep(Form::Data, born, &[], "data");
+        assert!(matches!(store.commit(&key("/a"), vec![slow()]), Committed::Superseded));
+        // One generation: all or nothing.
+        assert!(matches!(
+            store.commit_generation(&key("/a"), vec![data(), slow()], &[]),
+            Committed::Superseded
+        ));
+        assert!(matches!(
+            store.commit_generation(&key("/a"), vec![data()], &[Form::Document]),
+            Committed::Superseded
+        ));
+        assert_eq!(members(&store, "/a").len(), 1);
+        // Members that come alone are judged alone.
+        assert!(is_stored(&store.commit(&key("/a"), vec![slow(), data()])));
+        assert_eq!(members(&store, "/a")[0].2, "new");
+        assert_eq!(members(&store, "/a")[1].2, "data");
+    }
+
+    #[test]
+    fn a_generation_swaps_its_members_and_drops_a_form() {
+        let store = store();
+        let (doc, data, rsc) = (Form::Document, Form::Data, Form::Rsc);
+        let old = vec![rep(doc, 0, &[], "1"), rep(data, 0, &[], "1"), rep(rsc, 0, &[], "1")];
+        store.commit_generation(&key("/a"), old, &[]);
+        let new = vec![rep(doc, 0, &[], "2")];
+        assert!(is_stored(&store.commit_generation(&key("/a"), new, &[data])));
+        let all = [(rsc, String::new(), "1".into()), (doc, String::new(), "2".into())];
+        assert_eq!(members(&store, "/a"), all);
+        assert!(matches!(
+            store.commit_generation(&key("/a"), Vec::new(), &[doc, rsc]),
+            Committed::Removed
+        ));
+        assert!(store.get(key("/a").as_str()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_fill_that_an_invalidation_overtook_is_stale_or_not_stored() {
+        let store = store();
+        let doc = |born| vec![rep(Form::Document, born, &["t"], "x")];
+        let born = store.seq();
+        store.invalidate(tag("t"), Hardness::Soft).await.unwrap();
+        let stale = store.commit(&key("/a"), doc(born));
+        assert!(matches!(stale, Committed::Stored { standing: Standing::Stale, .. }));
+        assert_eq!(standing(&store, "/a", Form::Document), Standing::Stale);
+        assert!(is_stored(&store.commit(&key("/a"), doc(store.seq()))));
+        assert_eq!(standing(&store, "/a", Form::Document), Standing::Live);
+
+        let born = store.seq();
+        store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
+        assert_eq!(standing(&store, "/a", Form::Document), Standing::Dead);
+        assert!(matches!(store.commit(&key("/b"), doc(born)), Committed::Dead));
+        assert!(store.get(key("/b").as_str()).is_none());
+        assert!(is_stored(&store.commit(&key("/b"), doc(store.seq()))));
+    }
+
+    #[tokio::test]
+    async fn a_member_does_not_hide_behind_what_was_remembered_under_other_tags() {
+        let store = store();
+        store.commit(&key("/a"), vec![rep(Form::Document, 0, &["x"], "doc")]);
+        let born = store.seq();
+        store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
+        assert_eq!(standing(&store, "/a", Form::Document), Standing::Live);
+        // The page turns out to have the tag: what is older than its purge is stale,
+        // though nothing was invalidated since it was found live.
+        assert!(born < store.seq());
+        let data = vec![rep(Form::Data, store.seq(), &["y"], "data")];
+        assert!(is_stored(&store.commit(&key("/a"), data)));
+        assert_eq!(standing(&store, "/a", Form::Data), Standing::Live);
+        assert_eq!(standing(&store, "/a", Form::Document), Standing::Stale);
+    }
+
+    #[tokio::test]
+    async fn a_purged_member_stays_stale_when_its_page_loses_the_tag() {
+        let store = store();
+        let (doc, data) = (Form::Document, Form::Data);
+        let both = vec![rep(doc, 0, &["x"], "1"), rep(data, 0, &["y"], "1")];
+        store.commit(&key("/a"), both);
+        let in_flight = store.seq();
+        store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
+        assert_eq!(standing(&store, "/a", doc), Standing::Stale);
+        store.commit(&key("/a"), vec![rep(data, store.seq(), &[], "2")]);
+        assert_eq!(standing(&store, "/a", data), Standing::Live);
+        assert_eq!(standing(&store, "/a", doc), Standing::Stale);
+        // So does a render of the page that began before the purge.
+        store.commit(&key("/a"), vec![rep(doc, in_flight, &["x"], "2")]);
+        assert_eq!(standing(&store, "/a", doc), Standing::Stale);
+        // And the tag is gone with the next render.
+        store.commit(&key("/a"), vec![rep(doc, store.seq(), &["x"], "3")]);
+        assert_eq!(standing(&store, "/a", doc), Standing::Live);
+        assert_eq!(page(&store, "/a").tags.names, tags(&["x"]).names);
+    }
+
+    #[test]
+    fn coded_bodies_are_added_to_that_very_representation_only() {
+        let store = store();
+        let doc = || vec![rep(Form::Document, 0, &["t"], "body")];
+        store.commit(&key("/a"), vec![rep(Form::Data, 0, &[], "{}")]);
+        let Committed::Stored { page: first, .. } = store.commit(&key("/a"), doc()) else {
+            panic!("not stored");
+        };
+        let rep = &first.members[1];
+        let mut coded = rep.bodies.to_vec();
+        coded.push(Body { coding: Coding::Gzip, etag: "\"g\"".into(), bytes: "zip".into() });
+        let coded: Box<[Body]> = coded.into();
+        assert!(!store.replace_bodies(&key("/a"), rep, Box::default()));
+        assert!(!store.replace_bodies(&key("/b"), rep, coded.clone()));
+        assert!(store.replace_bodies(&key("/a"), rep, coded.clone()));
+        let now = page(&store, "/a");
+        assert_eq!(now.members[1].bodies.len(), 2);
+        assert_eq!(now.members[1].tags, rep.tags);
+        assert!(Arc::ptr_eq(&now.members[0], &first.members[0]));
+        // It was replaced, by the same bytes even.
+        assert!(!store.replace_bodies(&key("/a"), rep, coded.clone()));
+        store.commit(&key("/a"), doc());
+        assert!(!store.replace_bodies(&key("/a"), &now.members[1], coded));
+        assert_eq!(page(&store, "/a").members[1].bodies.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_memory_nothing_is_stored_and_nothing_fails() {
+        let store = Store::new(&config(0));
+        let doc = rep(Form::Document, 0, &[], "x");
+        assert!(matches!(store.commit(&key("/a"), vec![doc.clone()]), Committed::NoRoom));
+        assert!(store.lookup(key("/a").as_str()).await.is_none());
+        assert!(store.matching(&Name::All, 9).await.keys.is_empty());
+        assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
+        store.remove_form(&key("/a"), Form::Document);
+        store.invalidate_unsafe(&key("/a"));
+        store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
+        assert_eq!((store.len(), store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_page_without_room_takes_the_older_one_with_it() {
+        let store = Store::new(&config(64 << 10));
+        let doc = |len: usize| vec![rep(Form::Document, 0, &[], &"x".repeat(len))];
+        assert!(is_stored(&store.commit(&key("/a"), doc(10))));
+        assert!(matches!(store.commit(&key("/a"), doc(65 << 10)), Committed::NoRoom));
+        assert!(store.get(key("/a").as_str()).is_none());
+    }
+
+    #[tokio::test]
+    async fn matching_finds_every_page_of_a_path() {
+        let store = store();
+        let mut keys = Vec::new();
+        for (host, query) in [("a.com", ""), ("a.com", "p=2"), ("b.com:8080", "")] {
+            let mut buf = KeyBuf::default();
+            buf.begin("", "http", host, "/x");
+            buf.query(query);
+            store.commit(&buf.key(), vec![rep(Form::Document, 0, &[], "x")]);
+            keys.push(buf.key());
+        }
+        store.commit(&key("/y"), vec![rep(Form::Document, 0, &[], "x")]);
+        let path =
+            |host: Option<&str>| Name::Path { host: host.map(Into::into), path: "/x".into() };
+        let sorted = |mut found: Matching| {
+            found.keys.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+            (found.keys, found.more)
+        };
+        assert_eq!(
+            sorted(store.matching(&path(None), 9).await),
+            (vec![keys[0].clone(), keys[1].clone(), keys[2].clone()], false)
+        );
+        assert_eq!(sorted(store.matching(&path(Some("b.com")), 9).await).0, keys[2..]);
+        let some = store.matching(&path(None), 2).await;
+        assert_eq!((some.keys.len(), some.more), (2, true));
+        // What must not be served is not stored.
+        store.invalidate(vec![path(Some("a.com"))], Hardness::Hard).await.unwrap();
+        assert_eq!(sorted(store.matching(&path(None), 9).await).0, keys[2..]);
+    }
+
+    #[test]
+    fn an_unsafe_method_removes_the_page_and_fences_fills() {
+        let store = store();
+        let doc = |born| vec![rep(Form::Document, born, &[], "x")];
+        let mut other = KeyBuf::default();
+        other.begin("", "http", "example.com", "/a");
+        other.variant("accept-language", "de");
+        let other = other.key();
+        let born = store.seq();
+        store.commit(&key("/a"), doc(born));
+        store.commit(&other, doc(born));
+        store.commit(&key("/b"), doc(born));
+        store.invalidate_unsafe(&key("/a"));
+        assert!(store.get(key("/a").as_str()).is_none());
+        assert!(matches!(store.commit(&key("/a"), doc(born)), Committed::Dead));
+        let page = store.get(other.as_str()).unwrap();
+        assert_eq!(store.standing(&page, &page.members[0]), Standing::Dead);
+        assert_eq!(standing(&store, "/b", Form::Document), Standing::Live);
+        assert_eq!(store.fence(&key("/a"), None, born), Standing::Dead);
+        assert_eq!(store.fence(&key("/b"), None, born), Standing::Live);
+        assert!(is_stored(&store.commit(&key("/a"), doc(store.seq()))));
+    }
+
+    /// Each thread commits its own form of one page again and again: what it
+    /// committed last must be there until it commits again.
+    #[test]
+    fn concurrent_commits_lose_no_member() {
+        let store = store();
+        std::thread::scope(|scope| {
+            for form in [Form::Document, Form::Data, Form::Rsc] {
+                let store = &store;
+                scope.spawn(move || {
+                    for round in 0..3_000 {
+                        let body = round.to_string();
+                        store.commit(&key("/a"), vec![rep(form, 0, &[], &body)]);
+                        std::thread::yield_now();
+                        let page = page(store, "/a");
+                        let mine = page.members.iter().find(|member| member.form == form);
+                        assert_eq!(mine.unwrap().identity().bytes, body);
+                    }
+                });
+            }
+        });
+        assert_eq!(page(&store, "/a").members.len(), 3);
+    }
+
+    /// The bar: at most 1 KiB beyond the bytes of the page.
+    #[test]
+    fn a_typical_page_costs_less_than_a_kibibyte_beyond_its_bytes() {
+        let mut fields = FieldsBuf::default();
+        for n in 0..12 {
+            fields.push(&format!("x-field-{n}"), b"a value of some thirty bytes..");
+        }
+        let fields = fields.done();
+        let mut rep = rep(Form::Document, 0, &["article-1234", "section-news", "author-99"], "");
+        rep.origin = fields.clone();
+        rep.head = fields.clone();
+        rep.bodies[0].bytes = Bytes::from(vec![0; 16 << 10]);
+        rep.bodies[0].etag = "\"0123456789abcdef\"".into();
+        let path = "/blog/2024/05/a-typical-title-of-an-article";
+        let page = Page::new(key(path), vec![Arc::new(rep)]);
+        let own = (16 << 10) + fields.size();
+        let overhead = page.size() + memory::ENTRY_OVERHEAD - own;
+        // The head counts once as the page's own: the copy made ready for
+        // visitors is overhead.
+        println!("overhead: {overhead} bytes, {} of them the ready head", fields.size());
+        assert!(overhead - fields.size() <= 1024, "{overhead}");
+    }
+}

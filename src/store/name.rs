@@ -1,0 +1,160 @@
+//! What an invalidation names (semantics §5).
+
+use crate::page::{PageKey, Tags};
+
+/// What an invalidation names. A `host` limits it to the pages of one host;
+/// a host without a port names that host on every port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// Every page.
+    All,
+    /// Every page of a host.
+    Host(Box<str>),
+    /// The pages of a path: every query, variant and representation of it.
+    Path {
+        /// The only host that is meant, if any.
+        host: Option<Box<str>>,
+        /// The canonical path.
+        path: Box<str>,
+    },
+    /// The pages at and below a path, by whole segments: `/blog` is `/blog`,
+    /// `/blog/` and `/blog/x`, but not `/blogger`; `/` is every page.
+    Prefix {
+        /// The only host that is meant, if any.
+        host: Option<Box<str>>,
+        /// The canonical path.
+        path: Box<str>,
+    },
+    /// The pages that carry a tag.
+    Tag {
+        /// The only host that is meant, if any.
+        host: Option<Box<str>>,
+        /// The tag.
+        tag: Box<str>,
+    },
+}
+
+impl Name {
+    /// Whether a page of that key and those tags is meant. A page that had more
+    /// tags than are kept is meant by every tag.
+    #[must_use]
+    pub fn covers(&self, key: &PageKey, tags: &Tags) -> bool {
+        let on = |host: &Option<Box<str>>| {
+            host.as_ref().is_none_or(|host| host_matches(host, key.host()))
+        };
+        match self {
+            Self::All => true,
+            Self::Host(host) => host_matches(host, key.host()),
+            Self::Path { host, path } => on(host) && **path == *key.path(),
+            Self::Prefix { host, path } => on(host) && is_below(key.path(), path),
+            Self::Tag { host, tag } => {
+                // Tags that were dropped could be of any host: see `Table::judge`.
+                tags.overflow || (on(host) && tags.names.contains(tag))
+            }
+        }
+    }
+}
+
+/// The host without its port.
+pub(super) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        // The colons of an IPv6 address are inside its brackets.
+        Some((name, port)) if !port.contains(']') => name,
+        _ => host,
+    }
+}
+
+fn host_matches(named: &str, host: &str) -> bool {
+    named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(without_port(host))
+}
+
+/// A prefix without the slash at its end; `/` becomes nothing.
+pub(super) fn trimmed(prefix: &str) -> &str {
+    prefix.trim_end_matches('/')
+}
+
+fn is_below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(trimmed(prefix)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The prefixes that cover `path`, [`trimmed`] and shortest first; none has more
+/// than `depth` segments.
+pub(super) fn prefixes(path: &str, depth: usize) -> impl Iterator<Item = &str> {
+    memchr::memchr_iter(b'/', path.as_bytes())
+        .map(|slash| &path[..slash])
+        .chain((!path.ends_with('/')).then_some(path))
+        .take(depth + 1)
+}
+
+/// How many segments a [`trimmed`] prefix has.
+pub(super) fn depth(prefix: &str) -> usize {
+    memchr::memchr_iter(b'/', prefix.as_bytes()).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::testing::tags;
+
+    #[test]
+    fn a_name_covers_what_semantics_5_says() {
+        let path = |host: Option<&str>, path: &str| Name::Path {
+            host: host.map(Into::into),
+            path: path.into(),
+        };
+        let prefix = |host: Option<&str>, path: &str| Name::Prefix {
+            host: host.map(Into::into),
+            path: path.into(),
+        };
+        let tag = |host: Option<&str>, tag: &str| Name::Tag {
+            host: host.map(Into::into),
+            tag: tag.into(),
+        };
+        let table: &[(Name, &str, &str, bool)] = &[
+            (Name::All, "a.com", "/", true),
+            (Name::Host("a.com".into()), "a.com", "/x", true),
+            (Name::Host("A.com".into()), "a.com", "/x", true),
+            (Name::Host("a.com".into()), "a.com:8080", "/x", true),
+            (Name::Host("a.com:8080".into()), "a.com:8080", "/x", true),
+            (Name::Host("a.com:8080".into()), "a.com", "/x", false),
+            (Name::Host("a.com:8080".into()), "a.com:80", "/x", false),
+            (Name::Host("[::1]".into()), "[::1]:8080", "/x", true),
+            (Name::Host("[::1]".into()), "[::1]", "/x", true),
+            (Name::Host("b.com".into()), "a.com", "/x", false),
+            (path(None, "/x"), "a.com", "/x", true),
+            (path(None, "/x"), "a.com", "/x/", false),
+            (path(Some("a.com"), "/x"), "a.com:8080", "/x", true),
+            (path(Some("b.com"), "/x"), "a.com", "/x", false),
+            (prefix(None, "/blog"), "a.com", "/blog", true),
+            (prefix(None, "/blog"), "a.com", "/blog/", true),
+            (prefix(None, "/blog"), "a.com", "/blog/x/y", true),
+            (prefix(None, "/blog"), "a.com", "/blogger", false),
+            (prefix(None, "/blog/"), "a.com", "/blog", true),
+            (prefix(None, "/blog/"), "a.com", "/blog/x", true),
+            (prefix(None, "/"), "a.com", "/", true),
+            (prefix(None, "/"), "a.com", "/x", true),
+            (prefix(None, ""), "a.com", "/x", true),
+            (prefix(Some("b.com"), "/"), "a.com", "/x", false),
+            (tag(None, "t"), "a.com", "/x", true),
+            (tag(None, "T"), "a.com", "/x", false),
+            (tag(Some("a.com"), "t"), "a.com:1", "/x", true),
+            (tag(Some("b.com"), "t"), "a.com", "/x", false),
+        ];
+        for (name, host, path, covered) in table {
+            let key = PageKey::new("d", "https", host, path);
+            assert_eq!(name.covers(&key, &tags(&["s", "t"])), *covered, "{name:?} of {key}");
+        }
+    }
+
+    #[test]
+    fn prefixes_of_a_path_are_by_segment() {
+        let all = |path, depth| prefixes(path, depth).collect::<Vec<_>>();
+        assert_eq!(all("/", 9), [""]);
+        assert_eq!(all("/a", 9), ["", "/a"]);
+        assert_eq!(all("/a/", 9), ["", "/a"]);
+        assert_eq!(all("/a/b", 9), ["", "/a", "/a/b"]);
+        assert_eq!(all("/a/b", 1), ["", "/a"]);
+        assert_eq!(all("/a/b", 0), [""]);
+        assert_eq!([depth(""), depth("/a"), depth("/a/b")], [0, 1, 2]);
+    }
+}

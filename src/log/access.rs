@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::sink::Sink;
-use super::{OUTPUT, Style, timestamp};
+use super::{OUTPUT, Style, short, timestamp};
 use crate::config;
 use crate::rules::Outcome;
 
@@ -169,7 +169,7 @@ impl AccessLine<'_> {
         });
         // A day is enough for who looks on; a file needs the whole of it.
         let at = timestamp().to_string();
-        let at = if colours { at.get(11..19).unwrap_or(&at) } else { &at };
+        let at = if colours { short(&at) } else { &at };
         write!(out, "{dim}{at}{reset}  {outcome}{:<11}{reset}  ", self.outcome.label())?;
         write!(out, "{status}{:>3}{reset}  {:<6} ", self.status, Target(self.method))?;
         write!(

@@ -105,9 +105,13 @@ pub fn init(log: &config::Log, secrets: &[&str]) -> Result<Logging, LogError> {
     let lines = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(&sink)));
     let registry = tracing_subscriber::registry().with(filter);
     match style {
-        Style::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
+        Style::Json => {
+            let lines = lines.json().flatten_event(true).with_timer(Clock { short: false });
+            registry.with(lines).try_init()?;
+        }
         Style::Text { colours } => {
-            registry.with(lines.compact().with_timer(Clock).with_ansi(colours)).try_init()?;
+            let lines = lines.compact().with_ansi(colours).with_target(!colours);
+            registry.with(lines.with_timer(Clock { short: colours })).try_init()?;
         }
     }
     let secrets = secrets.iter().map(|&s| s.to_owned()).collect();
@@ -175,14 +179,22 @@ fn timestamp() -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since)
 }
 
-/// The time of text lines: within a day for a person who looks on. UTC, as in
-/// every header that is compared with it.
-struct Clock;
+/// The time of a line, in UTC as in every field that it is compared with.
+struct Clock {
+    /// Without the day and the fraction: for a person who looks on.
+    short: bool,
+}
 
 impl FormatTime for Clock {
     fn format_time(&self, out: &mut Writer<'_>) -> std::fmt::Result {
-        write!(out, "{}", timestamp())
+        let at = timestamp().to_string();
+        out.write_str(if self.short { short(&at) } else { &at })
     }
+}
+
+/// The time of day of a timestamp.
+fn short(timestamp: &str) -> &str {
+    timestamp.get(11..19).unwrap_or(timestamp)
 }
 
 fn dropped_text(lines: u64, out: &mut Vec<u8>) {

@@ -2,6 +2,7 @@
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod log;
 pub mod metrics;
 pub mod origin;

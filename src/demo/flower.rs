@@ -7,7 +7,8 @@ use std::fmt::Write;
 /// The flower of a seed, as an SVG element. The same seed gives the same flower.
 pub(super) fn svg(seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1);
-    let hue = random.u32(0..360);
+    // Any but green, which the leaves have.
+    let hue = (170 + random.u32(0..270)) % 360;
     // A warm heart goes with any petal.
     let heart = random.u32(28..52);
     let petals = random.u32(6..14);

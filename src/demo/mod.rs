@@ -104,7 +104,8 @@ fn shown(renderer: SocketAddr, secret: &str) -> String {
     out.replace("${SECRET}", secret)
 }
 
-/// Three words, easy to type again. Not for anything that is not on loopback.
+/// Three words and a number, 16 characters at least, easy to type again. Not for
+/// anything that is not on loopback.
 fn secret() -> String {
     const WORDS: [&str; 32] = [
         "aster", "birch", "briar", "cedar", "clover", "daisy", "elder", "fern", "furze", "hazel",
@@ -113,7 +114,7 @@ fn secret() -> String {
         "willow", "yarrow",
     ];
     let word = || WORDS.get(fastrand::usize(..WORDS.len())).copied().unwrap_or("fern");
-    format!("{}-{}-{}-{}", word(), word(), word(), fastrand::u32(100..1000))
+    format!("{}-{}-{}-{}", word(), word(), word(), fastrand::u32(1000..10_000))
 }
 
 #[cfg(test)]
@@ -142,6 +143,11 @@ mod tests {
         assert!(text.contains(&call), "{text}");
         assert!(!text.contains('\x1b'));
         assert!(demo.welcome(public, None, true).contains("\x1b[1mOpen http://127.0.0.1:8080/"));
+    }
+
+    #[test]
+    fn a_secret_is_long_enough() {
+        assert!((0..1000).all(|_| secret().len() >= 16));
     }
 
     #[test]

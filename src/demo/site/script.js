@@ -75,7 +75,7 @@
     } else {
       say = `Fresh for <b>${span(Math.ceil(ttl))}</b>.`;
     }
-    if (age !== null && state.stored) more = `Stored ${span(age)} ago`;
+    if (age !== null && state.stored) more = `Rendered ${span(age)} ago`;
     if (waited !== null) more += `${more ? ", and you" : "You"} waited ${ms(waited)} for what you see.`;
     if (busy) say = "The renderer is at work on this page. Nobody waits for it.";
     const newer = state.stored && state.render && state.render !== String(facts.render);

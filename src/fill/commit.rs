@@ -1,0 +1,352 @@
+//! From a response to what is stored: judging the head, building the
+//! representation, and RFC 9111 §4.1.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, DATE, ETAG, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use pingora::http::ResponseHeader;
+
+use super::request::Ask;
+use super::stream::{Fill, Preview};
+use crate::answer::head::{Shape, compressible};
+use crate::config;
+use crate::framework::Preset;
+use crate::origin::Exchange;
+use crate::page::{Body, Coding, Fields, FieldsBuf, Form, Representation, Seq, Tags, VaryField};
+use crate::route::Route;
+use crate::rules::cache_control::governing;
+use crate::rules::freshness::{Terms, initial_age, last_modified};
+use crate::rules::storable::{self, Expected, Lifetime, Policy, Verdict};
+use crate::rules::vary::{self, Vary};
+use crate::rules::{Reason, Time, conditional, date, hop, media, tags};
+
+/// A response head, with what the rules need beside it.
+pub(super) struct Arrived {
+    pub(super) status: StatusCode,
+    /// The fields as they came: what they say of caching counts, of one hop or not.
+    pub(super) headers: HeaderMap,
+    /// Those that go on from here, `Set-Cookie` included.
+    fields: Fields,
+    /// The length of the body, if the origin named it.
+    pub(super) length: Option<u64>,
+    request_time: Time,
+    response_time: Time,
+    born: Seq,
+}
+
+impl Arrived {
+    pub(super) fn new(exchange: &Exchange, born: Seq) -> Arrived {
+        let headers = exchange.head.headers.clone();
+        let length = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.trim().parse().ok());
+        let mut fields = FieldsBuf::default();
+        for (name, value) in &headers {
+            let hop =
+                hop::is_hop_by_hop(name.as_str()) || hop::is_nominated(&headers, name.as_str());
+            if !hop && name != CONTENT_LENGTH {
+                fields.push(name.as_str(), value.as_bytes());
+            }
+        }
+        Arrived {
+            status: exchange.head.status,
+            headers,
+            fields: fields.done(),
+            length,
+            request_time: exchange.request_time,
+            response_time: exchange.response_time,
+            born,
+        }
+    }
+
+    /// The cookies that it sets.
+    pub(super) fn cookies(&self) -> Vec<HeaderValue> {
+        self.headers.get_all(SET_COOKIE).iter().cloned().collect()
+    }
+
+    /// Whether asking for JSON where the page may have none brought something
+    /// else (semantics §4). A failed render says nothing about that.
+    pub(super) fn brought_no_data(&self) -> bool {
+        !media::is_json(&self.headers)
+            && !self.status.is_server_error()
+            && !matches!(self.status.as_u16(), 401 | 403 | 451)
+    }
+
+    pub(super) fn judge(&self, ask: &Ask, preset: Preset) -> Verdict {
+        let expected = match ask.form {
+            Form::Document => Expected::Document,
+            Form::Data if preset.is_probe(Form::Data) => Expected::DataByAccept,
+            Form::Data => Expected::Data,
+            Form::Rsc => Expected::Rsc,
+        };
+        storable::judge(
+            policy(&ask.route, ask.page),
+            &storable::Exchange {
+                status: self.status,
+                headers: &self.headers,
+                expected,
+                authorization: ask.authorization,
+                cookie: ask.cookie,
+                no_store: ask.no_store,
+                request_time: self.request_time,
+                response_time: self.response_time,
+            },
+        )
+    }
+
+    /// What visitors see of it while it is streamed.
+    pub(super) fn preview(
+        &self,
+        ask: &Ask,
+        preset: Preset,
+        cache: &config::Cache,
+        stored: Result<(), Reason>,
+        failed: bool,
+    ) -> Preview {
+        let mut fields = FieldsBuf::default();
+        let private = stored.is_err_and(|reason| reason != Reason::NoCache);
+        let shape_as_page = ask.page && !private;
+        let head = if private && !failed {
+            // It goes to one visitor, as the origin meant it.
+            let mut all = FieldsBuf::default();
+            for (name, value) in self.fields.iter() {
+                if ask.route.forward_tags || !hop::is_tag_field(name) {
+                    all.push(name, value);
+                }
+            }
+            all.done()
+        } else {
+            self.shape(ask, preset, cache, shape_as_page, self.length.unwrap_or(u64::MAX))
+        };
+        for (name, value) in head.iter() {
+            fields.push(name, value);
+        }
+        if (!private || failed)
+            && let Some(etag) = self.headers.get(ETAG)
+        {
+            fields.push("ETag", etag.as_bytes());
+        }
+        Preview {
+            status: self.status.as_u16(),
+            fields: fields.done(),
+            date: self.headers.get(DATE).map(|v| v.as_bytes().into()),
+            length: self.length,
+            stored,
+            failed,
+            vary: self.vary_names(ask.page),
+            tags: page_tags(&ask.route, &self.headers),
+        }
+    }
+
+    fn shape(
+        &self,
+        ask: &Ask,
+        preset: Preset,
+        cache: &config::Cache,
+        page: bool,
+        size: u64,
+    ) -> Fields {
+        shape(ask, preset, &self.fields, &self.headers, page, size, cache, self.response_time)
+    }
+
+    /// The names that select between stored variants, with nothing for those
+    /// that a page route did not declare: they were not sent.
+    fn vary_names(&self, page: bool) -> Vec<Box<str>> {
+        if page {
+            return Vec::new();
+        }
+        match vary::parse(&self.headers) {
+            Vary::Names(names) => names.iter().map(|n| n.as_str().into()).collect(),
+            Vary::None | Vary::Star => Vec::new(),
+        }
+    }
+
+    /// The representation that is stored.
+    pub(super) fn store(
+        &self,
+        ask: &Ask,
+        preset: Preset,
+        cache: &config::Cache,
+        terms: Terms,
+        body: Vec<u8>,
+    ) -> Representation {
+        let size = body.len() as u64;
+        let head = self.shape(ask, preset, cache, ask.page, size);
+        let origin_etag = self.headers.get(ETAG).and_then(|v| v.to_str().ok());
+        let etag = origin_etag.map_or_else(
+            || format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into(),
+            Box::from,
+        );
+        let mut origin = FieldsBuf::default();
+        for (name, value) in self.fields.iter() {
+            if !name.eq_ignore_ascii_case("set-cookie") {
+                origin.push(name, value);
+            }
+        }
+        let vary = self.vary_names(ask.page);
+        Representation {
+            form: ask.form,
+            vary: vary
+                .into_iter()
+                .map(|name| VaryField { value: vary::value(&name, &ask.fields), name })
+                .collect(),
+            status: self.status,
+            origin: origin.done(),
+            head,
+            head_stamp: ask.route.stamp,
+            origin_etag: origin_etag.is_some(),
+            last_modified: last_modified(&self.headers, self.response_time),
+            bodies: Box::new([Body {
+                coding: Coding::Identity,
+                etag,
+                bytes: Bytes::from(body.into_boxed_slice()),
+            }]),
+            terms,
+            generated: self.generated(),
+            born: self.born,
+            tags: Arc::new(page_tags(&ask.route, &self.headers)),
+        }
+    }
+
+    /// When the response was generated, by its corrected initial age.
+    fn generated(&self) -> Time {
+        let age = initial_age(&self.headers, self.request_time, self.response_time);
+        Time(self.response_time.0.saturating_sub(age.as_millis() as u64))
+    }
+}
+
+/// Hands an informational response to who waits for the fill.
+pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
+    let mut fields = FieldsBuf::default();
+    for (name, value) in head.headers.iter().filter(|(n, _)| !hop::is_hop_by_hop(n.as_str())) {
+        fields.push(name.as_str(), value.as_bytes());
+    }
+    fill.interim(head.status.as_u16(), fields.done());
+}
+
+/// The stored response after a 304 (RFC 9111 §4.3.4); none if the 304 is of
+/// another response, or if what the origin says now forbids storing.
+pub(super) fn refreshed(
+    ask: &Ask,
+    preset: Preset,
+    cache: &config::Cache,
+    prior: &Representation,
+    update: &Arrived,
+) -> Option<Representation> {
+    let stored = prior.origin.to_map();
+    if !conditional::selects(&stored, &update.headers) {
+        return None;
+    }
+    let headers = conditional::merge_304(&stored, &update.headers);
+    let mut fields = FieldsBuf::default();
+    for (name, value) in &headers {
+        if name != CONTENT_LENGTH && name != SET_COOKIE {
+            fields.push(name.as_str(), value.as_bytes());
+        }
+    }
+    let merged = Arrived {
+        status: prior.status,
+        // The cookies of a 304 are for its requester and say nothing of the page.
+        headers: {
+            let mut headers = headers;
+            headers.remove(SET_COOKIE);
+            headers
+        },
+        fields: fields.done(),
+        length: None,
+        request_time: update.request_time,
+        response_time: update.response_time,
+        born: update.born,
+    };
+    let Verdict::Store { terms, .. } = merged.judge(ask, preset) else { return None };
+    let size = prior.identity().bytes.len() as u64;
+    Some(Representation {
+        form: prior.form,
+        vary: prior.vary.clone(),
+        status: prior.status,
+        head: merged.shape(ask, preset, cache, ask.page, size),
+        origin: merged.fields.clone(),
+        head_stamp: ask.route.stamp,
+        origin_etag: prior.origin_etag,
+        last_modified: last_modified(&merged.headers, merged.response_time),
+        bodies: prior.bodies.clone(),
+        terms,
+        generated: merged.generated(),
+        born: update.born,
+        tags: Arc::new(page_tags(&ask.route, &merged.headers)),
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call for the two ways in which a head comes")]
+fn shape(
+    ask: &Ask,
+    preset: Preset,
+    fields: &Fields,
+    headers: &HeaderMap,
+    page: bool,
+    size: u64,
+    cache: &config::Cache,
+    received: Time,
+) -> Fields {
+    let governing = governing(headers);
+    Shape {
+        route: &ask.route,
+        page,
+        form: ask.form,
+        vary: preset.vary(),
+        compressible: compressible(fields, &governing.directives, size, cache.compress_min),
+        received: &date::format(received),
+    }
+    .visitor(fields)
+}
+
+/// The policy by which a response is judged.
+fn policy(route: &Route, page: bool) -> Policy {
+    let strip_set_cookie = route.strip_set_cookie;
+    match route.mode {
+        config::Mode::Isr { revalidate, stale_for } if page => Policy::Page {
+            revalidate: revalidate.map_or(Lifetime::Origin, Lifetime::Fixed),
+            stale_for,
+            not_found: route.not_found,
+            strip_set_cookie,
+        },
+        config::Mode::Dsg if page => Policy::Page {
+            revalidate: Lifetime::Forever,
+            stale_for: std::time::Duration::MAX,
+            not_found: route.not_found,
+            strip_set_cookie,
+        },
+        config::Mode::Ssr { heuristic } => Policy::Ssr { heuristic, strip_set_cookie },
+        config::Mode::Pass => Policy::Pass,
+        // A page route whose path is server-rendered for now.
+        config::Mode::Isr { .. } | config::Mode::Dsg => {
+            Policy::Ssr { heuristic: false, strip_set_cookie }
+        }
+    }
+}
+
+/// The tags of a response: its route's, and those the origin sent.
+fn page_tags(route: &Route, headers: &HeaderMap) -> Tags {
+    let (sent, overflow) = tags::tags(headers);
+    route.tags.union(&Tags { names: sent.into(), overflow })
+}
+
+/// Whether a response that varies on `names` and answered a request with the
+/// fields `leader` may answer one with `follower` (RFC 9111 §4.1).
+pub(super) fn selects(names: &[Box<str>], leader: &Fields, follower: &Fields) -> bool {
+    names.iter().all(|name| vary::value(name, leader) == vary::value(name, follower))
+}
+
+/// Request fields that select this representation again.
+pub(super) fn selecting(rep: &Representation) -> Fields {
+    let mut fields = FieldsBuf::default();
+    for field in &rep.vary {
+        if let Some(value) = &field.value {
+            fields.push(&field.name, value);
+        }
+    }
+    fields.done()
+}

@@ -1,0 +1,143 @@
+//! Compressing stored bodies, off the request path: a visitor never waits for it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+
+use crate::answer::head::coded_etag;
+use crate::metrics::{Compression, Metrics};
+use crate::page::{Body, Coding, Page, Representation};
+use crate::store::Store;
+
+/// Bodies compressed at once: the pages' visitors have the processors first.
+const AT_ONCE: usize = 1;
+/// A coding that saves less than one part in this many is not kept.
+const WORTH: usize = 16;
+
+/// Compresses what is stored.
+pub(super) struct Compressor {
+    store: Arc<Store>,
+    places: Arc<Semaphore>,
+}
+
+impl Compressor {
+    pub(super) fn new(store: Arc<Store>) -> Compressor {
+        Compressor { store, places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+
+    /// Makes the coded bodies of what was just stored in `page` and attaches
+    /// them, unless it has been replaced by then. `Vary: Accept-Encoding` in its
+    /// head says that it is worth it (see `answer::head::compressible`).
+    pub(super) fn compress(&self, metrics: &Arc<Metrics>, page: &Page, new: &Representation) {
+        let stored = page.members.iter().find(|m| m.form == new.form && m.vary == new.vary);
+        let Some(rep) = stored.filter(|m| m.bodies.len() == 1 && varies_by_coding(m)) else {
+            return;
+        };
+        let key = &page.key;
+        let (store, places) = (Arc::clone(&self.store), Arc::clone(&self.places));
+        let (metrics, key, rep) = (Arc::clone(metrics), key.clone(), Arc::clone(rep));
+        tokio::spawn(async move {
+            let Ok(_place) = places.acquire_owned().await else { return };
+            let identity = rep.identity().clone();
+            let made = tokio::task::spawn_blocking(move || encode_all(&identity)).await;
+            let Ok(made) = made else { return };
+            for body in &made[1..] {
+                metrics.compression(
+                    match body.coding {
+                        Coding::Brotli => Compression::Brotli,
+                        Coding::Zstd => Compression::Zstd,
+                        _ => Compression::Gzip,
+                    },
+                    made[0].bytes.len() as u64,
+                    body.bytes.len() as u64,
+                );
+            }
+            if made.len() > 1 {
+                store.replace_bodies(&key, &rep, made.into());
+            }
+        });
+    }
+}
+
+fn varies_by_coding(rep: &Representation) -> bool {
+    rep.head.get("vary").is_some_and(|names| {
+        names.split(|b| *b == b',').any(|n| n.trim_ascii().eq_ignore_ascii_case(b"accept-encoding"))
+    }) && rep.origin.get("content-encoding").is_none()
+}
+
+/// The identity body and every coding of it that is worth its bytes.
+fn encode_all(identity: &Body) -> Vec<Body> {
+    let plain = &identity.bytes;
+    let limit = plain.len() - plain.len() / WORTH;
+    let mut bodies = vec![identity.clone()];
+    for (coding, encode) in
+        [(Coding::Gzip, gzip as fn(&[u8]) -> _), (Coding::Brotli, br), (Coding::Zstd, zstandard)]
+    {
+        match encode(plain) {
+            Ok(coded) if coded.len() < limit => bodies.push(Body {
+                coding,
+                etag: coded_etag(&identity.etag, coding.as_str()),
+                bytes: Bytes::from(coded.into_boxed_slice()),
+            }),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, coding = coding.as_str(), "compressing failed"),
+        }
+    }
+    bodies
+}
+
+fn gzip(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    out.write_all(plain)?;
+    out.finish()
+}
+
+fn br(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    let params = brotli::enc::BrotliEncoderParams { quality: 6, ..Default::default() };
+    let mut out = Vec::new();
+    brotli::BrotliCompress(&mut &*plain, &mut out, &params)?;
+    Ok(out)
+}
+
+fn zstandard(plain: &[u8]) -> std::io::Result<Vec<u8>> {
+    zstd::bulk::compress(plain, 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(bytes: &[u8]) -> Body {
+        Body { coding: Coding::Identity, etag: "\"x\"".into(), bytes: bytes.to_vec().into() }
+    }
+
+    #[test]
+    fn codings_decode_to_the_same_bytes() {
+        let plain = "<p>the same again</p>".repeat(200);
+        let bodies = encode_all(&body(plain.as_bytes()));
+        assert_eq!(bodies.len(), 4);
+        for coded in &bodies[1..] {
+            let mut out = Vec::new();
+            match coded.coding {
+                Coding::Gzip => {
+                    let mut decoder = flate2::read::GzDecoder::new(&*coded.bytes);
+                    std::io::copy(&mut decoder, &mut out).unwrap();
+                }
+                Coding::Brotli => {
+                    brotli::BrotliDecompress(&mut &*coded.bytes, &mut out).unwrap();
+                }
+                _ => out = zstd::bulk::decompress(&coded.bytes, 1 << 20).unwrap(),
+            }
+            assert_eq!(out, plain.as_bytes(), "{:?}", coded.coding);
+            assert_eq!(&*coded.etag, format!("\"x-{}\"", coded.coding.as_str()));
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_left_alone() {
+        let noise: Vec<u8> = (0..4096).map(|_| fastrand::u8(..)).collect();
+        assert_eq!(encode_all(&body(&noise)).len(), 1);
+    }
+}

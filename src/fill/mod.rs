@@ -1,0 +1,679 @@
+//! Fills: the detached tasks that ask the origin for pages and commit the
+//! answers (semantics §3).
+//!
+//! A fill belongs to nobody. Whoever needs a page joins the fill that runs for
+//! it or begins one; leaving ends nothing. What a fill brings is judged when the
+//! response head arrives: storable, and everyone it fits streams it; or not, and
+//! then its leader alone gets it and the others are told to ask for themselves.
+
+mod commit;
+mod compress;
+mod notes;
+mod request;
+mod stream;
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use parking_lot::Mutex;
+use pingora::http::ResponseHeader;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use notes::Notes;
+pub use request::{AGENT, Ask, end_to_end, without};
+pub use stream::{Broken, Fill, Lead, Next, Preview, Subscriber};
+
+use crate::config;
+use crate::framework::Preset;
+use crate::metrics::FillResult;
+use crate::origin::{Exchange, Priority, Verdict as OriginVerdict};
+use crate::page::{Form, Page, PageKey, Representation, Standing, Tags};
+use crate::rules::Reason;
+use crate::rules::cache_status::{Failure, StaleWhy};
+use crate::rules::storable::{Class, Verdict};
+use crate::store::{Committed, Store};
+
+/// All fills of an edge. Cloning is cheap.
+#[derive(Clone)]
+pub struct Fills(Arc<Inner>);
+
+struct Inner {
+    store: Arc<Store>,
+    preset: Preset,
+    cache: config::Cache,
+    notes: Notes,
+    /// What newcomers may join.
+    inflight: Mutex<InFlight>,
+    /// Pages (and variants) with a regeneration under way.
+    regenerating: Mutex<HashSet<(PageKey, u64)>>,
+    compressor: compress::Compressor,
+    running: watch::Sender<usize>,
+}
+
+/// Several for one form of a page, where what it varies on tells them apart.
+type InFlight = HashMap<(PageKey, Form), Vec<Arc<Fill>>>;
+
+/// How a webhook's regeneration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The new page is stored.
+    Stored,
+    /// The origin answered, and its answer is not for storing.
+    NotStored(Reason),
+    /// The render failed: what was stored is as it was.
+    Failed(&'static str),
+}
+
+/// One representation that a run brings.
+struct Member {
+    form: Form,
+    flight: Flight,
+    /// What is stored, if the origin may say that it has not changed.
+    prior: Option<Arc<Representation>>,
+}
+
+/// What a fetch came to.
+enum Brought {
+    /// Complete and storable.
+    Page(Arc<Representation>),
+    /// What is stored is good again; the cookies are for the leader.
+    Refreshed(Arc<Representation>, Vec<HeaderValue>),
+    /// The page has no such form.
+    NoData,
+    /// The path is server-rendered.
+    ServerRendered,
+    /// A complete answer that is not stored; whether it removes what is.
+    Refused(Reason, Class),
+    /// A failed render.
+    Failed(FillResult),
+}
+
+impl Fills {
+    /// No fills yet.
+    #[must_use]
+    pub fn new(store: Arc<Store>, preset: Preset, cache: &config::Cache) -> Fills {
+        Fills(Arc::new(Inner {
+            compressor: compress::Compressor::new(Arc::clone(&store)),
+            store,
+            preset,
+            cache: cache.clone(),
+            notes: Notes::default(),
+            inflight: Mutex::default(),
+            regenerating: Mutex::default(),
+            running: watch::Sender::new(0),
+        }))
+    }
+
+    /// What fills remember about pages.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.0.notes
+    }
+
+    /// Waits until no fill runs.
+    pub async fn idle(&self) {
+        // The sender lives in self.
+        let _ = self.0.running.subscribe().wait_for(|running| *running == 0).await;
+    }
+
+    /// Joins the fill that brings what is asked for, or begins one.
+    ///
+    /// `stored_before`: whether the last answer is known to have been storable;
+    /// only then do requests with cookies wait for one another. `prior`: what is
+    /// stored. `refused`: fills that turned out not to fit this request.
+    #[must_use]
+    pub fn join(
+        &self,
+        ask: &Ask,
+        stored_before: bool,
+        prior: Option<Arc<Representation>>,
+        refused: &[Arc<Fill>],
+    ) -> Subscriber {
+        let inner = &self.0;
+        let seq = inner.store.seq();
+        let alone = ask.authorization
+            || ask.no_store
+            || (ask.cookie && !stored_before)
+            || !inner.notes.collapsible(&ask.key, ask.form);
+        let fill;
+        let subscriber;
+        {
+            let mut inflight = inner.inflight.lock();
+            if !alone {
+                let running = inflight.get(&(ask.key.clone(), ask.form));
+                for fill in running.into_iter().flatten() {
+                    let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
+                    if !known && fill.joinable() && self.fits(ask, fill) {
+                        return fill.subscribe(false, seq);
+                    }
+                }
+            }
+            fill = Fill::new(seq, ask.fields.clone());
+            subscriber = fill.subscribe(true, seq);
+            if !alone {
+                inflight.entry((ask.key.clone(), ask.form)).or_default().push(Arc::clone(&fill));
+            }
+        }
+        let flight = self.flight(&ask.key, ask.form, fill);
+        let (this, ask) = (self.clone(), ask.clone());
+        tokio::spawn(async move {
+            let member = Member { form: ask.form, flight, prior };
+            this.run(&ask, vec![member], Priority::Visitor).await;
+            this.bring_pair(&ask);
+        });
+        subscriber
+    }
+
+    /// Whether a fill may answer this request, as far as is known: no hard
+    /// invalidation since it began, and RFC 9111 §4.1 selects it.
+    fn fits(&self, ask: &Ask, fill: &Fill) -> bool {
+        let lead = fill.lead();
+        let tags = match &lead {
+            Some(Lead::Shared(preview)) => Some(&preview.tags),
+            None => None,
+            // Nothing to be had from these.
+            Some(_) => return false,
+        };
+        if self.0.store.fence(&ask.key, tags, fill.born) == Standing::Dead {
+            return false;
+        }
+        match &lead {
+            Some(Lead::Shared(preview)) => {
+                commit::selects(&preview.vary, &fill.fields, &ask.fields)
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether what a fill brought may be given to a follower (semantics §3:
+    /// RFC 9111 §4.1, and the fence).
+    #[must_use]
+    pub fn suits(&self, ask: &Ask, subscriber: &Subscriber, preview: &Preview) -> bool {
+        if subscriber.leader {
+            return true;
+        }
+        let fill = subscriber.fill();
+        let fenced = subscriber.joined > fill.born
+            && self.0.store.fence(&ask.key, Some(&preview.tags), fill.born) == Standing::Dead;
+        !fenced && commit::selects(&preview.vary, &fill.fields, &ask.fields)
+    }
+
+    /// A visitor got a stale page: sees to it that one regeneration runs, and
+    /// says what is going on. `ask` is called only if one is begun.
+    pub fn refresh(
+        &self,
+        page: &Arc<Page>,
+        stale: &Arc<Representation>,
+        breaker_open: bool,
+        ask: impl FnOnce() -> Ask,
+    ) -> StaleWhy {
+        let inner = &self.0;
+        if inner.notes.waiting(page.key.as_str()) {
+            return StaleWhy::Backoff;
+        }
+        let mark = (page.key.clone(), variant(stale));
+        if inner.regenerating.lock().contains(&mark) {
+            return StaleWhy::Regenerating;
+        }
+        if breaker_open {
+            return StaleWhy::Breaker;
+        }
+        if !inner.regenerating.lock().insert(mark.clone()) {
+            return StaleWhy::Regenerating;
+        }
+        let guard = Regenerating { fills: self.clone(), mark };
+        let ask = ask();
+        let members = self.members(&ask, page, stale, true);
+        let (this, lifetime) = (self.clone(), stale.terms.fresh_for);
+        tokio::spawn(async move {
+            match this.run(&ask, members, Priority::Background).await {
+                Renewed::Stored => this.bring_pair(&ask),
+                Renewed::Failed(why) => this.failed(&ask, lifetime, why),
+                Renewed::NotStored(reason) => this.failed(&ask, lifetime, reason.as_str()),
+            }
+            drop(guard);
+        });
+        StaleWhy::Regenerating
+    }
+
+    /// Renders a page now, unconditionally: the webhook's `mode=regenerate`.
+    /// `page` is what is stored.
+    pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewed {
+        let priority = Priority::Background;
+        let mut result = Renewed::Stored;
+        let stored: Vec<&Arc<Representation>> =
+            page.iter().flat_map(|p| p.members.iter()).collect();
+        if ask.page || stored.is_empty() {
+            let members = match (page, stored.first()) {
+                (Some(page), Some(first)) => self.members(ask, page, first, false),
+                _ => vec![self.member(ask, ask.form, None)],
+            };
+            result = self.run(ask, members, priority).await;
+            self.bring_pair(ask);
+        } else {
+            // Variants are renewed one by one, each with what selected it.
+            for stale in stored {
+                let ask = Ask { fields: commit::selecting(stale), ..ask.for_form(stale.form) };
+                let members = vec![self.member(&ask, stale.form, None)];
+                match self.run(&ask, members, priority).await {
+                    Renewed::Stored => {}
+                    other => result = other,
+                }
+            }
+        }
+        if let Renewed::Failed(why) = result {
+            tracing::warn!(page = %ask.key, why, "revalidation: the render failed");
+            // The next request tries again at once.
+            self.0.notes.forget_failures(ask.key.as_str());
+        }
+        result
+    }
+
+    /// After a failed regeneration: wait, and say so.
+    fn failed(&self, ask: &Ask, lifetime: Option<Duration>, why: &'static str) {
+        let lifetime = lifetime.unwrap_or(Duration::from_secs(30));
+        let wait = self.0.notes.failed(&ask.key, lifetime, ask.route.backoff);
+        tracing::warn!(page = %ask.key, why, retry_in = ?wait, "regeneration failed; the stored page stays");
+    }
+
+    /// The members that a regeneration of `stale` brings: of a page route all
+    /// that are stored, elsewhere that variant alone.
+    fn members(
+        &self,
+        ask: &Ask,
+        page: &Arc<Page>,
+        stale: &Arc<Representation>,
+        conditional: bool,
+    ) -> Vec<Member> {
+        let prior = |rep: &Arc<Representation>| {
+            let dead = self.0.store.standing(page, rep) == Standing::Dead;
+            (conditional && !dead).then(|| Arc::clone(rep))
+        };
+        if !ask.page {
+            return vec![self.member(ask, stale.form, prior(stale))];
+        }
+        let mut members: Vec<Member> = Vec::new();
+        for form in self.0.preset.forms() {
+            if let Some(rep) = page.members.iter().find(|m| m.form == *form) {
+                members.push(self.member(ask, *form, prior(rep)));
+            }
+        }
+        members
+    }
+
+    fn member(&self, ask: &Ask, form: Form, prior: Option<Arc<Representation>>) -> Member {
+        let fill = Fill::new(self.0.store.seq(), ask.fields.clone());
+        self.0.inflight.lock().entry((ask.key.clone(), form)).or_default().push(Arc::clone(&fill));
+        Member { form, flight: self.flight(&ask.key, form, fill), prior }
+    }
+
+    fn flight(&self, key: &PageKey, form: Form, fill: Arc<Fill>) -> Flight {
+        self.0.running.send_modify(|running| *running += 1);
+        Flight { fills: self.clone(), key: key.clone(), form, fill }
+    }
+
+    /// Where the pair of a page is known, the first request for either member
+    /// brings the other in the background (semantics §4).
+    fn bring_pair(&self, ask: &Ask) {
+        if !ask.page || !matches!(ask.route.mode, config::Mode::Dsg) {
+            return;
+        }
+        let inner = &self.0;
+        let Some(page) = inner.store.get(ask.key.as_str()) else { return };
+        for form in inner.preset.forms() {
+            let stored = page.members.iter().any(|m| m.form == *form);
+            let in_flight = inner.inflight.lock().contains_key(&(ask.key.clone(), *form));
+            if stored || in_flight || self.lacks_data(&page.key, *form, Some(&page)) {
+                continue;
+            }
+            let ask = ask.for_form(*form);
+            let members = vec![self.member(&ask, *form, None)];
+            let this = self.clone();
+            tokio::spawn(async move {
+                this.run(&ask, members, Priority::Background).await;
+            });
+        }
+    }
+
+    /// Whether the page is known not to have this form.
+    #[must_use]
+    pub fn lacks_data(&self, key: &PageKey, form: Form, page: Option<&Page>) -> bool {
+        if !self.0.preset.is_probe(form) {
+            return false;
+        }
+        let Some(born) = self.0.notes.no_data(key.as_str()) else { return false };
+        let none = Tags::default();
+        let tags = page.map_or(&none, |page| &*page.tags);
+        if self.0.store.fence(key, Some(tags), born) == Standing::Live {
+            return true;
+        }
+        self.0.notes.forget_no_data(key.as_str());
+        false
+    }
+
+    /// Brings all members and commits them together, or nothing.
+    async fn run(&self, ask: &Ask, members: Vec<Member>, priority: Priority) -> Renewed {
+        let inner = &self.0;
+        let began = Instant::now();
+        let regeneration = members.len() > 1 || priority == Priority::Background;
+        let mut pages: Vec<(Arc<Representation>, Flight, Option<Lead>)> = Vec::new();
+        let mut gone: Vec<Form> = Vec::new();
+        let mut result = FillResult::Stored;
+        let mut outcome = None;
+        for member in members {
+            let form_ask = ask.for_form(member.form);
+            match self.fetch(&form_ask, &member, priority).await {
+                Brought::Refreshed(rep, cookies) => {
+                    result = FillResult::Refreshed;
+                    let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
+                    pages.push((rep, member.flight, Some(lead)));
+                }
+                Brought::Page(rep) => {
+                    let status = rep.status.as_u16();
+                    if regeneration && member.form != Form::Document && matches!(status, 404 | 410)
+                    {
+                        gone.push(member.form);
+                        member.flight.fill.finish(Ok(Some(rep)));
+                    } else {
+                        pages.push((rep, member.flight, None));
+                    }
+                }
+                Brought::NoData => {
+                    inner.notes.set_no_data(&ask.key, member.flight.fill.born);
+                    gone.push(member.form);
+                }
+                Brought::ServerRendered => {
+                    inner.notes.set_server_rendered(&ask.key);
+                    inner.store.remove_until(&ask.key, member.flight.fill.born);
+                    outcome = Some(Renewed::NotStored(Reason::ServerRendered));
+                    result = FillResult::Refused(Reason::ServerRendered);
+                }
+                Brought::Refused(reason, class) => {
+                    ask.metrics.refused(reason);
+                    if class == Class::Forbidden {
+                        // It has become private or unpublished.
+                        inner.store.remove_until(&ask.key, member.flight.fill.born);
+                        result = FillResult::Removed(reason);
+                    } else {
+                        result = FillResult::Refused(reason);
+                    }
+                    outcome = Some(Renewed::NotStored(reason));
+                }
+                Brought::Failed(how) => {
+                    if let FillResult::Rejected(reason) = how {
+                        ask.metrics.refused(reason);
+                    }
+                    outcome = Some(Renewed::Failed(how.reason().unwrap_or("failed")));
+                    result = how;
+                }
+            }
+            if outcome.is_some() {
+                break;
+            }
+        }
+        ask.metrics.fill(ask.route.origin, result, began.elapsed());
+        if let Some(outcome) = outcome {
+            for (rep, flight, lead) in pages {
+                lead.into_iter().for_each(|lead| flight.fill.decide(lead));
+                flight.fill.finish(Ok(Some(rep)));
+            }
+            return outcome;
+        }
+        if !pages.is_empty() || !gone.is_empty() {
+            let members = pages.iter().map(|(rep, ..)| (**rep).clone()).collect();
+            let committed = inner.store.commit_generation(&ask.key, members, &gone);
+            for (rep, flight, lead) in pages {
+                inner.notes.set_collapsible(&ask.key, rep.form);
+                if let Committed::Stored { page, .. } = &committed {
+                    inner.compressor.compress(&ask.metrics, page, &rep);
+                }
+                // Readers hear of the end when the store has it, or their next
+                // request would ask the origin again.
+                lead.into_iter().for_each(|lead| flight.fill.decide(lead));
+                flight.fill.finish(Ok(Some(rep)));
+            }
+        }
+        Renewed::Stored
+    }
+
+    /// Asks the origin for one representation, streams it to who reads, and
+    /// builds what is to be stored.
+    async fn fetch(&self, ask: &Ask, member: &Member, priority: Priority) -> Brought {
+        let fill = &*member.flight.fill;
+        let mut prior = member.prior.as_deref();
+        loop {
+            match self.attempt(ask, member, priority, prior).await {
+                Ok(brought) => return brought,
+                // A 304 that forbids storing, or that answers a question nobody asked.
+                Err(Again) if prior.is_some() => prior = None,
+                Err(Again) => {
+                    fill.decide(Lead::Failed(Failure::Reset));
+                    return Brought::Failed(FillResult::Failed(Failure::Reset));
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        ask: &Ask,
+        member: &Member,
+        priority: Priority,
+        prior: Option<&Representation>,
+    ) -> Result<Brought, Again> {
+        let inner = &self.0;
+        let fill = &*member.flight.fill;
+        let fail = |why: Failure| {
+            fill.decide(Lead::Failed(why));
+            Ok(Brought::Failed(FillResult::Failed(why)))
+        };
+        let deadline = Instant::now() + ask.origin.config().fill_timeout;
+        let background = priority == Priority::Background;
+        let queued = background.then(|| ask.metrics.regeneration_queued());
+        let permit = match ask.origin.acquire(priority, deadline).await {
+            Ok(permit) => permit,
+            Err(why) => return fail(why),
+        };
+        drop(queued);
+        let _running = if background {
+            ask.metrics.regeneration_running()
+        } else {
+            ask.metrics.fill_running()
+        };
+        let Ok(head) = ask.head(inner.preset, prior) else { return fail(Failure::BadRequest) };
+        if let Err(why) = ask.origin.admit() {
+            return fail(why);
+        }
+        let mut relay = |head: ResponseHeader| commit::relay(fill, &head);
+        let mut exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                ask.origin.record(OriginVerdict::Failed);
+                return fail(error.failure);
+            }
+        };
+        let arrived = commit::Arrived::new(&exchange, fill.born);
+        let failed = arrived.status.is_server_error();
+        ask.origin.record(if failed { OriginVerdict::Failed } else { OriginVerdict::Ok });
+
+        if arrived.status == 304 {
+            let Some(prior) = prior else { return Err(Again) };
+            let Some(rep) = commit::refreshed(ask, inner.preset, &inner.cache, prior, &arrived)
+            else {
+                return Err(Again);
+            };
+            exchange.finish().await;
+            return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies()));
+        }
+        if ask.page && inner.preset.is_probe(ask.form) && arrived.brought_no_data() {
+            fill.decide(Lead::NoData);
+            return Ok(Brought::NoData);
+        }
+        let (terms, mut refused) = match arrived.judge(ask, inner.preset) {
+            Verdict::Store { terms, origin_stale } => {
+                if origin_stale {
+                    inner.notes.wait(&ask.key, ask.route.backoff.min);
+                }
+                (Some(terms), None)
+            }
+            Verdict::Refuse { class: Class::ServerRendered, .. } => {
+                fill.decide(Lead::ServerRendered);
+                return Ok(Brought::ServerRendered);
+            }
+            Verdict::Refuse { reason, class } => (None, Some((reason, class))),
+        };
+        if refused.is_none() && arrived.length.is_some_and(|n| n > inner.cache.max_object) {
+            refused = Some((Reason::TooLarge, Class::Unshared));
+        }
+        let stored = match &refused {
+            Some((reason, _)) => Err(*reason),
+            None if !inner.store.keeps() => Err(Reason::NoCache),
+            None => Ok(()),
+        };
+        // An error on a page route is shared by all who waited, or each would retry it at once.
+        let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
+        let preview =
+            Arc::new(arrived.preview(ask, inner.preset, &inner.cache, stored, shared_error));
+        let mut permit = Some(permit);
+        if refused.is_none() || shared_error {
+            fill.decide(Lead::Shared(preview));
+        } else {
+            inner.notes.set_uncollapsible(&ask.key, ask.form);
+            fill.decide(Lead::Private(preview));
+            if !background {
+                self.unbind(ask, &mut exchange, &mut permit);
+            }
+        }
+
+        let mut body: Vec<u8> = Vec::new();
+        let mut size = 0u64;
+        let mut keep = refused.is_none() || shared_error;
+        loop {
+            let next = if keep || background {
+                exchange.chunk().await
+            } else {
+                // A pipe ends when nobody reads it any more.
+                tokio::select! {
+                    next = exchange.chunk() => next,
+                    () = fill.deserted() => break,
+                }
+            };
+            match next {
+                Ok(Some(chunk)) => {
+                    size += chunk.len() as u64;
+                    if size > inner.cache.max_object && (keep || background) {
+                        if fill.readers() == 0 {
+                            refused.get_or_insert((Reason::TooLarge, Class::Failed));
+                            break;
+                        }
+                        if keep {
+                            keep = false;
+                            body = Vec::new();
+                            refused.get_or_insert((Reason::TooLarge, Class::Failed));
+                            let window = usize::try_from(inner.cache.max_object);
+                            fill.overflow(window.unwrap_or(usize::MAX));
+                            self.unbind(ask, &mut exchange, &mut permit);
+                        }
+                    }
+                    if keep && refused.is_none() {
+                        body.extend_from_slice(&chunk);
+                    }
+                    if !fill.push(chunk).await && !background {
+                        break;
+                    }
+                }
+                Ok(None) => {
+                    exchange.finish().await;
+                    let Some((reason, class)) = refused else {
+                        let Some(terms) = terms else { return Err(Again) };
+                        let rep = arrived.store(ask, inner.preset, &inner.cache, terms, body);
+                        return Ok(Brought::Page(Arc::new(rep)));
+                    };
+                    fill.finish(Ok(None));
+                    return Ok(if class == Class::Failed || reason == Reason::TooLarge {
+                        Brought::Failed(FillResult::Rejected(reason))
+                    } else {
+                        Brought::Refused(reason, class)
+                    });
+                }
+                Err(_) => {
+                    ask.origin.record(OriginVerdict::Failed);
+                    fill.finish(Err(Broken::Origin));
+                    return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
+                }
+            }
+        }
+        // Nobody reads it, and nobody else may have it.
+        fill.finish(Err(Broken::Origin));
+        Ok(match refused {
+            Some((reason @ Reason::TooLarge, _)) => Brought::Failed(FillResult::Rejected(reason)),
+            Some((reason, _)) => Brought::Refused(reason, Class::Unshared),
+            None => Brought::Failed(FillResult::Rejected(Reason::Truncated)),
+        })
+    }
+
+    /// What is not stored has no deadline and takes no place: event streams run for hours.
+    fn unbind<P>(&self, ask: &Ask, exchange: &mut Exchange, permit: &mut Option<P>) {
+        *permit = None;
+        exchange.set_deadline(None);
+        exchange.set_idle(ask.origin.config().idle_timeout);
+    }
+}
+
+/// The attempt must be made again without conditions.
+struct Again;
+
+/// Which variant of a page a representation is.
+fn variant(rep: &Representation) -> u64 {
+    if rep.vary.is_empty() {
+        return 0;
+    }
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    for field in &rep.vary {
+        hasher.write(field.name.as_bytes());
+        hasher.write(field.value.as_deref().unwrap_or(b"\0"));
+        hasher.write_u8(0);
+    }
+    hasher.finish() | 1
+}
+
+/// A fill under way. However its task ends, nobody is left waiting for it.
+struct Flight {
+    fills: Fills,
+    key: PageKey,
+    form: Form,
+    fill: Arc<Fill>,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.fill.decide(Lead::Failed(Failure::Reset));
+        self.fill.finish(Err(Broken::Origin));
+        let mut inflight = self.fills.0.inflight.lock();
+        let at = (self.key.clone(), self.form);
+        if let Some(fills) = inflight.get_mut(&at) {
+            fills.retain(|fill| !Arc::ptr_eq(fill, &self.fill));
+            if fills.is_empty() {
+                inflight.remove(&at);
+            }
+        }
+        drop(inflight);
+        self.fills.0.running.send_modify(|running| *running -= 1);
+    }
+}
+
+/// A regeneration under way.
+struct Regenerating {
+    fills: Fills,
+    mark: (PageKey, u64),
+}
+
+impl Drop for Regenerating {
+    fn drop(&mut self) {
+        self.fills.0.regenerating.lock().remove(&self.mark);
+    }
+}

@@ -1,12 +1,88 @@
-//! Perennial (draft of the map).
+//! Perennial: a caching reverse proxy that stands in front of any page renderer
+//! and gives it incremental static regeneration (ISR), deferred static
+//! generation (DSG) and server-side rendering (SSR), renewed on demand.
+//!
+//! # The rooms
+//!
+//! | room | what is done there |
+//! | --- | --- |
+//! | [`config`] | YAML as written → a resolved configuration; a leaf |
+//! | [`rules`] | HTTP caching rules, pure: no I/O, no clock, nothing of ours |
+//! | [`page`] | what is stored: key, page, representation, tags |
+//! | [`request`] | a request head as the cache sees it |
+//! | [`route`] | host and path → the route and its policy |
+//! | [`framework`] | presets: which page and which form of it a URL means |
+//! | [`store`] | pages at rest, and the sequence of invalidations |
+//! | [`origin`] | servers, pools, health, limits: asking the renderer |
+//! | [`fill`] | single flight, the shared stream, back-off, compression |
+//! | [`answer`] | request + stored page → the answer |
+//! | [`plan`] | request → webhook, bypass, or a form of a page under a key |
+//! | [`live`] | what a reload replaces |
+//! | [`server`] | accept, read heads under limits, the plain case, drain |
+//! | [`proxy`] | pingora's phases, each a few lines that call the rooms |
+//! | [`revalidate`] | `/__revalidate` |
+//! | [`admin`], [`metrics`], [`log`] | what operators see |
+//! | [`edge`] | the rooms put together |
+//! | [`demo`] | a small renderer to try it all with |
+//!
+//! Arrows point down: `edge → {server, proxy, revalidate, admin} → {plan, fill,
+//! answer} → {store, origin, route, framework} → page → rules`.
+//!
+//! # The way of a request
+//!
+//! 0. [`server`] accepts and reads the head under its limits. A plain GET or
+//!    HEAD takes steps 1 to 3 on the connection's own task; whatever is not
+//!    plain, or not answered there, takes the same steps in [`proxy`].
+//! 1. [`plan`] finds the route and makes the key; the webhook and what the
+//!    route does not cache part ways here.
+//! 2. [`store`] looks the page up, and says how it stands to the invalidations.
+//! 3. [`answer`] chooses among its representations. Fresh, or stale and
+//!    servable: it is written. If stale, [`fill`] is told and nobody waits.
+//! 4. Otherwise the request joins the [`fill`] that runs for the page, or
+//!    begins one, and streams what it brings.
+//! 5. One [`rules::Outcome`] makes `Cache-Status`, the metric and the log line.
+//!
+//! # What always holds
+//!
+//! - [`rules`] and [`page`] do no I/O and read no clock; [`clock`] is the one
+//!   place that does.
+//! - The key is made before anything is rewritten. What is not in the key does
+//!   not reach the origin on page routes.
+//! - A page is replaced whole or not at all; a failed fill leaves the stored
+//!   page as it was.
+//! - A response that is not storable never reaches a second visitor, but for an
+//!   error on a page route.
+//! - An invalidation is recorded before it is acknowledged, and beats every
+//!   render that began before it.
+//! - Nothing blocks a worker; every wait has a deadline, every buffer and queue
+//!   a bound that the configuration or a constant names.
+//! - No `unwrap` on data from outside. No `unsafe`.
+//!
+//! # What is deliberately absent
+//!
+//! pingora's own cache, `Server` and `Service`: its proxy is used as a library.
+//! A request's `Cache-Control` from a browser does not force a render
+//! (`only-if-cached` and, on `ssr`, `no-store` are obeyed): the origin and the
+//! routes say what may be reused.
+
 pub mod admin;
+pub mod answer;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod edge;
+pub mod fill;
+pub mod framework;
+pub mod live;
 pub mod log;
 pub mod metrics;
 pub mod origin;
 pub mod page;
+pub mod plan;
+pub mod proxy;
+pub mod request;
+pub mod revalidate;
 pub mod route;
 pub mod rules;
 pub mod server;
+pub mod store;

@@ -1,5 +1,5 @@
 //! The three actors of every integration test: a scripted [`Origin`], an
-//! `Edge` started in the process, and a [`Client`] that checks
+//! [`Edge`] started in the process, and a [`Client`] that checks
 //! the invariants of every response it sees.
 //!
 //! Nothing here sleeps until something is probably true: a test waits for the
@@ -7,10 +7,12 @@
 
 mod check;
 pub(crate) mod client;
+pub(crate) mod edge;
 pub(crate) mod http1;
 pub(crate) mod origin;
 
 pub(crate) use client::Client;
+pub(crate) use edge::Edge;
 pub(crate) use origin::{Break, Origin, Response};
 
 use std::fmt::Display;

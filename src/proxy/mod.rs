@@ -1,0 +1,365 @@
+//! pingora's `ProxyHttp`, in phase order: each phase a few lines that call the
+//! rooms. Requests that the front did not answer itself come through here.
+
+mod page;
+mod write;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use http::header::{CONTENT_LOCATION, HOST, LOCATION};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::answer::{cache_fields, failure};
+use crate::edge::Core;
+use crate::live::Live;
+use crate::log::AccessLine;
+use crate::metrics::Invalidation;
+use crate::origin::{Target, Verdict};
+use crate::page::{KeyBuf, PageKey, canonical_path};
+use crate::plan::{Plan, canonical_host, plan};
+use crate::request::{Facts, Request};
+use crate::route::Route;
+use crate::rules::cache_status::{Bypass, Failure};
+use crate::rules::{Outcome, hop};
+use crate::server::suit_http10;
+
+/// The proxy behind the front.
+pub struct Proxy {
+    core: Arc<Core>,
+}
+
+/// What is known of a request on its way.
+pub struct Ctx {
+    live: Arc<Live>,
+    began: Instant,
+    first_byte: Option<Instant>,
+    route: Option<Arc<Route>>,
+    outcome: Outcome,
+    age: Option<u64>,
+    /// The server that was picked, and those that failed.
+    target: Option<Target>,
+    tried: Vec<SocketAddr>,
+    /// The head as the visitor sent it.
+    head: Option<Box<RequestHeader>>,
+}
+
+impl Ctx {
+    fn set(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Proxy {
+    /// A proxy over the rooms of an edge.
+    pub(crate) fn new(core: Arc<Core>) -> Proxy {
+        Proxy { core }
+    }
+
+    fn peer(session: &Session) -> IpAddr {
+        session
+            .client_addr()
+            .and_then(|addr| addr.as_inet())
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip)
+    }
+}
+
+/// The fields of a pingora head as the cache reads them.
+fn fields(head: &RequestHeader) -> Vec<httparse::Header<'_>> {
+    head.headers
+        .iter()
+        .map(|(name, value)| httparse::Header { name: name.as_str(), value: value.as_bytes() })
+        .collect()
+}
+
+/// Path and query as sent, in origin form.
+fn target(head: &RequestHeader) -> &str {
+    head.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// The host that the request names.
+fn host(head: &RequestHeader) -> &str {
+    let authority = head.uri.authority().map(|a| a.as_str());
+    authority.or_else(|| head.headers.get(HOST).and_then(|v| v.to_str().ok())).unwrap_or("")
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx {
+            live: self.core.live(),
+            began: Instant::now(),
+            first_byte: None,
+            route: None,
+            outcome: Outcome::Own,
+            age: None,
+            target: None,
+            tried: Vec::new(),
+            head: None,
+        }
+    }
+
+    /// None of pingora's: bodies are compressed once, when they are stored.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<bool> {
+        let live = Arc::clone(&ctx.live);
+        let limits = &live.config.limits;
+        session.set_write_timeout(Some(limits.write_timeout));
+        let head = Box::new(session.req_header().clone());
+        let fields = fields(&head);
+        let peer = Proxy::peer(session);
+        let request = Request {
+            method: head.method.as_str(),
+            target: target(&head),
+            host: host(&head),
+            scheme: live.scheme(peer, &fields),
+            fields: &fields,
+            peer,
+        };
+        let facts = Facts::of(&request);
+        let mut key = KeyBuf::default();
+        match plan(&live, self.core.fills.notes(), &request, &facts, &mut key) {
+            Plan::Webhook => {
+                ctx.set(Outcome::Own);
+                crate::revalidate::serve(&self.core, &live, session, &request).await?;
+                Ok(true)
+            }
+            Plan::Bypass(route, why) => {
+                ctx.route = Some(route);
+                ctx.set(Outcome::Bypass { why });
+                drop(fields);
+                ctx.head = Some(head);
+                Ok(false)
+            }
+            Plan::Page(wanted) => {
+                ctx.route = Some(Arc::clone(&wanted.route));
+                page::serve(&self.core, session, ctx, &request, &facts, key, wanted).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        let Some(route) = &ctx.route else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a route");
+        };
+        let origin = ctx.live.origin(route);
+        let deadline = tokio::time::Instant::now() + origin.config().connect_timeout;
+        match origin.target(&ctx.tried, deadline).await {
+            Ok(target) => {
+                let peer = target.peer();
+                ctx.target = Some(target);
+                Ok(peer)
+            }
+            Err(why) => {
+                ctx.set(Outcome::Failed { why });
+                Error::e_explain(ErrorType::ConnectNoRoute, why.as_str())
+            }
+        }
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        let peer = Proxy::peer(session);
+        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
+        let host = host(head).to_owned();
+        let chain = upstream
+            .headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .chain([peer.to_string().as_str()])
+            .collect::<Vec<_>>()
+            .join(", ");
+        upstream.insert_header("X-Forwarded-For", chain)?;
+        upstream.insert_header("X-Forwarded-Host", host.as_str())?;
+        upstream.insert_header("X-Forwarded-Proto", ctx.live.scheme(peer, &fields(head)))?;
+        upstream.append_header("Via", "1.1 perennial")?;
+        upstream.insert_header(HOST, ctx.live.origin(route).host_field(&host))?;
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.first_byte = Some(Instant::now());
+        if let Some(route) = &ctx.route {
+            let failed = response.status.is_server_error();
+            let verdict = if failed { Verdict::Failed } else { Verdict::Ok };
+            ctx.live.origin(route).record(verdict);
+        }
+        write::keep_date(session, response.headers.get(http::header::DATE).map(|v| v.as_bytes()));
+        response.remove_header("x-cache");
+        if let Some(route) = &ctx.route
+            && !route.forward_tags
+        {
+            for name in hop::TAG_FIELDS {
+                if *name != "cache-groups" {
+                    response.remove_header(*name);
+                }
+            }
+        }
+        self.invalidate_by_method(ctx, response);
+        let mut result = Ok(());
+        cache_fields(ctx.outcome, &mut |name, value| {
+            let value = http::HeaderValue::from_bytes(value);
+            if let (Ok(value), true) = (value, result.is_ok()) {
+                result = response.append_header(name.to_owned(), value).map(|_| ());
+            }
+        });
+        suit_http10(session, response);
+        result
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(target) = ctx.target.take() {
+            target.failed();
+            ctx.tried.push(target.address());
+        }
+        // Nothing was sent: another server may have it.
+        let servers = ctx.route.as_ref().map_or(0, |r| ctx.live.origin(r).servers().len());
+        e.set_retry(ctx.tried.len() < servers);
+        e
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let why = match ctx.outcome {
+            Outcome::Failed { why } => why,
+            _ => failure_of(e),
+        };
+        if matches!(e.esource(), ErrorSource::Upstream)
+            && let Some(route) = &ctx.route
+        {
+            ctx.live.origin(route).record(Verdict::Failed);
+        }
+        let gone = matches!(e.esource(), ErrorSource::Downstream)
+            && matches!(
+                e.etype(),
+                ErrorType::WriteError
+                    | ErrorType::ReadError
+                    | ErrorType::ConnectionClosed
+                    | ErrorType::WriteTimedout
+            );
+        let written = session.response_written().is_some_and(|r| !r.status.is_informational());
+        if gone || written {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        ctx.set(Outcome::Failed { why });
+        // A broken connection has nobody to tell.
+        let _ = write::failure(session, why).await;
+        FailToProxy { error_code: failure::status(why), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+        let head = ctx.head.as_deref().unwrap_or_else(|| session.req_header());
+        let status = session.response_written().map_or(0, |r| r.status.as_u16());
+        self.core.done(
+            &ctx.live,
+            ctx.route.as_deref(),
+            &AccessLine {
+                method: head.method.as_str(),
+                host: host(head),
+                target: target(head),
+                route: ctx.route.as_ref().map_or("", |r| &*r.label),
+                status,
+                outcome: ctx.outcome,
+                age: ctx.age,
+                bytes: session.body_bytes_sent() as u64,
+                total: ctx.began.elapsed(),
+                first_byte: ctx.first_byte.map(|at| at - ctx.began),
+                origin: None,
+                peer: Some(Proxy::peer(session)),
+                cut_off: e.is_some() && !matches!(ctx.outcome, Outcome::Failed { .. }),
+            },
+        );
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+}
+
+impl Proxy {
+    /// RFC 9111 §4.4: a non-error answer to an unsafe method invalidates its
+    /// target, `Location` and `Content-Location`, of the same origin.
+    fn invalidate_by_method(&self, ctx: &Ctx, response: &ResponseHeader) {
+        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return };
+        let bypass = matches!(ctx.outcome, Outcome::Bypass { why: Bypass::Method });
+        let safe = matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        let obeys = !route.mode.is_page() || route.unsafe_invalidates;
+        if !bypass || safe || !obeys || response.status.as_u16() >= 400 {
+            return;
+        }
+        let host = host(head);
+        let canonical = canonical_host(host, "http");
+        let invalidate = |path: &str| {
+            let key = PageKey::new("", "http", &canonical, &canonical_path(path));
+            self.core.store.invalidate_unsafe(&key);
+            ctx.live.metrics.invalidation(Invalidation::Unsafe);
+        };
+        invalidate(head.uri.path());
+        for name in [LOCATION, CONTENT_LOCATION] {
+            let Some(value) = response.headers.get(name).and_then(|v| v.to_str().ok()) else {
+                continue;
+            };
+            let Ok(uri) = value.parse::<http::Uri>() else { continue };
+            let same = uri.authority().is_none_or(|a| a.as_str().eq_ignore_ascii_case(host));
+            if same && uri.path().starts_with('/') {
+                invalidate(uri.path());
+            }
+        }
+    }
+}
+
+/// What a pingora error means for the visitor.
+fn failure_of(e: &Error) -> Failure {
+    if matches!(e.esource(), ErrorSource::Downstream) {
+        return Failure::BadRequest;
+    }
+    match e.etype() {
+        ErrorType::ConnectTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout
+        | ErrorType::TLSHandshakeTimedout => Failure::Timeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => Failure::Tls,
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::SocketError
+        | ErrorType::BindError
+        | ErrorType::ConnectProxyFailure => Failure::Connect,
+        _ => Failure::Reset,
+    }
+}

@@ -1,0 +1,303 @@
+//! Serving a page that is not simply a hit: from the store, from a fill, or with
+//! an error, in that order of preference.
+
+use std::sync::Arc;
+
+use pingora::proxy::Session;
+
+use super::{Ctx, write};
+use crate::answer::{Answer, Choice, Stale, choose, selects};
+use crate::edge::Core;
+use crate::fill::{Fill, Lead, Next, Preview, Subscriber};
+use crate::live::Live;
+use crate::page::{FieldsBuf, Form, KeyBuf, Representation};
+use crate::plan::{self, Wanted};
+use crate::request::{Facts, Request};
+use crate::rules::cache_status::{Bypass, Failure, Fwd, StaleWhy};
+use crate::rules::freshness::State;
+use crate::rules::{Outcome, Reason};
+
+/// Times that a request asks again, because what it waited for was not for it.
+/// Each time it learned something, so a few are enough; after that it fails.
+const ROUNDS: usize = 8;
+
+/// What a fill left to do.
+enum Step {
+    /// The response is written.
+    Done,
+    /// Ask the store, and then the origin, again.
+    Again,
+    /// Nothing came.
+    Failed(Failure),
+}
+
+struct Visit<'a> {
+    core: &'a Arc<Core>,
+    live: Arc<Live>,
+    request: &'a Request<'a>,
+    facts: &'a Facts,
+    key: KeyBuf,
+    wanted: Wanted,
+    /// Fills that turned out not to fit.
+    refused: Vec<Arc<Fill>>,
+    /// The page outgrew what is stored: stream it, whatever the request's conditions.
+    whole: bool,
+}
+
+pub(super) async fn serve(
+    core: &Arc<Core>,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    request: &Request<'_>,
+    facts: &Facts,
+    key: KeyBuf,
+    wanted: Wanted,
+) -> pingora::Result<()> {
+    let live = Arc::clone(&ctx.live);
+    let mut visit =
+        Visit { core, live, request, facts, key, wanted, refused: Vec::new(), whole: false };
+    for _ in 0..ROUNDS {
+        match visit.round(session, ctx).await? {
+            Step::Done => return Ok(()),
+            Step::Again => {}
+            Step::Failed(why) => return fail(session, ctx, why).await,
+        }
+    }
+    fail(session, ctx, Failure::Reset).await
+}
+
+async fn fail(session: &mut Session, ctx: &mut Ctx, why: Failure) -> pingora::Result<()> {
+    ctx.set(Outcome::Failed { why });
+    write::failure(session, why).await
+}
+
+impl Visit<'_> {
+    async fn round(&mut self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Step> {
+        let core = Arc::clone(self.core);
+        let page = core.store.lookup(self.key.as_str()).await;
+        if self.wanted.form != Form::Document
+            && core.fills.lacks_data(&self.key.key(), self.wanted.form, page.as_deref())
+        {
+            self.wanted.form = Form::Document;
+        }
+        let now = crate::clock::now();
+        let choice = choose(
+            page.as_deref(),
+            self.wanted.form,
+            self.request,
+            self.facts,
+            now,
+            |page, rep| core.store.standing(page, rep),
+        );
+        let (fwd, stale) = match choice {
+            Choice::Serve { rep, ttl, stale } => {
+                let outcome = match (stale, &page) {
+                    (true, Some(page)) => {
+                        let why = core.regenerate(
+                            &self.live,
+                            page,
+                            &rep,
+                            &self.wanted,
+                            self.facts,
+                            || {
+                                plan::ask(
+                                    &self.live,
+                                    self.request,
+                                    self.facts,
+                                    &self.key,
+                                    &self.wanted,
+                                )
+                            },
+                        );
+                        Outcome::Stale { ttl, why }
+                    }
+                    _ => Outcome::Hit { ttl },
+                };
+                self.stored(session, ctx, rep, outcome).await?;
+                return Ok(Step::Done);
+            }
+            Choice::Fetch { fwd, stale } => (fwd, stale),
+        };
+        if self.facts.only_if_cached {
+            return Ok(Step::Failed(Failure::OnlyIfCached));
+        }
+        let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
+        let stored_before = page.is_some();
+        let fwd = if core.fills.notes().collapsible(&ask.key, ask.form) { fwd } else { Fwd::Miss };
+        let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
+        let mut subscriber = core.fills.join(&ask, stored_before, prior, &self.refused);
+        loop {
+            let next = if session.is_body_done() {
+                tokio::select! {
+                    biased;
+                    next = subscriber.head() => next,
+                    gone = write::left(session) => return Err(gone),
+                }
+            } else {
+                subscriber.head().await
+            };
+            let lead = match next {
+                Next::Interim(status, fields) => {
+                    write::interim(session, status, &fields).await?;
+                    continue;
+                }
+                Next::Lead(lead) => lead,
+            };
+            return match lead {
+                Lead::Shared(preview) if core.fills.suits(&ask, &subscriber, &preview) => {
+                    self.shared(session, ctx, subscriber, &preview, fwd, stale).await
+                }
+                Lead::Private(preview) if subscriber.leader => {
+                    if let Some(stale) = stale.filter(|s| s.if_error && preview.status >= 500) {
+                        return self.stale(session, ctx, stale).await;
+                    }
+                    let outcome = self.missed(fwd, &preview, &subscriber);
+                    self.streamed(session, ctx, subscriber, &preview, outcome).await
+                }
+                Lead::Shared(_) | Lead::Private(_) => {
+                    self.refused.push(Arc::clone(subscriber.fill()));
+                    Ok(Step::Again)
+                }
+                Lead::Refreshed(rep, _) if !subscriber.leader && !selects(&rep, self.request) => {
+                    self.refused.push(Arc::clone(subscriber.fill()));
+                    Ok(Step::Again)
+                }
+                Lead::Refreshed(rep, cookies) => {
+                    let collapsed = !subscriber.leader;
+                    let (State::Fresh { ttl } | State::Stale { ttl, .. }) =
+                        rep.terms.state(now.since(rep.generated), false);
+                    let mut extra = FieldsBuf::default();
+                    if subscriber.leader && !ask.page {
+                        cookies.iter().for_each(|c| extra.push("Set-Cookie", c.as_bytes()));
+                    }
+                    let outcome = Outcome::Revalidated { ttl, collapsed };
+                    let answer = self.answer(rep, outcome).with_extra(extra.done());
+                    self.write(session, ctx, &answer).await?;
+                    Ok(Step::Done)
+                }
+                Lead::ServerRendered => {
+                    ctx.set(Outcome::Bypass { why: Bypass::ServerRendered });
+                    self.replan();
+                    Ok(Step::Again)
+                }
+                Lead::NoData => {
+                    self.wanted.form = Form::Document;
+                    Ok(Step::Again)
+                }
+                Lead::Failed(why) => match stale {
+                    Some(stale) if stale.if_error || stale.if_unreachable => {
+                        self.stale(session, ctx, stale).await
+                    }
+                    _ => Ok(Step::Failed(why)),
+                },
+            };
+        }
+    }
+
+    /// The path turned out to be server-rendered: the key is made again.
+    fn replan(&mut self) {
+        let notes = self.core.fills.notes();
+        if let plan::Plan::Page(wanted) =
+            plan::plan(&self.live, notes, self.request, self.facts, &mut self.key)
+        {
+            self.wanted = wanted;
+        }
+    }
+
+    /// A response that will be stored, or an error that is shared.
+    async fn shared(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        mut subscriber: Subscriber,
+        preview: &Preview,
+        fwd: Fwd,
+        stale: Option<Stale>,
+    ) -> pingora::Result<Step> {
+        if preview.failed
+            && let Some(stale) = stale.filter(|s| s.if_error)
+        {
+            return self.stale(session, ctx, stale).await;
+        }
+        let outcome = self.missed(fwd, preview, &subscriber);
+        // Conditions and ranges are answered from the page that is being stored.
+        let waits = self.facts.conditional || self.request.method == "HEAD";
+        if waits && !preview.failed && !self.whole {
+            let end = tokio::select! {
+                biased;
+                end = subscriber.end() => end,
+                gone = write::left(session) => return Err(gone),
+            };
+            return match end {
+                Ok(Some(rep)) => {
+                    self.stored(session, ctx, rep, outcome).await?;
+                    Ok(Step::Done)
+                }
+                Ok(None) => {
+                    self.whole = true;
+                    Ok(Step::Again)
+                }
+                Err(_) => Ok(Step::Failed(Failure::Reset)),
+            };
+        }
+        self.streamed(session, ctx, subscriber, preview, outcome).await
+    }
+
+    async fn streamed(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        mut subscriber: Subscriber,
+        preview: &Preview,
+        outcome: Outcome,
+    ) -> pingora::Result<Step> {
+        ctx.set(outcome);
+        ctx.first_byte = Some(std::time::Instant::now());
+        write::stream(session, &mut subscriber, preview, outcome).await?;
+        Ok(Step::Done)
+    }
+
+    async fn stale(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        stale: Stale,
+    ) -> pingora::Result<Step> {
+        let outcome = Outcome::Stale { ttl: stale.ttl, why: StaleWhy::Error };
+        self.stored(session, ctx, stale.rep, outcome).await?;
+        Ok(Step::Done)
+    }
+
+    async fn stored(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        rep: Arc<Representation>,
+        outcome: Outcome,
+    ) -> pingora::Result<()> {
+        let answer = self.answer(rep, outcome);
+        self.write(session, ctx, &answer).await
+    }
+
+    async fn write(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        answer: &Answer,
+    ) -> pingora::Result<()> {
+        ctx.set(answer.outcome());
+        ctx.age = answer.age();
+        write::answer(session, answer).await
+    }
+
+    fn answer(&self, rep: Arc<Representation>, outcome: Outcome) -> Answer {
+        self.core.answer(&self.live, &self.wanted, rep, self.request, self.facts, outcome)
+    }
+
+    fn missed(&self, fwd: Fwd, preview: &Preview, subscriber: &Subscriber) -> Outcome {
+        let server_rendered =
+            !self.wanted.page && self.wanted.route.mode.is_page() && preview.stored.is_err();
+        let stored = if server_rendered { Err(Reason::ServerRendered) } else { preview.stored };
+        Outcome::Miss { fwd, status: preview.status, stored, collapsed: !subscriber.leader }
+    }
+}

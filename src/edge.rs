@@ -315,13 +315,11 @@ impl Core {
         let age = !(wanted.page && route.browser.is_some());
         // Stored under other options of its route: shaped again, until it is renewed.
         let head = (rep.head_stamp != route.stamp).then(|| {
-            let varies = rep.head.get("vary").map(|v| v.to_ascii_lowercase()).unwrap_or_default();
             Shape {
                 route,
                 page: wanted.page,
-                form: rep.form,
                 vary: live.preset.vary(),
-                compressible: memchr::memmem::find(&varies, b"accept-encoding").is_some(),
+                compressible: rep.bodies.len() > 1 || rep.compress.wanted(),
                 received: &date::format(rep.generated),
             }
             .visitor(&rep.origin)
@@ -484,6 +482,9 @@ impl Front {
         else {
             return None;
         };
+        if rep.compress.wanted() {
+            core.fills.compress(&live.metrics, &page.key, &rep);
+        }
         let outcome = if stale {
             let why = core.regenerate(&live, &page, &rep, &wanted, &facts, || {
                 ask(&live, &view, &facts, key, &wanted)

@@ -1,6 +1,6 @@
 //! The response head that visitors get, made once when a page is stored.
 
-use crate::page::{Fields, FieldsBuf, Form};
+use crate::page::{Fields, FieldsBuf};
 use crate::route::{BROWSER_DEFAULT, Route};
 use crate::rules::cache_control::Directives;
 use crate::rules::hop;
@@ -12,8 +12,6 @@ pub struct Shape<'a> {
     pub route: &'a Route,
     /// Whether the page was stored under the terms of `isr` or `dsg`.
     pub page: bool,
-    /// The form.
-    pub form: Form,
     /// The request fields by which the preset tells forms at one URL apart.
     pub vary: Option<&'a str>,
     /// Whether the body is compressed after storing.

@@ -14,7 +14,9 @@ use crate::answer::head::{Shape, compressible};
 use crate::config;
 use crate::framework::Preset;
 use crate::origin::Exchange;
-use crate::page::{Body, Coding, Fields, FieldsBuf, Form, Representation, Seq, Tags, VaryField};
+use crate::page::{
+    Body, Coding, Compress, Fields, FieldsBuf, Form, Representation, Seq, Tags, VaryField,
+};
 use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
@@ -149,7 +151,14 @@ impl Arrived {
         page: bool,
         size: u64,
     ) -> Fields {
-        shape(ask, preset, &self.fields, &self.headers, page, size, cache, self.response_time)
+        Shape {
+            route: &ask.route,
+            page,
+            vary: preset.vary(),
+            compressible: self.compressible(cache, size),
+            received: &date::format(self.response_time),
+        }
+        .visitor(&self.fields)
     }
 
     /// The names that select between stored variants, with nothing for those
@@ -204,11 +213,17 @@ impl Arrived {
                 etag,
                 bytes: Bytes::from(body.into_boxed_slice()),
             }]),
+            compress: Compress::new(self.compressible(cache, size)),
             terms,
             generated: self.generated(),
             born: self.born,
             tags: Arc::new(page_tags(&ask.route, &self.headers)),
         }
+    }
+
+    fn compressible(&self, cache: &config::Cache, size: u64) -> bool {
+        let directives = governing(&self.headers).directives;
+        compressible(&self.fields, &directives, size, cache.compress_min)
     }
 
     /// When the response was generated, by its corrected initial age.
@@ -273,34 +288,13 @@ pub(super) fn refreshed(
         origin_etag: prior.origin_etag,
         last_modified: last_modified(&merged.headers, merged.response_time),
         bodies: prior.bodies.clone(),
+        // What was begun for the prior one may come too late to be attached.
+        compress: Compress::new(prior.bodies.len() == 1 && merged.compressible(cache, size)),
         terms,
         generated: merged.generated(),
         born: update.born,
         tags: Arc::new(page_tags(&ask.route, &merged.headers)),
     })
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call for the two ways in which a head comes")]
-fn shape(
-    ask: &Ask,
-    preset: Preset,
-    fields: &Fields,
-    headers: &HeaderMap,
-    page: bool,
-    size: u64,
-    cache: &config::Cache,
-    received: Time,
-) -> Fields {
-    let governing = governing(headers);
-    Shape {
-        route: &ask.route,
-        page,
-        form: ask.form,
-        vary: preset.vary(),
-        compressible: compressible(fields, &governing.directives, size, cache.compress_min),
-        received: &date::format(received),
-    }
-    .visitor(fields)
 }
 
 /// The policy by which a response is judged.

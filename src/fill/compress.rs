@@ -2,17 +2,21 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::answer::head::coded_etag;
 use crate::metrics::{Compression, Metrics};
-use crate::page::{Body, Coding, Page, Representation};
+use crate::page::{Body, Coding, PageKey, Representation};
 use crate::store::Store;
 
 /// Bodies compressed at once: the pages' visitors have the processors first.
 const AT_ONCE: usize = 1;
+/// Bytes that may wait to be compressed. What waits is held in memory, stored or
+/// not; what finds no room is tried again when somebody asks for it.
+const MAX_WAITING: usize = 8 << 20;
 /// A coding that saves less than one part in this many is not kept.
 const WORTH: usize = 16;
 
@@ -20,39 +24,48 @@ const WORTH: usize = 16;
 pub(super) struct Compressor {
     store: Arc<Store>,
     places: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Compressor {
     pub(super) fn new(store: Arc<Store>) -> Compressor {
-        Compressor { store, places: Arc::new(Semaphore::new(AT_ONCE)) }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Compressor { store, places, waiting: Arc::default() }
     }
 
-    /// Makes the coded bodies of what was just stored in `page` and attaches
-    /// them, unless it has been replaced by then. `Vary: Accept-Encoding` in its
-    /// head says that it is worth it (see `answer::head::compressible`).
-    pub(super) fn compress(&self, metrics: &Arc<Metrics>, page: &Page, new: &Representation) {
-        let stored = page.members.iter().find(|m| m.form == new.form && m.vary == new.vary);
-        let Some(rep) = stored.filter(|m| m.bodies.len() == 1 && varies_by_coding(m)) else {
+    /// Makes the coded bodies of a stored representation and attaches them,
+    /// unless it has been replaced by then.
+    pub(super) fn compress(
+        &self,
+        metrics: &Arc<Metrics>,
+        key: &PageKey,
+        rep: &Arc<Representation>,
+    ) {
+        if !rep.compress.take() {
             return;
-        };
-        let key = &page.key;
+        }
+        let size = rep.identity().bytes.len();
+        let waiting = Waiting::new(&self.waiting, size);
+        // One that is larger than the bound may wait alone.
+        if waiting.before > 0 && waiting.before + size > MAX_WAITING {
+            rep.compress.put_off();
+            return;
+        }
         let (store, places) = (Arc::clone(&self.store), Arc::clone(&self.places));
         let (metrics, key, rep) = (Arc::clone(metrics), key.clone(), Arc::clone(rep));
         tokio::spawn(async move {
             let Ok(_place) = places.acquire_owned().await else { return };
             let identity = rep.identity().clone();
             let made = tokio::task::spawn_blocking(move || encode_all(&identity)).await;
+            drop(waiting);
             let Ok(made) = made else { return };
             for body in &made[1..] {
-                metrics.compression(
-                    match body.coding {
-                        Coding::Brotli => Compression::Brotli,
-                        Coding::Zstd => Compression::Zstd,
-                        _ => Compression::Gzip,
-                    },
-                    made[0].bytes.len() as u64,
-                    body.bytes.len() as u64,
-                );
+                let coding = match body.coding {
+                    Coding::Brotli => Compression::Brotli,
+                    Coding::Zstd => Compression::Zstd,
+                    _ => Compression::Gzip,
+                };
+                metrics.compression(coding, made[0].bytes.len() as u64, body.bytes.len() as u64);
             }
             if made.len() > 1 {
                 store.replace_bodies(&key, &rep, made.into());
@@ -61,10 +74,23 @@ impl Compressor {
     }
 }
 
-fn varies_by_coding(rep: &Representation) -> bool {
-    rep.head.get("vary").is_some_and(|names| {
-        names.split(|b| *b == b',').any(|n| n.trim_ascii().eq_ignore_ascii_case(b"accept-encoding"))
-    }) && rep.origin.get("content-encoding").is_none()
+/// Bytes that wait, until it is dropped.
+struct Waiting {
+    all: Arc<AtomicUsize>,
+    size: usize,
+    before: usize,
+}
+
+impl Waiting {
+    fn new(all: &Arc<AtomicUsize>, size: usize) -> Waiting {
+        Waiting { before: all.fetch_add(size, Ordering::Relaxed), all: Arc::clone(all), size }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.size, Ordering::Relaxed);
+    }
 }
 
 /// The identity body and every coding of it that is worth its bytes.

@@ -29,7 +29,7 @@ pub use stream::{Broken, Fill, Lead, Next, Preview, Subscriber};
 
 use crate::config;
 use crate::framework::Preset;
-use crate::metrics::FillResult;
+use crate::metrics::{FillResult, Metrics};
 use crate::origin::{Exchange, Priority, Verdict as OriginVerdict};
 use crate::page::{Form, Page, PageKey, Representation, Standing, Tags};
 use crate::rules::Reason;
@@ -112,6 +112,11 @@ impl Fills {
     #[must_use]
     pub fn notes(&self) -> &Notes {
         &self.0.notes
+    }
+
+    /// A stored representation was served that is still to be compressed.
+    pub fn compress(&self, metrics: &Arc<Metrics>, key: &PageKey, rep: &Arc<Representation>) {
+        self.0.compressor.compress(metrics, key, rep);
     }
 
     /// Waits until no fill runs.
@@ -429,7 +434,10 @@ impl Fills {
             for (rep, flight, lead) in pages {
                 inner.notes.set_collapsible(&ask.key, rep.form);
                 if let Committed::Stored { page, .. } = &committed {
-                    inner.compressor.compress(&ask.metrics, page, &rep);
+                    let stored = page.members.iter();
+                    for stored in stored.filter(|m| m.form == rep.form && m.vary == rep.vary) {
+                        inner.compressor.compress(&ask.metrics, &ask.key, stored);
+                    }
                 }
                 // Readers hear of the end when the store has it, or their next
                 // request would ask the origin again.

@@ -8,7 +8,7 @@ mod path;
 pub(crate) mod testing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -107,6 +107,41 @@ pub struct VaryField {
     pub value: Option<Box<[u8]>>,
 }
 
+/// Whether a body is to be compressed after storing.
+#[derive(Debug)]
+pub struct Compress(AtomicBool);
+
+impl Compress {
+    /// Worth trying, or not.
+    #[must_use]
+    pub fn new(wanted: bool) -> Compress {
+        Compress(AtomicBool::new(wanted))
+    }
+
+    /// Whether it is still to be tried.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is to be tried by the caller: true once.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        self.wanted() && self.0.swap(false, Ordering::Relaxed)
+    }
+
+    /// It could not be tried now.
+    pub fn put_off(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Compress {
+    fn clone(&self) -> Compress {
+        Compress::new(self.wanted())
+    }
+}
+
 /// A stored response.
 #[derive(Clone, Debug)]
 pub struct Representation {
@@ -130,6 +165,8 @@ pub struct Representation {
     pub last_modified: Option<Time>,
     /// The bodies; the identity one comes first. Never empty.
     pub bodies: Box<[Body]>,
+    /// Whether the body is to be compressed, or was.
+    pub compress: Compress,
     /// How long it is fresh, and when it may be served stale.
     pub terms: Terms,
     /// When it was generated, by its corrected initial age (RFC 9111 §4.2.3):

@@ -39,6 +39,7 @@ pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Repr
             etag: format!("\"{:x}\"", xxhash_rust::xxh3::xxh3_64(body.as_bytes())).into(),
             bytes: Bytes::copy_from_slice(body.as_bytes()),
         }]),
+        compress: crate::page::Compress::new(false),
         terms: Terms {
             fresh_for: Some(Duration::from_secs(60)),
             while_revalidating: Window::Unbounded,

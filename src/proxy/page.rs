@@ -91,6 +91,9 @@ impl Visit<'_> {
         );
         let (fwd, stale) = match choice {
             Choice::Serve { rep, ttl, stale } => {
+                if let (true, Some(page)) = (rep.compress.wanted(), &page) {
+                    core.fills.compress(&self.live.metrics, &page.key, &rep);
+                }
                 let outcome = match (stale, &page) {
                     (true, Some(page)) => {
                         let why = core.regenerate(

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -80,6 +81,7 @@ pub(crate) struct Core {
     live: ArcSwap<Live>,
     limits: Arc<ArcSwap<config::Limits>>,
     draining: watch::Sender<bool>,
+    plain: AtomicBool,
 }
 
 impl std::fmt::Debug for Core {
@@ -169,6 +171,13 @@ impl Edge {
         self.core.live.load().metrics.reload(Reload::Refused);
     }
 
+    /// Whether the front answers plain requests itself. Off, everything takes the
+    /// way through `HttpProxy`: for the test that holds the two against each other.
+    #[doc(hidden)]
+    pub fn answer_plain(&self, plain: bool) {
+        self.core.plain.store(plain, Ordering::Relaxed);
+    }
+
     /// Begins a graceful stop: nothing new is accepted, what is in flight ends.
     pub fn shutdown(&self) {
         self.core.draining.send_replace(true);
@@ -207,6 +216,7 @@ impl Core {
             strangers: Strangers::default(),
             limits: Arc::new(ArcSwap::from_pointee(config.limits.clone())),
             draining: watch::Sender::new(false),
+            plain: AtomicBool::new(true),
             live: ArcSwap::from_pointee(Live {
                 routes,
                 origins: Origins::new(&config.origins),
@@ -394,6 +404,9 @@ impl Door for Front {
     type Token = Token;
 
     fn plain(&self, request: &server::Request<'_>, reply: &mut Reply<'_>) -> Option<Token> {
+        if !self.core.plain.load(Ordering::Relaxed) {
+            return None;
+        }
         KEY.with_borrow_mut(|key| self.answer(request, reply, key))
     }
 

@@ -4,4 +4,5 @@
 mod support;
 
 mod actors;
+mod differential;
 mod smoke;

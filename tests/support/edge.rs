@@ -43,6 +43,11 @@ impl Edge {
         self.client().ssr().get(&target).await
     }
 
+    /// Whether the front answers plain requests itself.
+    pub(crate) fn answer_plain(&self, plain: bool) {
+        self.edge.answer_plain(plain);
+    }
+
     /// Runs on with this configuration.
     pub(crate) fn reload(&self, yaml: &str, origin: &Origin) {
         self.edge.reload(config(yaml, &[("origin", origin)]));

@@ -26,6 +26,7 @@ use crate::live::Live;
 use crate::metrics::Invalidation;
 use crate::page::{Form, KeyBuf, PageKey, canonical_path};
 use crate::plan::{ask_for_page, canonical_host};
+use crate::proxy::left;
 use crate::request::Request;
 use crate::rules::{Lines, Outcome};
 use crate::store::{Hardness, Name};
@@ -128,30 +129,42 @@ fn bad(name: &str, why: impl Into<String>) -> BadArgument {
 }
 
 impl Args {
-    fn parse(query: &str, body: &[u8]) -> Result<Args, BadArgument> {
+    /// The arguments, and the first that is bad: the secret counts all the same,
+    /// so that who has it learns what is wrong.
+    fn parse(query: &str, body: &[u8]) -> (Args, Option<BadArgument>) {
         let mut args = Args::default();
+        let mut first = None;
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            args.set(&name, &value)?;
+            let set = args.set(&name, &value);
+            first = first.or(set.err());
         }
+        let read = args.read(body);
+        (args, first.or(read.err()))
+    }
+
+    fn read(&mut self, body: &[u8]) -> Result<(), BadArgument> {
         if body.trim_ascii().is_empty() {
-            return Ok(args);
+            return Ok(());
         }
         let body: Value = serde_json::from_slice(body)
             .map_err(|e| bad("body", format!("is not the JSON object that is expected: {e}")))?;
-        let Value::Object(members) = body else {
+        let Value::Object(mut members) = body else {
             return Err(bad("body", "is not a JSON object"));
         };
+        if let Some(secret) = members.remove("secret") {
+            self.set("secret", &scalar("secret", &secret)?)?;
+        }
         for (name, value) in members {
             match value {
                 Value::Array(values) => {
                     for value in &values {
-                        args.set(&name, &scalar(&name, value)?)?;
+                        self.set(&name, &scalar(&name, value)?)?;
                     }
                 }
-                value => args.set(&name, &scalar(&name, &value)?)?,
+                value => self.set(&name, &scalar(&name, &value)?)?,
             }
         }
-        Ok(args)
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), BadArgument> {
@@ -222,7 +235,7 @@ fn absolute(name: &str, value: &str) -> Result<String, BadArgument> {
 }
 
 /// Whether the call carries the secret, in one of its three places.
-fn authentic(hook: &Revalidate, request: &Request<'_>, args: Option<&Args>) -> bool {
+fn authentic(hook: &Revalidate, request: &Request<'_>, args: &Args) -> bool {
     let same = |given: &[u8]| bool::from(given.ct_eq(hook.secret.as_bytes()));
     let bearer = request.lines("authorization").any(|value| {
         value
@@ -231,7 +244,7 @@ fn authentic(hook: &Revalidate, request: &Request<'_>, args: Option<&Args>) -> b
     });
     bearer
         || request.lines("x-revalidate-secret").any(same)
-        || args.and_then(|args| args.secret.as_deref()).is_some_and(|s| same(s.as_bytes()))
+        || args.secret.as_deref().is_some_and(|s| same(s.as_bytes()))
 }
 
 /// Serves a call.
@@ -255,21 +268,21 @@ pub(crate) async fn serve(
         let why = format!("the body is larger than {} bytes", hook.max_body);
         return reply(session, 413, &json!({ "message": why })).await;
     };
-    let args = Args::parse(request.query(), &body);
-    if !authentic(hook, request, args.as_ref().ok()) {
+    let (args, wrong) = Args::parse(request.query(), &body);
+    if !authentic(hook, request, &args) {
         let delay = core.strangers.bad(request.peer);
         tracing::warn!(peer = %request.peer, "revalidation refused: invalid token");
-        tokio::time::sleep(delay).await;
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            gone = left(session) => return Err(gone),
+        }
         return reply(session, 401, &json!({ "message": "Invalid token" })).await;
     }
-    let args = match args {
-        Ok(args) => args,
-        Err(e) => {
-            let message = format!("{} {}", e.name, e.why);
-            let body = json!({ "message": message, "argument": e.name });
-            return reply(session, 400, &body).await;
-        }
-    };
+    if let Some(e) = wrong {
+        let message = format!("{} {}", e.name, e.why);
+        let body = json!({ "message": message, "argument": e.name });
+        return reply(session, 400, &body).await;
+    }
     if args.paths.is_empty() && args.prefixes.is_empty() && args.tags.is_empty() && !args.all {
         let why = "name what to revalidate: path, prefix, tag or all=1";
         return reply(session, 400, &json!({ "message": why, "argument": "path" })).await;
@@ -502,18 +515,17 @@ mod tests {
         let from_query = Args::parse(
             "secret=s&path=/a&path=/b%3Fx&tag=t&prefix=/p&host=Shop.Example&mode=expire&if_cached=1",
             b"",
-        )
-        .unwrap();
+        );
         let from_body = Args::parse(
             "",
             br#"{"secret":"s","path":["/a","/b"],"tag":"t","prefix":"/p","host":"shop.example",
                 "mode":"expire","if_cached":true}"#,
-        )
-        .unwrap();
+        );
         assert_eq!(from_query, from_body);
+        let (from_query, None) = from_query else { panic!("{from_query:?}") };
         assert_eq!(from_query.paths, ["/a", "/b"]);
         assert_eq!(from_query.action_for_paths(), Action::Expire);
-        let defaults = Args::parse("path=/a", b"").unwrap();
+        let defaults = Args::parse("path=/a", b"").0;
         assert_eq!(defaults.action_for_paths(), Action::Regenerate);
         assert_eq!(defaults.action_for_others(), Action::Stale);
     }
@@ -543,7 +555,7 @@ mod tests {
             ("", "{\"path\":{}}", "path"),
             ("", "{", "body"),
         ] {
-            let e = Args::parse(query, body.as_bytes()).unwrap_err();
+            let e = Args::parse(query, body.as_bytes()).1.expect("it is bad");
             assert_eq!(e.name, argument, "{query} {body}");
         }
     }

@@ -6,3 +6,4 @@ mod support;
 mod actors;
 mod differential;
 mod smoke;
+mod webhook;

@@ -4,6 +4,8 @@
 mod page;
 mod write;
 
+pub(crate) use write::left;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;

@@ -116,7 +116,7 @@ pub(super) async fn stream(
 }
 
 /// Resolves when the visitor has left.
-pub(super) async fn left(session: &mut Session) -> Box<Error> {
+pub(crate) async fn left(session: &mut Session) -> Box<Error> {
     if !session.is_body_done() {
         // Its request body is still to come: that says nothing.
         return std::future::pending().await;

@@ -5,5 +5,6 @@ mod support;
 
 mod actors;
 mod differential;
+mod promises;
 mod smoke;
 mod webhook;

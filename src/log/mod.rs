@@ -4,7 +4,7 @@
 //! out on standard output: coloured text for a person at a terminal, one JSON
 //! object a line for a machine. Access lines take a shorter way to the same
 //! place, because there is one for every request. No line waits for its
-//! reader ([`sink`]), and no line leaves with a secret in it ([`redact`]).
+//! reader (`sink`), and no line leaves with a secret in it ([`redact`]).
 
 mod access;
 pub mod redact;

@@ -36,7 +36,7 @@ pub struct KeyBuf {
 
 impl KeyBuf {
     /// Starts a key over. `host` is lower case with its port, if the request
-    /// named one; `path` is canonical (see [`canonical_path`]).
+    /// named one; `path` is canonical (see [`canonical_path`](super::canonical_path)).
     pub fn begin(&mut self, deployment: &str, scheme: &str, host: &str, path: &str) {
         let text = &mut self.text;
         text.clear();

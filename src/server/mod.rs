@@ -13,9 +13,9 @@
 //! And whatever is not byte for byte plain goes the long way, so that there is
 //! one opinion on framing.
 //!
-//! TLS will be another kind of [`Socket`](socket::Socket), and a connection
+//! TLS will be another kind of `Socket`, and a connection
 //! that negotiated HTTP/2 will go to the door whole, before
-//! [`connection::serve`]; nothing above the socket knows that it is TCP.
+//! `connection::serve`; nothing above the socket knows that it is TCP.
 
 mod connection;
 mod head;

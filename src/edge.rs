@@ -21,7 +21,7 @@ use crate::fill::{Ask, Fills};
 use crate::framework::Preset;
 use crate::live::Live;
 use crate::log::{AccessLine, AccessLog};
-use crate::metrics::{MemoryState, Metrics, OriginState, Reload};
+use crate::metrics::{Guard, MemoryState, Metrics, OriginState, Reload};
 use crate::origin::Origins;
 use crate::page::{Form, KeyBuf, Page, Representation};
 use crate::plan::{Plan, Wanted, ask, background_ask, plan};
@@ -186,10 +186,13 @@ impl Edge {
 
     /// Waits for the end, within the configured bound after [`Edge::shutdown`].
     pub async fn wait(&mut self) -> Ended {
-        match self.served.take() {
-            Some(served) => served.await.unwrap_or(Ended { cut_off: 0, fills_cut_off: true }),
-            None => Ended { cut_off: 0, fills_cut_off: false },
-        }
+        // Taken out only once it is done: a caller may drop this and wait again.
+        let Some(served) = &mut self.served else {
+            return Ended { cut_off: 0, fills_cut_off: false };
+        };
+        let ended = served.await.unwrap_or(Ended { cut_off: 0, fills_cut_off: true });
+        self.served = None;
+        ended
     }
 }
 
@@ -344,7 +347,9 @@ impl Core {
     /// A request is over: one line and the metrics.
     pub(crate) fn done(&self, live: &Live, route: Option<&Route>, line: &AccessLine<'_>) {
         let route = route.map_or(usize::MAX, |route| route.index);
-        live.metrics.request(route, line.outcome, line.status, line.total);
+        // An event stream took as long as its first byte took.
+        let duration = line.first_byte.unwrap_or(line.total);
+        live.metrics.request(route, line.outcome, line.status, duration);
         live.access.access(line);
     }
 }
@@ -402,6 +407,11 @@ struct Line {
 
 impl Door for Front {
     type Token = Token;
+    type Open = Guard;
+
+    fn opened(&self) -> Guard {
+        self.core.live.load().metrics.connection()
+    }
 
     fn plain(&self, request: &server::Request<'_>, reply: &mut Reply<'_>) -> Option<Token> {
         if !self.core.plain.load(Ordering::Relaxed) {

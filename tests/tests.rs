@@ -4,6 +4,7 @@
 mod support;
 
 mod actors;
+mod cli;
 mod differential;
 mod promises;
 mod smoke;

@@ -590,7 +590,10 @@ impl Fills {
                     if keep && refused.is_none() {
                         body.extend_from_slice(&chunk);
                     }
-                    if !fill.push(chunk).await && !background {
+                    let last = keep && refused.is_none() && arrived.length == Some(size);
+                    if last {
+                        fill.hold(chunk);
+                    } else if !fill.push(chunk).await && !background {
                         break;
                     }
                 }

@@ -97,6 +97,8 @@ struct State {
     taken: u64,
     /// Bytes to keep; none: all.
     window: Option<usize>,
+    /// The last piece, kept back until the page is stored.
+    tail: Option<Bytes>,
     end: Option<Result<Option<Arc<Representation>>, Broken>>,
     closed: bool,
 }
@@ -229,6 +231,12 @@ impl Fill {
         }
     }
 
+    /// Keeps the last piece of a body back until [`Fill::finish`]: who has read
+    /// all of a page may ask for it again at once, and finds it stored.
+    pub(super) fn hold(&self, chunk: Bytes) {
+        self.state.lock().tail = Some(chunk);
+    }
+
     /// Resolves when nobody reads any more.
     pub(super) async fn deserted(&self) {
         loop {
@@ -244,6 +252,13 @@ impl Fill {
     pub(super) fn finish(&self, end: Result<Option<Arc<Representation>>, Broken>) {
         self.change(|s| {
             s.closed = true;
+            if s.end.is_none() && end.is_ok() {
+                if let Some(tail) = s.tail.take() {
+                    s.brought += tail.len() as u64;
+                    s.kept += tail.len();
+                    s.chunks.push_back(tail);
+                }
+            }
             s.end.get_or_insert(end);
         });
     }

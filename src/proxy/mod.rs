@@ -298,7 +298,12 @@ impl ProxyHttp for Proxy {
                 bytes: session.body_bytes_sent() as u64,
                 total: ctx.began.elapsed(),
                 first_byte: ctx.first_byte.map(|at| at - ctx.began),
-                origin: None,
+                origin: matches!(
+                    ctx.outcome,
+                    Outcome::Miss { .. } | Outcome::Revalidated { .. } | Outcome::Bypass { .. }
+                )
+                .then(|| ctx.first_byte.map(|at| at - ctx.began))
+                .flatten(),
                 peer: Some(Proxy::peer(session)),
                 cut_off: e.is_some() && !matches!(ctx.outcome, Outcome::Failed { .. }),
             },

@@ -59,6 +59,12 @@ pub trait Door: Send + Sync + 'static {
     /// the request is gone by then. Small, and `()` where nothing is wanted.
     type Token: Send;
 
+    /// What is held while a connection is open: a guard that counts, or `()`.
+    type Open: Send;
+
+    /// A visitor connected.
+    fn opened(&self) -> Self::Open;
+
     /// Answers a plain request if that needs no waiting. None: not plain after all; what was
     /// written into `reply` is thrown away and the request takes the long way.
     fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>) -> Option<Self::Token>;
@@ -169,6 +175,7 @@ async fn admit<D: Door>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<
         tracing::debug!(%error, %peer, "the visitor left before anything was read");
         return;
     }
+    let _open = shared.door.opened();
     connection::serve(Socket::new(stream, peer), shared).await;
 }
 

@@ -62,6 +62,9 @@ struct TestProxy {
 
 impl Door for TestDoor {
     type Token = String;
+    type Open = ();
+
+    fn opened(&self) {}
 
     fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>) -> Option<String> {
         let path = request.target.strip_prefix("/plain")?;
@@ -773,6 +776,8 @@ async fn a_door_may_drop_the_stream() {
     struct Dropping;
     impl Door for Dropping {
         type Token = ();
+        type Open = ();
+        fn opened(&self) {}
         fn plain(&self, _: &Request<'_>, _: &mut Reply<'_>) -> Option<()> {
             None
         }

@@ -1,0 +1,129 @@
+//! The program itself: arguments, exit codes, signals.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::support::{Client, eventually};
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
+    command.args(arguments).env_remove("PERENNIAL_LOG").stdin(Stdio::null());
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    program(arguments).output().expect("the program starts")
+}
+
+/// A program that runs until it is told to stop, or the test ends.
+struct Running {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Running {
+        let mut child =
+            program(arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        Running { child, lines: BufReader::new(stdout).lines() }
+    }
+
+    /// The next line of the log that holds this.
+    fn line(&mut self, part: &str) -> String {
+        self.lines
+            .by_ref()
+            .map(|line| line.expect("the log is text"))
+            .find(|line| line.contains(part))
+            .unwrap_or_else(|| panic!("it ended without saying {part:?}"))
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().expect("kill").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
+    file.write_all(text.as_bytes()).expect("it takes text");
+    file
+}
+
+#[test]
+fn each_kind_of_failure_has_its_own_code() {
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let busy = busy.local_addr().expect("it has an address").to_string();
+    let bad = file("origins: { web: http://127.0.0.1:1 }\nrouts: []\n");
+    let bad = bad.path().to_str().expect("it is text").to_owned();
+    for (arguments, code, part) in [
+        (vec!["--orgin", "http://127.0.0.1:1"], 2, "--origin"),
+        (vec!["--config", "/nowhere/perennial.yaml"], 3, "/nowhere/perennial.yaml"),
+        (vec!["--config", &bad], 3, "routes"),
+        (vec!["check", &bad], 3, ":2: routs"),
+        (vec!["--origin", "http://127.0.0.1:1", "--admin", "off", "--listen", &busy], 4, &busy),
+    ] {
+        let output = output(&arguments);
+        let said =
+            String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?} does not name {part}: {said}");
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_the_example_is_right() {
+    let schema = output(&["schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
+    assert!(schema["properties"]["routes"].is_object());
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/perennial.yaml");
+    let checked = output(&["check", example]);
+    assert!(checked.status.success());
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("/blog/**"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hup_reads_the_file_again_and_term_ends_it() {
+    let yaml = |routes: &str| {
+        format!(
+            "listen: 127.0.0.1:0\nadmin: off\nlog: {{ format: json }}\n\
+             origins: {{ web: http://127.0.0.1:1 }}\nroutes:\n{routes}"
+        )
+    };
+    let file = file(&yaml("- path: /**\n  ssr: {}\n"));
+    let path = file.path().to_str().expect("it is text");
+    let mut running = Running::start(&["--config", path]);
+    let ready = running.line("is ready");
+    let ready: serde_json::Value = serde_json::from_str(&ready).expect("JSON");
+    let addr = ready["listen"].as_str().expect("where it listens").parse().expect("an address");
+    let client = Client::new(addr).plain();
+    let detail = || async {
+        client.get("/x").await.cache_status().rsplit("; ").next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(detail().await, "detail=connect");
+
+    std::fs::write(path, yaml("- path: /**\n  dgs: {}\n")).expect("it is ours");
+    running.signal("-HUP");
+    running.line("dgs");
+    assert_eq!(detail().await, "detail=connect", "a bad file changes nothing");
+
+    let webhook = format!("revalidate: {{ secret: sesame }}\n{}", yaml("- path: /**\n  dsg: {}\n"));
+    std::fs::write(path, webhook).expect("it is ours");
+    running.signal("-HUP");
+    eventually("the new configuration", || async {
+        (client.get("/__revalidate?tag=x").await.status == 401).then_some(())
+    })
+    .await;
+
+    running.signal("-TERM");
+    let code = running.child.wait().expect("it is ours").code();
+    assert_eq!(code, Some(0));
+}

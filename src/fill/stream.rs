@@ -252,12 +252,13 @@ impl Fill {
     pub(super) fn finish(&self, end: Result<Option<Arc<Representation>>, Broken>) {
         self.change(|s| {
             s.closed = true;
-            if s.end.is_none() && end.is_ok() {
-                if let Some(tail) = s.tail.take() {
-                    s.brought += tail.len() as u64;
-                    s.kept += tail.len();
-                    s.chunks.push_back(tail);
-                }
+            if s.end.is_none()
+                && end.is_ok()
+                && let Some(tail) = s.tail.take()
+            {
+                s.brought += tail.len() as u64;
+                s.kept += tail.len();
+                s.chunks.push_back(tail);
             }
             s.end.get_or_insert(end);
         });

@@ -34,6 +34,9 @@ pub struct Wanted {
     pub page: bool,
     /// The form.
     pub form: Form,
+    /// The page that its route would make of the URL, were it not server-rendered
+    /// for now.
+    pub server_rendered: Option<PageKey>,
 }
 
 /// Marks the key of a page that is server-rendered for now: it must not meet
@@ -86,14 +89,15 @@ pub fn plan(
         if facts.body {
             return bypass(Bypass::Method);
         }
-        server_rendered(live, request, &host, &path, key);
-        return Plan::Page(Wanted { route: Arc::clone(route), page: false, form });
+        let server_rendered = Some(key.key());
+        key_of_all(live, request, &host, &path, key);
+        return Plan::Page(Wanted { route: Arc::clone(route), page: false, form, server_rendered });
     }
-    Plan::Page(Wanted { route: Arc::clone(route), page, form })
+    Plan::Page(Wanted { route: Arc::clone(route), page, form, server_rendered: None })
 }
 
 /// The key of a page whose path is server-rendered for now: all of the query.
-fn server_rendered(live: &Live, request: &Request<'_>, host: &str, path: &str, key: &mut KeyBuf) {
+fn key_of_all(live: &Live, request: &Request<'_>, host: &str, path: &str, key: &mut KeyBuf) {
     key.begin(&live.config.deployment, request.scheme, host, path);
     key.query(request.query());
     key.variant(SERVER_RENDERED, "");
@@ -145,6 +149,7 @@ pub fn ask(
         metrics: Arc::clone(&live.metrics),
         route: Arc::clone(&wanted.route),
         page: wanted.page,
+        server_rendered: wanted.server_rendered.clone(),
         key: key.key(),
         form: wanted.form,
         target: key.target().into(),
@@ -191,6 +196,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         origin: Arc::clone(live.origin(&route)),
         metrics: Arc::clone(&live.metrics),
         page: route.mode.is_page() && !server_rendered,
+        server_rendered: None,
         key: key.clone(),
         form,
         target: key.target().into(),

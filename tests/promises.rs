@@ -513,3 +513,57 @@ async fn without_memory_everything_works_and_nothing_is_stored() {
     }
     edge.stop().await;
 }
+
+#[tokio::test]
+async fn a_page_without_a_lifetime_gets_the_whole_request() {
+    let origin = Origin::start().await;
+    let edge = Edge::start("- path: /**\n  isr: { revalidate: origin }\n", &origin).await;
+    let client = edge.client().ssr();
+    // Rendered without the cookie: thrown away, and asked for again with it.
+    origin.on("/account").reply(Response::html("who are you?"));
+    origin
+        .on("/account?tab=2")
+        .with("cookie", "session=1")
+        .times(3)
+        .reply_with(|_| Response::html("yours").cache("private"));
+    for _ in 0..3 {
+        let answer = client.get("/account?tab=2").header("Cookie", "session=1").await;
+        answer.is(200, "MISS", "yours");
+    }
+    assert_eq!(origin.total(), 4, "one of them without a cookie");
+    // A page beside it that has a lifetime is one for everybody.
+    origin.on("/about").reply(Response::html("about").cache("s-maxage=60"));
+    client.get("/about?x=1").header("Cookie", "session=1").await.is(200, "MISS", "about");
+    client.get("/about").await.is(200, "HIT", "about");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn operators_see_what_happened() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(ISR, &origin).await;
+    origin.on("/p").reply(Response::html("page"));
+    edge.client().get("/p").await;
+    edge.client().get("/p").await;
+    edge.revalidate("tag=x").await;
+    let metrics = eventually("the metrics", || async {
+        let metrics = edge.admin().get("/metrics").await.text().to_owned();
+        metrics.contains("outcome=\"hit\"").then_some(metrics)
+    })
+    .await;
+    for part in [
+        "perennial_requests_total{outcome=\"hit\",route=\"/**\",status=\"2xx\"} 1",
+        "perennial_requests_total{outcome=\"miss\",route=\"/**\",status=\"2xx\"} 1",
+        "result=\"stored\"",
+        "kind=\"tag\"} 1",
+    ] {
+        assert!(metrics.contains(part), "no {part} in\n{metrics}");
+    }
+    let ready = edge.admin().get("/readyz").await;
+    assert_eq!(ready.status, 200);
+    origin.refuse().await;
+    edge.client().get("/q").await;
+    let ready = edge.admin().get("/readyz").await;
+    assert_eq!(ready.status, 200, "it still serves what it has");
+    edge.stop().await;
+}

@@ -66,18 +66,22 @@ pub fn choose(
 ) -> Choice {
     let Some(page) = page else { return Choice::Fetch { fwd: Fwd::UriMiss, stale: None } };
     let mut best: Option<(&Arc<Representation>, Standing)> = None;
+    let mut missed = Fwd::VaryMiss;
     for rep in page.members.iter().filter(|rep| rep.form == form) {
         if !selects(rep, request) || best.is_some_and(|(other, _)| other.generated > rep.generated)
         {
             continue;
         }
         let standing = standing(page, rep);
-        if standing != Standing::Dead {
+        if standing == Standing::Dead {
+            // Gone, though its memory is not free yet.
+            missed = Fwd::UriMiss;
+        } else {
             best = Some((rep, standing));
         }
     }
     let Some((rep, standing)) = best else {
-        return Choice::Fetch { fwd: Fwd::VaryMiss, stale: None };
+        return Choice::Fetch { fwd: missed, stale: None };
     };
     if facts.authorization && !shareable(rep) {
         // RFC 9111 §3.5, read strictly: what was stored for anybody is not for

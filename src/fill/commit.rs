@@ -115,7 +115,8 @@ impl Arrived {
             // It goes to one visitor, as the origin meant it.
             let mut all = FieldsBuf::default();
             for (name, value) in self.fields.iter() {
-                if ask.route.forward_tags || !hop::is_tag_field(name) {
+                let tag = hop::is_tag_field(name) && !ask.route.forward_tags;
+                if !tag && !name.eq_ignore_ascii_case("x-cache") {
                     all.push(name, value);
                 }
             }

@@ -387,12 +387,8 @@ impl Fills {
                         pages.push((rep, member.flight, None));
                     }
                 }
-                Brought::NoData => {
-                    inner.notes.set_no_data(&ask.key, member.flight.fill.born);
-                    gone.push(member.form);
-                }
+                Brought::NoData => gone.push(member.form),
                 Brought::ServerRendered => {
-                    inner.notes.set_server_rendered(&ask.key);
                     inner.store.remove_until(&ask.key, member.flight.fill.born);
                     outcome = Some(Renewed::NotStored(Reason::ServerRendered));
                     result = FillResult::Refused(Reason::ServerRendered);
@@ -500,6 +496,8 @@ impl Fills {
         let mut exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
             Ok(exchange) => exchange,
             Err(error) => {
+                let server = error.server.map(|server| server.to_string());
+                tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
                 ask.origin.record(OriginVerdict::Failed);
                 return fail(error.failure);
             }
@@ -518,6 +516,7 @@ impl Fills {
             return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies()));
         }
         if ask.page && inner.preset.is_probe(ask.form) && arrived.brought_no_data() {
+            inner.notes.set_no_data(&ask.key, fill.born);
             fill.decide(Lead::NoData);
             return Ok(Brought::NoData);
         }
@@ -529,11 +528,17 @@ impl Fills {
                 (Some(terms), None)
             }
             Verdict::Refuse { class: Class::ServerRendered, .. } => {
+                // First the note: who hears of it makes the key of the request anew.
+                inner.notes.set_server_rendered(&ask.key);
                 fill.decide(Lead::ServerRendered);
                 return Ok(Brought::ServerRendered);
             }
             Verdict::Refuse { reason, class } => (None, Some((reason, class))),
         };
+        if let (Some(page), true) = (&ask.server_rendered, refused.is_some()) {
+            // Still so, and it counts as that for as long again.
+            inner.notes.set_server_rendered(page);
+        }
         if refused.is_none() && arrived.length.is_some_and(|n| n > inner.cache.max_object) {
             refused = Some((Reason::TooLarge, Class::Unshared));
         }

@@ -24,6 +24,9 @@ pub struct Ask {
     pub route: Arc<Route>,
     /// Under the terms of `isr` and `dsg`; otherwise of `ssr`.
     pub page: bool,
+    /// The page that its route would make of the URL, were it not server-rendered
+    /// for now.
+    pub server_rendered: Option<PageKey>,
     /// Where to ask.
     pub origin: Arc<Origin>,
     /// Where to count.

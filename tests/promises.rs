@@ -567,3 +567,57 @@ async fn operators_see_what_happened() {
     assert_eq!(ready.status, 200, "it still serves what it has");
     edge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_variants_at_once_each_get_their_own() {
+    let origin = Origin::serve(|request| {
+        let theme = request.header("x-theme").unwrap_or("none").to_owned();
+        Response::html(theme).cache("s-maxage=60").header("Vary", "X-Theme")
+    })
+    .await;
+    let edge = Edge::start(SSR, &origin).await;
+    for round in 0..3 {
+        let visitors: Vec<_> = (0..40)
+            .map(|n| {
+                let theme = format!("theme-{}", n % 20);
+                let target = format!("/p{round}");
+                let ask = edge.client().ssr().get(&target).header("X-Theme", &theme);
+                (theme, tokio::spawn(ask.into_future()))
+            })
+            .collect();
+        for (theme, visitor) in visitors {
+            let answer = patient("a variant", visitor).await.unwrap();
+            assert_eq!((answer.status, answer.text()), (200, &*theme));
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_outgrows_the_store_flows_to_who_keeps_up() {
+    let origin = Origin::start().await;
+    let yaml = "cache: { max_object: 256KiB }\nroutes:\n- path: /**\n  isr: { revalidate: 1h }\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let render = origin.on("/big").stream(Response::html("").chunked());
+    let fast = tokio::spawn(edge.client().get("/big").stream());
+    render.reached().await;
+    render.send("start").await;
+    let mut fast = patient("the head", fast).await.unwrap();
+    fast.expect("start").await;
+    // Joins while it may still be stored, and then reads nothing.
+    let slow = edge.client().get("/big").narrow().stream().await;
+    let piece = "x".repeat(64 << 10);
+    let pieces = 16 * 16;
+    let reading = tokio::spawn(fast.rest());
+    for _ in 0..pieces {
+        render.send(piece.clone()).await;
+    }
+    render.finish().await;
+    let body = patient("all of it", reading).await.unwrap().expect("it kept up");
+    assert_eq!(body.len(), pieces * piece.len(), "16 MiB through a pipe");
+    let cut_off = patient("the end of who was too slow", slow.rest()).await;
+    assert!(cut_off.is_err(), "who read nothing cannot have had all of it");
+    origin.on("/big").reply(Response::html("small again"));
+    edge.client().get("/big").await.is(200, "MISS", "small again");
+    edge.stop().await;
+}

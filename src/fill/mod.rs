@@ -54,6 +54,9 @@ struct Inner {
     running: watch::Sender<usize>,
 }
 
+/// Fills of others that a request waits for in vain before it begins its own.
+const MAX_REFUSED: usize = 2;
+
 /// Several for one form of a page, where what it varies on tells them apart.
 type InFlight = HashMap<(PageKey, Form), Vec<Arc<Fill>>>;
 
@@ -140,7 +143,9 @@ impl Fills {
     ) -> Subscriber {
         let inner = &self.0;
         let seq = inner.store.seq();
-        let alone = ask.authorization
+        // Where so many varied otherwise, the next one may, too.
+        let alone = refused.len() >= MAX_REFUSED
+            || ask.authorization
             || ask.no_store
             || (ask.cookie && !stored_before)
             || !inner.notes.collapsible(&ask.key, ask.form);
@@ -427,6 +432,7 @@ impl Fills {
         if !pages.is_empty() || !gone.is_empty() {
             let members = pages.iter().map(|(rep, ..)| (**rep).clone()).collect();
             let committed = inner.store.commit_generation(&ask.key, members, &gone);
+            inner.notes.succeeded(&ask.key);
             for (rep, flight, lead) in pages {
                 inner.notes.set_collapsible(&ask.key, rep.form);
                 if let Committed::Stored { page, .. } = &committed {

@@ -108,7 +108,14 @@ impl Notes {
         self.waits.insert(key.clone(), Wait { failures: 0, until: Instant::now() + wait });
     }
 
-    /// A regeneration succeeded, or must be tried at once.
+    /// A regeneration succeeded: the next failure is the first again.
+    pub fn succeeded(&self, key: &PageKey) {
+        if self.waits.get(key).is_some_and(|wait| wait.failures > 0) {
+            self.waits.invalidate(key);
+        }
+    }
+
+    /// A regeneration must be tried at once.
     pub fn forget_failures(&self, key: &str) {
         self.waits.invalidate(key);
     }
@@ -141,6 +148,12 @@ mod tests {
         assert!(notes.waiting(key.as_str()));
         tokio::time::advance(Duration::from_secs(331)).await;
         assert!(!notes.waiting(key.as_str()));
+        notes.succeeded(&key);
+        let wait = notes.failed(&key, Duration::from_secs(1), backoff).as_secs_f64();
+        assert!((wait / 3. - 1.).abs() <= 0.11, "{wait}: a success starts over");
+        notes.wait(&key, Duration::from_secs(9));
+        notes.succeeded(&key);
+        assert!(notes.waiting(key.as_str()), "what the origin asked for stays");
         // A long lifetime waits 30 s at first, not its own length.
         notes.forget_failures(key.as_str());
         let wait = notes.failed(&key, Duration::from_secs(3600), backoff).as_secs_f64();

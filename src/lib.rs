@@ -22,11 +22,14 @@
 //! | [`proxy`] | pingora's phases, each a few lines that call the rooms |
 //! | [`revalidate`] | `/__revalidate` |
 //! | [`admin`], [`metrics`], [`log`] | what operators see |
+//! | `engine` | what all requests share: store, fills, the configuration at work |
+//! | `front` | the plain case, answered on the connection's own task |
 //! | [`edge`] | the rooms put together |
 //! | [`demo`] | a small renderer to try it all with |
 //!
-//! Arrows point down: `edge → {server, proxy, revalidate, admin} → {plan, fill,
-//! answer} → {store, origin, route, framework} → page → rules`.
+//! Arrows point down: `edge → {front, proxy, revalidate} → engine → {plan, fill,
+//! answer} → {store, origin, route, framework} → page → rules`; `server` and
+//! `admin` know nothing of pages, and are told by traits.
 //!
 //! # The way of a request
 //!
@@ -71,8 +74,10 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod edge;
+mod engine;
 pub mod fill;
 pub mod framework;
+mod front;
 pub mod live;
 pub mod log;
 pub mod metrics;

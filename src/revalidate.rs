@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::answer::cache_fields;
 use crate::config::{Mode, Revalidate};
-use crate::edge::Core;
+use crate::engine::Engine;
 use crate::fill::Renewed;
 use crate::live::Live;
 use crate::metrics::Invalidation;
@@ -252,7 +252,7 @@ fn authentic(hook: &Revalidate, request: &Request<'_>, args: &Args) -> bool {
 /// # Errors
 /// The caller's connection broke.
 pub(crate) async fn serve(
-    core: &Arc<Core>,
+    engine: &Arc<Engine>,
     live: &Arc<Live>,
     session: &mut Session,
     request: &Request<'_>,
@@ -270,7 +270,7 @@ pub(crate) async fn serve(
     };
     let (args, wrong) = Args::parse(request.query(), &body);
     if !authentic(hook, request, &args) {
-        let delay = core.strangers.bad(request.peer);
+        let delay = engine.strangers.bad(request.peer);
         tracing::warn!(peer = %request.peer, "revalidation refused: invalid token");
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
@@ -287,7 +287,7 @@ pub(crate) async fn serve(
         let why = "name what to revalidate: path, prefix, tag or all=1";
         return reply(session, 400, &json!({ "message": why, "argument": "path" })).await;
     }
-    let (status, body) = apply(core, live, hook, request, &args).await;
+    let (status, body) = apply(engine, live, hook, request, &args).await;
     reply(session, status, &body).await
 }
 
@@ -327,7 +327,7 @@ async fn reply(session: &mut Session, status: u16, body: &Value) -> pingora::Res
 
 /// Records the invalidations, and then renders what is to be rendered now.
 async fn apply(
-    core: &Arc<Core>,
+    engine: &Arc<Engine>,
     live: &Arc<Live>,
     hook: &Revalidate,
     request: &Request<'_>,
@@ -361,7 +361,7 @@ async fn apply(
             continue;
         }
         of.iter().for_each(|name| live.metrics.invalidation(kind(name)));
-        if let Err(error) = core.store.invalidate(of, hardness).await {
+        if let Err(error) = engine.store.invalidate(of, hardness).await {
             tracing::error!(%error, "an invalidation could not be recorded");
             let why = format!("the invalidation could not be recorded: {error}");
             return (500, json!({ "revalidated": false, "message": why }));
@@ -380,8 +380,8 @@ async fn apply(
     if !delete.is_empty() {
         // It is dead already; this gives its memory back.
         for name in &delete {
-            for key in core.store.matching(name, MAX_MATCHED).await.keys {
-                core.store.remove(&key);
+            for key in engine.store.matching(name, MAX_MATCHED).await.keys {
+                engine.store.remove(&key);
             }
         }
     }
@@ -403,8 +403,8 @@ async fn apply(
     if regenerate.is_empty() {
         return (200, body);
     }
-    let keys = to_render(core, live, request, args, host.as_deref(), regenerate).await;
-    let (status, pages) = render(core, live, hook, keys).await;
+    let keys = to_render(engine, live, request, args, host.as_deref(), regenerate).await;
+    let (status, pages) = render(engine, live, hook, keys).await;
     body["pages"] = pages;
     body["revalidated"] = json!(status != 500);
     (status, body)
@@ -423,7 +423,7 @@ fn kind(name: &Name) -> Invalidation {
 /// The pages that are to be rendered now: all that are stored under the names,
 /// and of a path that is not stored the page itself.
 async fn to_render(
-    core: &Arc<Core>,
+    engine: &Arc<Engine>,
     live: &Arc<Live>,
     request: &Request<'_>,
     args: &Args,
@@ -432,7 +432,7 @@ async fn to_render(
 ) -> Vec<PageKey> {
     let mut keys: Vec<PageKey> = Vec::new();
     for name in names {
-        let matching = core.store.matching(&name, MAX_MATCHED).await.keys;
+        let matching = engine.store.matching(&name, MAX_MATCHED).await.keys;
         if let (true, false, Name::Path { path, .. }) = (matching.is_empty(), args.if_cached, &name)
         {
             let asked = canonical_host(request.host, request.scheme).to_ascii_lowercase();
@@ -456,7 +456,7 @@ async fn to_render(
 /// Renders pages, and waits for as many and as long as the configuration says;
 /// the rest goes on in the background.
 async fn render(
-    core: &Arc<Core>,
+    engine: &Arc<Engine>,
     live: &Arc<Live>,
     hook: &Revalidate,
     keys: Vec<PageKey>,
@@ -465,16 +465,16 @@ async fn render(
     let total = keys.len();
     let (results, mut done) = tokio::sync::mpsc::unbounded_channel();
     let waited = total.min(hook.max_paths);
-    let (core, live) = (Arc::clone(core), Arc::clone(live));
+    let (engine, live) = (Arc::clone(engine), Arc::clone(live));
     // A task of its own: whether the caller waits changes nothing.
     tokio::spawn(async move {
         futures::stream::iter(keys)
             .for_each_concurrent(AT_ONCE, |key| {
-                let (core, live, results) = (&core, &live, results.clone());
+                let (engine, live, results) = (&engine, &live, results.clone());
                 async move {
-                    let page = core.store.lookup(key.as_str()).await;
+                    let page = engine.store.lookup(key.as_str()).await;
                     let ask = ask_for_page(live, &key, Form::Document);
-                    let renewed = core.fills.renew(&ask, page.as_ref()).await;
+                    let renewed = engine.fills.renew(&ask, page.as_ref()).await;
                     // Nobody may be waiting any more.
                     let _ = results.send((key, renewed));
                 }

@@ -19,7 +19,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::answer::{cache_fields, failure};
-use crate::edge::Core;
+use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
 use crate::metrics::Invalidation;
@@ -34,7 +34,7 @@ use crate::server::suit_http10;
 
 /// The proxy behind the front.
 pub struct Proxy {
-    core: Arc<Core>,
+    engine: Arc<Engine>,
 }
 
 /// What is known of a request on its way.
@@ -60,8 +60,8 @@ impl Ctx {
 
 impl Proxy {
     /// A proxy over the rooms of an edge.
-    pub(crate) fn new(core: Arc<Core>) -> Proxy {
-        Proxy { core }
+    pub(crate) fn new(engine: Arc<Engine>) -> Proxy {
+        Proxy { engine }
     }
 
     fn peer(session: &Session) -> IpAddr {
@@ -97,7 +97,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Ctx {
         Ctx {
-            live: self.core.live(),
+            live: self.engine.live(),
             began: Instant::now(),
             first_byte: None,
             route: None,
@@ -129,10 +129,10 @@ impl ProxyHttp for Proxy {
         };
         let facts = Facts::of(&request);
         let mut key = KeyBuf::default();
-        match plan(&live, self.core.fills.notes(), &request, &facts, &mut key) {
+        match plan(&live, self.engine.fills.notes(), &request, &facts, &mut key) {
             Plan::Webhook => {
                 ctx.set(Outcome::Own);
-                crate::revalidate::serve(&self.core, &live, session, &request).await?;
+                crate::revalidate::serve(&self.engine, &live, session, &request).await?;
                 Ok(true)
             }
             Plan::Bypass(route, why) => {
@@ -144,7 +144,7 @@ impl ProxyHttp for Proxy {
             }
             Plan::Page(wanted) => {
                 ctx.route = Some(Arc::clone(&wanted.route));
-                page::serve(&self.core, session, ctx, &request, &facts, key, wanted).await?;
+                page::serve(&self.engine, session, ctx, &request, &facts, key, wanted).await?;
                 Ok(true)
             }
         }
@@ -284,7 +284,7 @@ impl ProxyHttp for Proxy {
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         let head = ctx.head.as_deref().unwrap_or_else(|| session.req_header());
         let status = session.response_written().map_or(0, |r| r.status.as_u16());
-        self.core.done(
+        self.engine.done(
             &ctx.live,
             ctx.route.as_deref(),
             &AccessLine {
@@ -330,7 +330,7 @@ impl Proxy {
         let canonical = canonical_host(host, "http");
         let invalidate = |path: &str| {
             let key = PageKey::new("", "http", &canonical, &canonical_path(path));
-            self.core.store.invalidate_unsafe(&key);
+            self.engine.store.invalidate_unsafe(&key);
             ctx.live.metrics.invalidation(Invalidation::Unsafe);
         };
         invalidate(head.uri.path());

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 
 use super::{Ctx, write};
 use crate::answer::{Answer, Choice, Stale, choose, selects};
-use crate::edge::Core;
+use crate::engine::Engine;
 use crate::fill::{Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
 use crate::page::{FieldsBuf, Form, KeyBuf, Representation};
@@ -32,7 +32,7 @@ enum Step {
 }
 
 struct Visit<'a> {
-    core: &'a Arc<Core>,
+    engine: &'a Arc<Engine>,
     live: Arc<Live>,
     request: &'a Request<'a>,
     facts: &'a Facts,
@@ -45,7 +45,7 @@ struct Visit<'a> {
 }
 
 pub(super) async fn serve(
-    core: &Arc<Core>,
+    engine: &Arc<Engine>,
     session: &mut Session,
     ctx: &mut Ctx,
     request: &Request<'_>,
@@ -55,7 +55,7 @@ pub(super) async fn serve(
 ) -> pingora::Result<()> {
     let live = Arc::clone(&ctx.live);
     let mut visit =
-        Visit { core, live, request, facts, key, wanted, refused: Vec::new(), whole: false };
+        Visit { engine, live, request, facts, key, wanted, refused: Vec::new(), whole: false };
     for _ in 0..ROUNDS {
         match visit.round(session, ctx).await? {
             Step::Done => return Ok(()),
@@ -73,10 +73,10 @@ async fn fail(session: &mut Session, ctx: &mut Ctx, why: Failure) -> pingora::Re
 
 impl Visit<'_> {
     async fn round(&mut self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<Step> {
-        let core = Arc::clone(self.core);
-        let page = core.store.lookup(self.key.as_str()).await;
+        let engine = Arc::clone(self.engine);
+        let page = engine.store.lookup(self.key.as_str()).await;
         if self.wanted.form != Form::Document
-            && core.fills.lacks_data(&self.key.key(), self.wanted.form, page.as_deref())
+            && engine.fills.lacks_data(&self.key.key(), self.wanted.form, page.as_deref())
         {
             self.wanted.form = Form::Document;
         }
@@ -87,16 +87,16 @@ impl Visit<'_> {
             self.request,
             self.facts,
             now,
-            |page, rep| core.store.standing(page, rep),
+            |page, rep| engine.store.standing(page, rep),
         );
         let (fwd, stale) = match choice {
             Choice::Serve { rep, ttl, stale } => {
                 if let (true, Some(page)) = (rep.compress.wanted(), &page) {
-                    core.fills.compress(&self.live.metrics, &page.key, &rep);
+                    engine.fills.compress(&self.live.metrics, &page.key, &rep);
                 }
                 let outcome = match (stale, &page) {
                     (true, Some(page)) => {
-                        let why = core.regenerate(
+                        let why = engine.regenerate(
                             &self.live,
                             page,
                             &rep,
@@ -126,9 +126,10 @@ impl Visit<'_> {
         }
         let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
         let stored_before = page.is_some();
-        let fwd = if core.fills.notes().collapsible(&ask.key, ask.form) { fwd } else { Fwd::Miss };
+        let fwd =
+            if engine.fills.notes().collapsible(&ask.key, ask.form) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
-        let mut subscriber = core.fills.join(&ask, stored_before, prior, &self.refused);
+        let mut subscriber = engine.fills.join(&ask, stored_before, prior, &self.refused);
         loop {
             let next = if session.is_body_done() {
                 tokio::select! {
@@ -147,7 +148,7 @@ impl Visit<'_> {
                 Next::Lead(lead) => lead,
             };
             return match lead {
-                Lead::Shared(preview) if core.fills.suits(&ask, &subscriber, &preview) => {
+                Lead::Shared(preview) if engine.fills.suits(&ask, &subscriber, &preview) => {
                     self.shared(session, ctx, subscriber, &preview, fwd, stale).await
                 }
                 Lead::Private(preview) if subscriber.leader => {
@@ -199,7 +200,7 @@ impl Visit<'_> {
 
     /// The path turned out to be server-rendered: the key is made again.
     fn replan(&mut self) {
-        let notes = self.core.fills.notes();
+        let notes = self.engine.fills.notes();
         if let plan::Plan::Page(wanted) =
             plan::plan(&self.live, notes, self.request, self.facts, &mut self.key)
         {
@@ -294,7 +295,7 @@ impl Visit<'_> {
     }
 
     fn answer(&self, rep: Arc<Representation>, outcome: Outcome) -> Answer {
-        self.core.answer(&self.live, &self.wanted, rep, self.request, self.facts, outcome)
+        self.engine.answer(&self.live, &self.wanted, rep, self.request, self.facts, outcome)
     }
 
     fn missed(&self, fwd: Fwd, preview: &Preview, subscriber: &Subscriber) -> Outcome {

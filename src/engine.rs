@@ -1,0 +1,219 @@
+//! What all requests share: the store, the fills, and the configuration at work.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::admin::Health;
+use crate::answer::Answer;
+use crate::answer::head::Shape;
+use crate::config::{self, Config};
+use crate::fill::{Ask, Fills};
+use crate::framework::Preset;
+use crate::live::Live;
+use crate::log::{AccessLine, AccessLog};
+use crate::metrics::{MemoryState, Metrics, OriginState, Reload};
+use crate::origin::Origins;
+use crate::page::{Page, Representation};
+use crate::plan::{Wanted, background_ask};
+use crate::request::{Facts, Request};
+use crate::revalidate::Strangers;
+use crate::route::{Route, Routes};
+use crate::rules::cache_status::StaleWhy;
+use crate::rules::{Outcome, date};
+use crate::store::Store;
+
+/// What all requests share.
+pub(crate) struct Engine {
+    pub(crate) store: Arc<Store>,
+    pub(crate) fills: Fills,
+    pub(crate) strangers: Strangers,
+    pub(crate) live: ArcSwap<Live>,
+    pub(crate) limits: Arc<ArcSwap<config::Limits>>,
+    pub(crate) draining: watch::Sender<bool>,
+    /// Whether the front answers plain requests itself.
+    pub(crate) plain: AtomicBool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("config", &self.live.load().config).finish_non_exhaustive()
+    }
+}
+
+fn labels(config: &Config, routes: &Routes) -> (Vec<String>, Vec<String>) {
+    let routes = routes.iter().map(|route| route.label.to_string()).collect();
+    (routes, config.origins.iter().map(|origin| origin.name.clone()).collect())
+}
+
+impl Engine {
+    pub(crate) fn new(config: Config) -> Arc<Engine> {
+        let store = Arc::new(Store::new(&config.cache));
+        let preset = Preset::new(config.framework);
+        let routes = Routes::new(&config);
+        let (route_labels, origin_labels) = labels(&config, &routes);
+        let metrics = Arc::new(Metrics::new(&route_labels, &origin_labels));
+        let engine = Arc::new(Engine {
+            fills: Fills::new(Arc::clone(&store), preset, &config.cache),
+            strangers: Strangers::default(),
+            limits: Arc::new(ArcSwap::from_pointee(config.limits.clone())),
+            draining: watch::Sender::new(false),
+            plain: AtomicBool::new(true),
+            live: ArcSwap::from_pointee(Live {
+                routes,
+                origins: Origins::new(&config.origins),
+                preset,
+                access: AccessLog::new(&config.log),
+                metrics: Arc::clone(&metrics),
+                config,
+            }),
+            store,
+        });
+        let weak = Arc::downgrade(&engine);
+        metrics
+            .watch_memory(move || weak.upgrade().map_or_else(MemoryState::default, |c| c.memory()));
+        let weak = Arc::downgrade(&engine);
+        metrics.watch_origins(move || weak.upgrade().map_or_else(Vec::new, |c| c.origins()));
+        engine
+    }
+
+    /// The configuration at work.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// See `Edge::reload`.
+    pub(crate) fn reload(&self, config: Config) -> Vec<&'static str> {
+        let old = self.live.load();
+        let needs_restart: [(&'static str, bool); 5] = [
+            ("listen", old.config.listen != config.listen),
+            ("admin", old.config.admin != config.admin),
+            ("threads", old.config.threads != config.threads),
+            ("cache", old.config.cache != config.cache),
+            ("framework", old.config.framework != config.framework),
+        ];
+        let routes = Routes::new(&config);
+        let (route_labels, origin_labels) = labels(&config, &routes);
+        let metrics = Arc::new(old.metrics.relabel(&route_labels, &origin_labels));
+        metrics.reload(Reload::Applied);
+        self.limits.store(Arc::new(config.limits.clone()));
+        self.live.store(Arc::new(Live {
+            routes,
+            origins: old.origins.reload(&config.origins),
+            preset: old.preset,
+            access: AccessLog::new(&config.log),
+            metrics,
+            config,
+        }));
+        needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    }
+
+    fn memory(&self) -> MemoryState {
+        let stats = self.store.stats();
+        MemoryState {
+            bytes: stats.bytes,
+            limit: self.live.load().config.cache.memory,
+            entries: stats.entries,
+            evictions: stats.evictions,
+        }
+    }
+
+    fn origins(&self) -> Vec<OriginState> {
+        let live = self.live.load();
+        live.origins
+            .iter()
+            .map(|origin| {
+                let servers = origin.servers();
+                let healthy = servers.iter().filter(|s| s.healthy).count();
+                OriginState {
+                    name: origin.config().name.clone(),
+                    healthy: healthy as u64,
+                    unhealthy: (servers.len() - healthy) as u64,
+                    breaker_open: origin.breaker_open(),
+                    running: origin.running() as u64,
+                    waiting: origin.waiting() as u64,
+                }
+            })
+            .collect()
+    }
+
+    /// A stale page was asked for: what its regeneration is doing.
+    pub(crate) fn regenerate(
+        &self,
+        live: &Live,
+        page: &Arc<Page>,
+        rep: &Arc<Representation>,
+        wanted: &Wanted,
+        facts: &Facts,
+        ask: impl FnOnce() -> Ask,
+    ) -> StaleWhy {
+        if facts.prefetch {
+            return StaleWhy::Prefetch;
+        }
+        let open = live.origin(&wanted.route).breaker_open();
+        self.fills.refresh(page, rep, open, || background_ask(ask(), rep))
+    }
+
+    /// The answer from a stored representation.
+    pub(crate) fn answer(
+        &self,
+        live: &Live,
+        wanted: &Wanted,
+        rep: Arc<Representation>,
+        request: &Request<'_>,
+        facts: &Facts,
+        outcome: Outcome,
+    ) -> Answer {
+        let route = &*wanted.route;
+        let age = !(wanted.page && route.browser.is_some());
+        // Stored under other options of its route: shaped again, until it is renewed.
+        let head = (rep.head_stamp != route.stamp).then(|| {
+            Shape {
+                route,
+                page: wanted.page,
+                vary: live.preset.vary(),
+                compressible: rep.bodies.len() > 1 || rep.compress.wanted(),
+                received: &date::format(rep.generated),
+            }
+            .visitor(&rep.origin)
+        });
+        let answer = Answer::new(rep, request, facts, outcome, crate::clock::now(), age);
+        match head {
+            Some(head) => answer.with_head(head),
+            None => answer,
+        }
+    }
+
+    /// A request is over: one line and the metrics.
+    pub(crate) fn done(&self, live: &Live, route: Option<&Route>, line: &AccessLine<'_>) {
+        let route = route.map_or(usize::MAX, |route| route.index);
+        // An event stream took as long as its first byte took.
+        let duration = line.first_byte.unwrap_or(line.total);
+        live.metrics.request(route, line.outcome, line.status, duration);
+        live.access.access(line);
+    }
+}
+
+impl Health for Engine {
+    fn degraded(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for origin in self.origins() {
+            if origin.breaker_open {
+                all.push(format!("origin {}: breaker open, one probe a second", origin.name));
+            }
+            if origin.healthy == 0 {
+                all.push(format!("origin {}: no server is healthy", origin.name));
+            } else if origin.unhealthy > 0 {
+                let (down, of) = (origin.unhealthy, origin.unhealthy + origin.healthy);
+                all.push(format!("origin {}: {down} of {of} servers are down", origin.name));
+            }
+        }
+        all
+    }
+
+    fn draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+}

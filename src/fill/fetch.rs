@@ -1,0 +1,234 @@
+//! Asking the origin for one representation: the head decides what becomes of
+//! the fill, and the body is streamed to whoever reads.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use pingora::http::ResponseHeader;
+use tokio::time::Instant;
+
+use super::request::Ask;
+use super::stream::{Broken, Lead};
+use super::{Fills, Member, commit};
+use crate::metrics::FillResult;
+use crate::origin::{Exchange, Priority, Verdict as OriginVerdict};
+use crate::page::Representation;
+use crate::rules::Reason;
+use crate::rules::cache_status::Failure;
+use crate::rules::storable::{Class, Verdict};
+
+/// What a fetch came to.
+pub(super) enum Brought {
+    /// Complete and storable.
+    Page(Arc<Representation>),
+    /// What is stored is good again; the cookies are for the leader.
+    Refreshed(Arc<Representation>, Vec<HeaderValue>),
+    /// The page has no such form.
+    NoData,
+    /// The path is server-rendered.
+    ServerRendered,
+    /// A complete answer that is not stored; whether it removes what is.
+    Refused(Reason, Class),
+    /// A failed render.
+    Failed(FillResult),
+}
+
+/// The attempt must be made again without conditions.
+struct Again;
+
+impl Fills {
+    /// Asks the origin for one representation, streams it to who reads, and
+    /// builds what is to be stored.
+    pub(super) async fn fetch(&self, ask: &Ask, member: &Member, priority: Priority) -> Brought {
+        let fill = &*member.flight.fill;
+        let mut prior = member.prior.as_deref();
+        loop {
+            match self.attempt(ask, member, priority, prior).await {
+                Ok(brought) => return brought,
+                // A 304 that forbids storing, or that answers a question nobody asked.
+                Err(Again) if prior.is_some() => prior = None,
+                Err(Again) => {
+                    fill.decide(Lead::Failed(Failure::Reset));
+                    return Brought::Failed(FillResult::Failed(Failure::Reset));
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        ask: &Ask,
+        member: &Member,
+        priority: Priority,
+        prior: Option<&Representation>,
+    ) -> Result<Brought, Again> {
+        let inner = &self.0;
+        let fill = &*member.flight.fill;
+        let fail = |why: Failure| {
+            fill.decide(Lead::Failed(why));
+            Ok(Brought::Failed(FillResult::Failed(why)))
+        };
+        let deadline = Instant::now() + ask.origin.config().fill_timeout;
+        let background = priority == Priority::Background;
+        let queued = background.then(|| ask.metrics.regeneration_queued());
+        let permit = match ask.origin.acquire(priority, deadline).await {
+            Ok(permit) => permit,
+            Err(why) => return fail(why),
+        };
+        drop(queued);
+        let _running = if background {
+            ask.metrics.regeneration_running()
+        } else {
+            ask.metrics.fill_running()
+        };
+        let Ok(head) = ask.head(inner.preset, prior) else { return fail(Failure::BadRequest) };
+        if let Err(why) = ask.origin.admit() {
+            return fail(why);
+        }
+        let mut relay = |head: ResponseHeader| commit::relay(fill, &head);
+        let mut exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                let server = error.server.map(|server| server.to_string());
+                tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
+                ask.origin.record(OriginVerdict::Failed);
+                return fail(error.failure);
+            }
+        };
+        let arrived = commit::Arrived::new(&exchange, fill.born);
+        let failed = arrived.status.is_server_error();
+        ask.origin.record(if failed { OriginVerdict::Failed } else { OriginVerdict::Ok });
+
+        if arrived.status == 304 {
+            let Some(prior) = prior else { return Err(Again) };
+            let Some(rep) = commit::refreshed(ask, inner.preset, &inner.cache, prior, &arrived)
+            else {
+                return Err(Again);
+            };
+            exchange.finish().await;
+            return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies()));
+        }
+        if ask.page && inner.preset.is_probe(ask.form) && arrived.brought_no_data() {
+            inner.notes.set_no_data(&ask.key, fill.born);
+            fill.decide(Lead::NoData);
+            return Ok(Brought::NoData);
+        }
+        let (terms, mut refused) = match arrived.judge(ask, inner.preset) {
+            Verdict::Store { terms, origin_stale } => {
+                if origin_stale {
+                    inner.notes.wait(&ask.key, ask.route.backoff.min);
+                }
+                (Some(terms), None)
+            }
+            Verdict::Refuse { class: Class::ServerRendered, .. } => {
+                // First the note: who hears of it makes the key of the request anew.
+                inner.notes.set_server_rendered(&ask.key);
+                fill.decide(Lead::ServerRendered);
+                return Ok(Brought::ServerRendered);
+            }
+            Verdict::Refuse { reason, class } => (None, Some((reason, class))),
+        };
+        if let (Some(page), true) = (&ask.server_rendered, refused.is_some()) {
+            // Still so, and it counts as that for as long again.
+            inner.notes.set_server_rendered(page);
+        }
+        if refused.is_none() && arrived.length.is_some_and(|n| n > inner.cache.max_object) {
+            refused = Some((Reason::TooLarge, Class::Unshared));
+        }
+        let stored = match &refused {
+            Some((reason, _)) => Err(*reason),
+            None if !inner.store.keeps() => Err(Reason::NoCache),
+            None => Ok(()),
+        };
+        // An error on a page route is shared by all who waited, or each would retry it at once.
+        let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
+        let preview =
+            Arc::new(arrived.preview(ask, inner.preset, &inner.cache, stored, shared_error));
+        let mut permit = Some(permit);
+        if refused.is_none() || shared_error {
+            fill.decide(Lead::Shared(preview));
+        } else {
+            inner.notes.set_uncollapsible(&ask.key, ask.form);
+            fill.decide(Lead::Private(preview));
+            if !background {
+                self.unbind(ask, &mut exchange, &mut permit);
+            }
+        }
+
+        let mut body: Vec<u8> = Vec::new();
+        let mut size = 0u64;
+        let mut keep = refused.is_none() || shared_error;
+        loop {
+            let next = if keep || background {
+                exchange.chunk().await
+            } else {
+                // A pipe ends when nobody reads it any more.
+                tokio::select! {
+                    next = exchange.chunk() => next,
+                    () = fill.deserted() => break,
+                }
+            };
+            match next {
+                Ok(Some(chunk)) => {
+                    size += chunk.len() as u64;
+                    if size > inner.cache.max_object && (keep || background) {
+                        if fill.readers() == 0 {
+                            refused.get_or_insert((Reason::TooLarge, Class::Failed));
+                            break;
+                        }
+                        if keep {
+                            keep = false;
+                            body = Vec::new();
+                            refused.get_or_insert((Reason::TooLarge, Class::Failed));
+                            let window = usize::try_from(inner.cache.max_object);
+                            fill.overflow(window.unwrap_or(usize::MAX));
+                            self.unbind(ask, &mut exchange, &mut permit);
+                        }
+                    }
+                    if keep && refused.is_none() {
+                        body.extend_from_slice(&chunk);
+                    }
+                    let last = keep && refused.is_none() && arrived.length == Some(size);
+                    if last {
+                        fill.hold(chunk);
+                    } else if !fill.push(chunk).await && !background {
+                        break;
+                    }
+                }
+                Ok(None) => {
+                    exchange.finish().await;
+                    let Some((reason, class)) = refused else {
+                        let Some(terms) = terms else { return Err(Again) };
+                        let rep = arrived.store(ask, inner.preset, &inner.cache, terms, body);
+                        return Ok(Brought::Page(Arc::new(rep)));
+                    };
+                    fill.finish(Ok(None));
+                    return Ok(if class == Class::Failed || reason == Reason::TooLarge {
+                        Brought::Failed(FillResult::Rejected(reason))
+                    } else {
+                        Brought::Refused(reason, class)
+                    });
+                }
+                Err(_) => {
+                    ask.origin.record(OriginVerdict::Failed);
+                    fill.finish(Err(Broken::Origin));
+                    return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
+                }
+            }
+        }
+        // Nobody reads it, and nobody else may have it.
+        fill.finish(Err(Broken::Origin));
+        Ok(match refused {
+            Some((reason @ Reason::TooLarge, _)) => Brought::Failed(FillResult::Rejected(reason)),
+            Some((reason, _)) => Brought::Refused(reason, Class::Unshared),
+            None => Brought::Failed(FillResult::Rejected(Reason::Truncated)),
+        })
+    }
+
+    /// What is not stored has no deadline and takes no place: event streams run for hours.
+    fn unbind<P>(&self, ask: &Ask, exchange: &mut Exchange, permit: &mut Option<P>) {
+        *permit = None;
+        exchange.set_deadline(None);
+        exchange.set_idle(ask.origin.config().idle_timeout);
+    }
+}

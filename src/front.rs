@@ -1,0 +1,180 @@
+//! What stands behind the front: the plain case, answered on the connection's
+//! own task, and the way to `HttpProxy` for everything else.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pingora::proxy::HttpProxy;
+
+use crate::answer::{Choice, choose};
+use crate::engine::Engine;
+use crate::live::Live;
+use crate::log::AccessLine;
+use crate::metrics::Guard;
+use crate::page::{Form, KeyBuf, Page, Representation};
+use crate::plan::{Plan, ask, plan};
+use crate::proxy::Proxy;
+use crate::request::{Facts, Request};
+use crate::rules::Outcome;
+use crate::rules::cache_status::Failure;
+use crate::server::{self, Door, Reply, Sent, Withhold};
+
+/// What stands behind the front: the plain case, and the way to `HttpProxy`.
+pub(crate) struct Front {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) proxy: Arc<HttpProxy<Proxy>>,
+}
+
+thread_local! {
+    /// The key in the making: looking a page up allocates nothing.
+    static KEY: RefCell<KeyBuf> = RefCell::default();
+}
+
+/// What is left to say of a plain request when its answer is written.
+pub(crate) struct Token {
+    live: Arc<Live>,
+    route: usize,
+    outcome: Outcome,
+    status: u16,
+    line: Option<Box<Line>>,
+}
+
+/// What the access line says, where there is one.
+struct Line {
+    method: &'static str,
+    host: String,
+    target: String,
+    route: String,
+    age: Option<u64>,
+}
+
+impl Door for Front {
+    type Token = Token;
+    type Open = Guard;
+
+    fn opened(&self) -> Guard {
+        self.engine.live.load().metrics.connection()
+    }
+
+    fn plain(&self, request: &server::Request<'_>, reply: &mut Reply<'_>) -> Option<Token> {
+        if !self.engine.plain.load(Ordering::Relaxed) {
+            return None;
+        }
+        KEY.with_borrow_mut(|key| self.answer(request, reply, key))
+    }
+
+    fn served(&self, token: Token, sent: Sent) {
+        let Token { live, route, outcome, status, line } = token;
+        live.metrics.request(route, outcome, status, sent.took);
+        if let Some(line) = line {
+            live.access.access(&AccessLine {
+                method: line.method,
+                host: &line.host,
+                target: &line.target,
+                route: &line.route,
+                status,
+                outcome,
+                age: line.age,
+                bytes: sent.body,
+                total: sent.took,
+                first_byte: None,
+                origin: None,
+                peer: Some(sent.peer.ip()),
+                cut_off: sent.error.is_some(),
+            });
+        }
+    }
+
+    fn refused(&self, peer: SocketAddr, why: Failure, status: u16) {
+        let live = self.engine.live.load();
+        self.engine.done(
+            &live,
+            None,
+            &AccessLine {
+                method: "-",
+                host: "",
+                target: "-",
+                route: "",
+                status,
+                outcome: Outcome::Failed { why },
+                age: None,
+                bytes: 0,
+                total: Duration::ZERO,
+                first_byte: None,
+                origin: None,
+                peer: Some(peer.ip()),
+                cut_off: false,
+            },
+        );
+    }
+
+    async fn long_way(&self, stream: Withhold) -> Option<Withhold> {
+        server::through(&self.proxy, stream).await
+    }
+}
+
+impl Front {
+    fn answer(
+        &self,
+        request: &server::Request<'_>,
+        reply: &mut Reply<'_>,
+        key: &mut KeyBuf,
+    ) -> Option<Token> {
+        let engine = &*self.engine;
+        let live = engine.live.load();
+        let peer: IpAddr = request.peer.ip();
+        let view = Request {
+            method: request.method,
+            target: request.target,
+            host: request.host,
+            scheme: live.scheme(peer, request.fields),
+            fields: request.fields,
+            peer,
+        };
+        let facts = Facts::of(&view);
+        let Plan::Page(mut wanted) = plan(&live, engine.fills.notes(), &view, &facts, key) else {
+            return None;
+        };
+        let page = engine.store.get(key.as_str())?;
+        if wanted.form != Form::Document
+            && engine.fills.lacks_data(&page.key, wanted.form, Some(&page))
+        {
+            wanted.form = Form::Document;
+        }
+        let now = crate::clock::now();
+        let standing = |page: &Page, rep: &Representation| engine.store.standing(page, rep);
+        let Choice::Serve { rep, ttl, stale } =
+            choose(Some(&page), wanted.form, &view, &facts, now, standing)
+        else {
+            return None;
+        };
+        if rep.compress.wanted() {
+            engine.fills.compress(&live.metrics, &page.key, &rep);
+        }
+        let outcome = if stale {
+            let why = engine.regenerate(&live, &page, &rep, &wanted, &facts, || {
+                ask(&live, &view, &facts, key, &wanted)
+            });
+            Outcome::Stale { ttl, why }
+        } else {
+            Outcome::Hit { ttl }
+        };
+        let answer = engine.answer(&live, &wanted, rep, &view, &facts, outcome);
+        answer.write_head(reply.head);
+        answer.each_body(&mut |part| reply.body.push(part));
+        let status = answer.status().as_u16();
+        let line = live.access.wants(status, false).then(|| {
+            Box::new(Line {
+                method: if request.method == "HEAD" { "HEAD" } else { "GET" },
+                host: request.host.to_owned(),
+                target: request.target.to_owned(),
+                route: wanted.route.label.to_string(),
+                age: answer.age(),
+            })
+        });
+        Some(Token { live: Arc::clone(&live), route: wanted.route.index, outcome, status, line })
+    }
+}

@@ -153,7 +153,8 @@ pub fn ask(
         key: key.key(),
         form: wanted.form,
         target: key.target().into(),
-        host: request.host.into(),
+        // As it is keyed: how a visitor writes it must not reach the page of others.
+        host: key.host().into(),
         scheme: request.scheme,
         fields,
         authorization: facts.authorization && !wanted.page,

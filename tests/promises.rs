@@ -311,7 +311,14 @@ async fn nothing_of_a_visitor_reaches_a_page_routes_origin() {
     }
     render.release();
     answer.await.unwrap();
-    edge.client().host("good.example").get("/p?page=2").await.is(200, "HIT", "clean");
+    edge.client().host("GOOD.example:80").get("/p?page=2").await.is(200, "HIT", "clean");
+    let render = origin.on("/q").hold(Response::html("clean"));
+    let odd = tokio::spawn(edge.client().host("GOOD.example:80").get("/q").into_future());
+    let request = render.reached().await;
+    assert_eq!(request.header("host"), Some("good.example"), "as it is keyed");
+    assert_eq!(request.header("x-forwarded-host"), Some("good.example"));
+    render.release();
+    odd.await.unwrap();
     edge.stop().await;
 }
 
@@ -619,5 +626,27 @@ async fn what_outgrows_the_store_flows_to_who_keeps_up() {
     assert!(cut_off.is_err(), "who read nothing cannot have had all of it");
     origin.on("/big").reply(Response::html("small again"));
     edge.client().get("/big").await.is(200, "MISS", "small again");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_too_old_to_be_stale_still_outlives_its_origin() {
+    let origin = Origin::start().await;
+    let yaml = "- path: /**\n  isr: { revalidate: 1s, stale_for: 1s }\n  \
+                backoff: { min: 1h, max: 1h }\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client();
+    origin.on("/p").reply(old("good"));
+    client.get("/p").await;
+    // The origin's own copy was old, so it is asked for again only after the back-off.
+    client.get("/p").await.is(200, "STALE", "good");
+    edge.revalidate("path=/p&if_cached=1").await; // fails: nothing is expected
+    origin.forgive();
+    let failing = origin.on("/p").times(1).reply(Response::status(500));
+    client.get("/p").await.is(200, "STALE", "good");
+    failing.reached().await;
+    let answer = client.get("/p").await;
+    answer.is(200, "STALE", "good");
+    assert!(answer.cache_status().ends_with("detail=backoff"), "{answer}");
     edge.stop().await;
 }

@@ -156,9 +156,14 @@ impl Fills {
         let flight = self.flight(&ask.key, ask.form, fill);
         let (this, ask) = (self.clone(), ask.clone());
         tokio::spawn(async move {
+            let lifetime = prior.as_ref().map(|stale| stale.terms.fresh_for);
             let member = Member { form: ask.form, flight, prior };
-            this.run(&ask, vec![member], Priority::Visitor).await;
-            this.bring_pair(&ask);
+            match (this.run(&ask, vec![member], Priority::Visitor).await, lifetime) {
+                (Renewed::Failed(why), Some(lifetime)) if ask.page => {
+                    this.failed(&ask, lifetime, why);
+                }
+                _ => this.bring_pair(&ask),
+            }
         });
         subscriber
     }

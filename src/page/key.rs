@@ -84,6 +84,12 @@ impl KeyBuf {
         &self.text[self.path.start as usize..self.query_end as usize]
     }
 
+    /// The canonical host.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.text[self.host.start as usize..self.host.end as usize]
+    }
+
     /// The canonical path.
     #[must_use]
     pub fn path(&self) -> &str {

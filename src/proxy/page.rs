@@ -121,6 +121,16 @@ impl Visit<'_> {
             }
             Choice::Fetch { fwd, stale } => (fwd, stale),
         };
+        if let Some(stale) = &stale
+            && self.wanted.page
+            && engine.fills.notes().waiting(self.key.as_str())
+        {
+            // Too old to be served while it is renewed, and it could not be renewed
+            // just now: nobody waits for the next attempt to fail.
+            let outcome = Outcome::Stale { ttl: stale.ttl, why: StaleWhy::Backoff };
+            self.stored(session, ctx, Arc::clone(&stale.rep), outcome).await?;
+            return Ok(Step::Done);
+        }
         if self.facts.only_if_cached {
             return Ok(Step::Failed(Failure::OnlyIfCached));
         }

@@ -6,6 +6,7 @@ mod support;
 mod actors;
 mod cli;
 mod differential;
+mod fills;
 mod promises;
 mod smoke;
 mod webhook;

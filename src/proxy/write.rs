@@ -1,6 +1,7 @@
 //! Writing answers and streams to a pingora session.
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderValue, StatusCode, Version};
 use pingora::Error;
 use pingora::ErrorType;
@@ -105,6 +106,10 @@ pub(super) async fn stream(
             // Never ended as if it were complete.
             Err(broken) => {
                 session.set_keepalive(None);
+                // What was written may still be held, and goes out when the
+                // stream is asked for more: a page that breaks off can be seen,
+                // a connection that closes without a word is asked again.
+                let _ = left(session).now_or_never();
                 let why = match broken {
                     Broken::Origin => "the origin broke off",
                     Broken::Lagging => "the visitor was too slow for what can be kept",

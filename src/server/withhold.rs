@@ -417,6 +417,13 @@ impl AsyncRead for Withhold {
             this.given += n;
             return Poll::Ready(Ok(()));
         }
+        // Who listens has nothing to write for now: what is held would wait for
+        // the next part of a slow render.
+        if this.answered
+            && let Poll::Ready(Err(error)) = this.poll_send(cx, &[])
+        {
+            return Poll::Ready(Err(error));
+        }
         let limit = match (this.everything, this.left) {
             (true, _) => u64::MAX,
             (false, 0) => return this.poll_ahead(cx),

@@ -3,6 +3,7 @@
 
 mod broken;
 mod fence;
+mod size;
 
 use std::future::IntoFuture;
 use std::time::Duration;

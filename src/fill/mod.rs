@@ -142,13 +142,16 @@ impl Fills {
                 let running = inflight.get(&(ask.key.clone(), ask.form));
                 for fill in running.into_iter().flatten() {
                     let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
-                    if !known && fill.joinable() && self.fits(ask, fill) {
-                        return fill.subscribe(false, seq);
+                    if !known
+                        && self.fits(ask, fill)
+                        && let Some(subscriber) = fill.join(seq)
+                    {
+                        return subscriber;
                     }
                 }
             }
             fill = Fill::new(seq, ask.fields.clone());
-            subscriber = fill.subscribe(true, seq);
+            subscriber = fill.lead_by(seq);
             if !alone {
                 inflight.entry((ask.key.clone(), ask.form)).or_default().push(Arc::clone(&fill));
             }

@@ -92,9 +92,11 @@ struct State {
     /// Index of the first chunk that is still kept.
     first: usize,
     kept: usize,
-    /// Bytes brought so far, and bytes the fastest reader has taken.
+    /// Bytes brought so far, and what the fastest reader has taken of them: so
+    /// many bytes, up to this chunk.
     brought: u64,
     taken: u64,
+    fastest: usize,
     /// Bytes to keep; none: all.
     window: Option<usize>,
     /// The last piece, kept back until the page is stored.
@@ -104,12 +106,18 @@ struct State {
 }
 
 impl State {
-    /// Lets go of the chunks before index `next`.
-    fn drop_before(&mut self, next: usize) {
-        while self.first < next {
-            let Some(gone) = self.chunks.pop_front() else { break };
+    /// Lets go of the oldest chunk.
+    fn drop_first(&mut self) {
+        if let Some(gone) = self.chunks.pop_front() {
             self.kept -= gone.len();
             self.first += 1;
+        }
+    }
+
+    /// Lets go of what is beyond the window, but never of what nobody has read.
+    fn trim(&mut self, window: usize) {
+        while self.kept > window && self.first < self.fastest {
+            self.drop_first();
         }
     }
 }
@@ -128,10 +136,28 @@ impl Fill {
         })
     }
 
-    /// Joins it. `leader`: whether this reader's request is the one that the
-    /// fill carries. `seq` is the sequence number now.
+    /// Its leader: the reader whose request it carries. `seq` is the sequence
+    /// number now.
     #[must_use]
-    pub fn subscribe(self: &Arc<Fill>, leader: bool, seq: Seq) -> Subscriber {
+    pub fn lead_by(self: &Arc<Fill>, seq: Seq) -> Subscriber {
+        self.subscribe(true, seq)
+    }
+
+    /// A follower, if a newcomer may still join. Then it can read from the first
+    /// byte on.
+    #[must_use]
+    pub fn join(self: &Arc<Fill>, seq: Seq) -> Option<Subscriber> {
+        // Counted as long as nobody can close it: who reads alone reads alone for ever.
+        let state = self.state.lock();
+        let subscriber = (!state.closed).then(|| self.subscribe(false, seq));
+        drop(state);
+        if subscriber.is_some() {
+            self.moved.notify_waiters();
+        }
+        subscriber
+    }
+
+    fn subscribe(self: &Arc<Fill>, leader: bool, seq: Seq) -> Subscriber {
         self.readers.fetch_add(1, Ordering::AcqRel);
         Subscriber {
             fill: Arc::clone(self),
@@ -142,17 +168,6 @@ impl Fill {
             next: 0,
             taken: 0,
         }
-    }
-
-    /// Whether a newcomer may still join.
-    #[must_use]
-    pub fn joinable(&self) -> bool {
-        !self.state.lock().closed
-    }
-
-    /// Nobody joins any more.
-    pub fn close(&self) {
-        self.state.lock().closed = true;
     }
 
     /// What is known of the response.
@@ -206,26 +221,31 @@ impl Fill {
             s.brought += chunk.len() as u64;
             s.kept += chunk.len();
             s.chunks.push_back(chunk);
-            if let Some(window) = s.window {
-                while s.kept > window && s.chunks.len() > 1 {
-                    s.drop_before(s.first + 1);
-                }
-            }
-            s.window.is_some()
+            s.window
         });
-        if !piped {
-            return true;
-        }
+        let Some(window) = piped else { return true };
         loop {
             let moved = self.moved.notified();
             if self.readers() == 0 {
                 return false;
             }
             {
-                let s = self.state.lock();
+                let mut s = self.state.lock();
                 if s.brought.saturating_sub(s.taken) < AHEAD as u64 / 2 {
+                    s.trim(window);
                     return true;
                 }
+            }
+            moved.await;
+        }
+    }
+
+    /// Resolves when somebody reads it.
+    pub(super) async fn wanted(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.readers() > 0 {
+                return;
             }
             moved.await;
         }
@@ -331,10 +351,11 @@ impl Subscriber {
                     self.taken += chunk.len() as u64;
                     if self.taken > s.taken {
                         s.taken = self.taken;
+                        s.fastest = self.next;
                         if s.window.is_some() {
                             if self.fill.readers() == 1 {
                                 // Nobody else will ask for it: a pipe keeps nothing.
-                                s.drop_before(self.next);
+                                s.trim(0);
                             }
                             drop(s);
                             self.fill.moved.notify_waiters();
@@ -352,17 +373,30 @@ impl Subscriber {
         }
     }
 
-    /// Waits for the end; the representation as stored, where it was.
+    /// Waits for the end; the representation as stored. None as soon as it is
+    /// known that there will be none: what is not read then holds up who reads.
     ///
     /// # Errors
     /// The body broke off.
     pub async fn end(&mut self) -> Result<Option<Arc<Representation>>, Broken> {
         loop {
-            if let Some(end) = &self.fill.state.lock().end {
-                return end.clone();
+            {
+                let s = self.fill.state.lock();
+                if let Some(end) = &s.end {
+                    return end.clone();
+                }
+                if s.window.is_some() {
+                    return Ok(None);
+                }
             }
             self.wait().await;
         }
+    }
+
+    /// Whether this is the only reader, and will be.
+    #[must_use]
+    pub fn alone(&self) -> bool {
+        self.fill.state.lock().closed && self.fill.readers() == 1
     }
 
     async fn wait(&mut self) {
@@ -375,5 +409,342 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         self.fill.readers.fetch_sub(1, Ordering::AcqRel);
         self.fill.moved.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::page::testing;
+
+    /// Nothing here takes long; what hangs is a lost wake-up.
+    async fn soon<T>(event: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(60), event).await.expect("a wake-up was lost")
+    }
+
+    fn fill() -> Arc<Fill> {
+        Fill::new(7, Fields::default())
+    }
+
+    fn preview() -> Arc<Preview> {
+        Arc::new(Preview {
+            status: 200,
+            fields: Fields::default(),
+            date: None,
+            length: None,
+            stored: Ok(()),
+            failed: false,
+            vary: Vec::new(),
+            tags: Tags::default(),
+        })
+    }
+
+    fn piece(size: usize) -> Bytes {
+        Bytes::from(vec![b'x'; size])
+    }
+
+    async fn read(mut reader: Subscriber) -> Result<usize, Broken> {
+        let mut size = 0;
+        while let Some(chunk) = reader.chunk().await? {
+            size += chunk.len();
+        }
+        Ok(size)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everyone_reads_all_of_it_at_any_pace() {
+        let fill = fill();
+        let leader = fill.lead_by(7);
+        let early = tokio::spawn(read(fill.join(8).unwrap()));
+        fill.interim(103, Fields::default());
+        fill.decide(Lead::Shared(preview()));
+        // Nobody reads yet, and nothing waits for that: it will be stored.
+        for _ in 0..100 {
+            assert!(soon(fill.push(piece(10_000))).await);
+        }
+        let mut late = fill.join(9).unwrap();
+        assert!(matches!(late.head().await, Next::Interim(103, _)));
+        assert!(matches!(late.head().await, Next::Lead(Lead::Shared(_))));
+        let rep = Arc::new(testing::rep(crate::page::Form::Document, 7, &[], "x"));
+        fill.finish(Ok(Some(rep)));
+        assert!(fill.join(9).is_none(), "nobody joins what has ended");
+        assert_eq!(soon(early).await.unwrap(), Ok(1_000_000));
+        assert_eq!(soon(read(leader)).await, Ok(1_000_000));
+        assert!(matches!(soon(late.end()).await, Ok(Some(_))));
+        assert_eq!(soon(read(late)).await, Ok(1_000_000));
+        assert_eq!(fill.readers(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_breaks_off_is_an_error_to_everyone() {
+        let fill = fill();
+        let readers = [fill.lead_by(7), fill.join(7).unwrap(), fill.join(7).unwrap()];
+        let mut waits = fill.join(7).unwrap();
+        let early = tokio::spawn(async move { waits.end().await.map(|_| ()) });
+        fill.decide(Lead::Shared(preview()));
+        fill.push(piece(10)).await;
+        fill.finish(Err(Broken::Origin));
+        // The first word stands.
+        fill.finish(Ok(None));
+        fill.decide(Lead::Failed(Failure::Reset));
+        assert!(matches!(fill.lead(), Some(Lead::Shared(_))));
+        for mut reader in readers {
+            assert_eq!(soon(reader.chunk()).await, Ok(Some(piece(10))));
+            assert_eq!(soon(reader.chunk()).await, Err(Broken::Origin));
+        }
+        assert_eq!(soon(early).await.unwrap(), Err(Broken::Origin));
+    }
+
+    /// A pipe keeps a bounded amount, waits for its reader, and ends with it.
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_waits_for_its_reader() {
+        let fill = fill();
+        let mut reader = fill.lead_by(7);
+        let follower = fill.join(7).unwrap();
+        fill.decide(Lead::Private(preview()));
+        assert!(fill.join(7).is_none(), "it is its leader's alone");
+        drop(follower);
+        let writer = {
+            let fill = Arc::clone(&fill);
+            tokio::spawn(async move {
+                let mut pushed = 0;
+                while fill.push(piece(64 * 1024)).await {
+                    pushed += 1;
+                }
+                pushed
+            })
+        };
+        for n in 0..1000 {
+            soon(reader.chunk()).await.unwrap().unwrap();
+            assert!(fill.state.lock().kept <= AHEAD, "after {n}");
+        }
+        drop(reader);
+        let pushed = soon(writer).await.unwrap();
+        // The last one may have been read before it was counted.
+        assert!((999..1004).contains(&pushed), "{pushed}");
+        soon(fill.deserted()).await;
+    }
+
+    /// Past the limit who lags is cut off, the fastest never is, and what is
+    /// kept stays bounded, whether or not anybody reads.
+    #[tokio::test(start_paused = true)]
+    async fn what_outgrows_the_store_is_paced_by_the_fastest() {
+        let fill = fill();
+        let mut fast = fill.lead_by(7);
+        let mut slow = fill.join(7).unwrap();
+        let mut waits = fill.join(7).unwrap();
+        fill.decide(Lead::Shared(preview()));
+        for _ in 0..16 {
+            fill.push(piece(64 * 1024)).await;
+        }
+        fill.overflow(1024 * 1024);
+        assert!(fill.join(7).is_none());
+        assert!(!fast.alone());
+        // Who waits for the page to be stored waits no more.
+        assert!(matches!(soon(waits.end()).await, Ok(None)));
+        drop(waits);
+        let writer = {
+            let fill = Arc::clone(&fill);
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    assert!(fill.push(piece(64 * 1024)).await);
+                }
+                fill.finish(Ok(None));
+            })
+        };
+        tokio::task::yield_now().await;
+        assert!(!writer.is_finished(), "it waits, for nobody has read a byte");
+        let mut size = 0;
+        while let Some(chunk) = soon(fast.chunk()).await.unwrap() {
+            size += chunk.len();
+            assert!(fill.state.lock().kept <= 1024 * 1024 + AHEAD);
+        }
+        assert_eq!(size, 116 * 64 * 1024);
+        soon(writer).await.unwrap();
+        assert_eq!(slow.chunk().await, Err(Broken::Lagging));
+    }
+
+    /// The fastest leaves: the others, who lag within the window, go on.
+    #[tokio::test(start_paused = true)]
+    async fn the_fastest_may_leave() {
+        let fill = fill();
+        let mut fast = fill.lead_by(7);
+        let slow = fill.join(7).unwrap();
+        fill.decide(Lead::Shared(preview()));
+        fill.overflow(1024 * 1024);
+        let writer = {
+            let fill = Arc::clone(&fill);
+            tokio::spawn(async move {
+                for _ in 0..40 {
+                    assert!(fill.push(piece(64 * 1024)).await);
+                }
+                fill.finish(Ok(None));
+            })
+        };
+        for _ in 0..5 {
+            soon(fast.chunk()).await.unwrap().unwrap();
+        }
+        drop(fast);
+        assert!(slow.alone());
+        assert_eq!(soon(read(slow)).await, Ok(40 * 64 * 1024));
+        soon(writer).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_piece_comes_with_the_end() {
+        let fill = fill();
+        let mut reader = fill.lead_by(7);
+        fill.decide(Lead::Shared(preview()));
+        fill.push(piece(1)).await;
+        fill.hold(piece(2));
+        assert_eq!(reader.chunk().await, Ok(Some(piece(1))));
+        assert!(reader.chunk().now_or_never().is_none());
+        fill.finish(Ok(None));
+        assert_eq!(reader.chunk().await, Ok(Some(piece(2))));
+        assert_eq!(reader.chunk().await, Ok(None));
+    }
+
+    /// However a fill ends before its head came, nobody waits for one.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_head_that_never_comes() {
+        let fill = fill();
+        let mut reader = fill.lead_by(7);
+        let waits = tokio::spawn(async move { matches!(reader.head().await, Next::Lead(_)) });
+        tokio::task::yield_now().await;
+        fill.finish(Err(Broken::Origin));
+        assert!(soon(waits).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fill_hears_of_readers() {
+        let fill = fill();
+        let reader = {
+            let fill = Arc::clone(&fill);
+            tokio::spawn(async move {
+                fill.wanted().await;
+                fill.deserted().await;
+            })
+        };
+        tokio::task::yield_now().await;
+        let follower = fill.join(7).unwrap();
+        tokio::task::yield_now().await;
+        assert!(!reader.is_finished());
+        drop(follower);
+        soon(reader).await.unwrap();
+    }
+
+    /// Readers on other threads come, read and leave while it is written, closed
+    /// and ended: everyone gets all of it or an error, and nothing hangs.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_wake_up_is_lost() {
+        for round in 0..300 {
+            let fill = fill();
+            let leader = fill.lead_by(7);
+            let private = round % 3 == 0;
+            let writer = {
+                let fill = Arc::clone(&fill);
+                tokio::spawn(async move {
+                    if private {
+                        fill.decide(Lead::Private(preview()));
+                    } else {
+                        fill.decide(Lead::Shared(preview()));
+                    }
+                    let mut size = 0;
+                    for n in 0..40 {
+                        if n == 20 && round % 3 == 1 {
+                            fill.overflow(0);
+                        }
+                        size += 20_000;
+                        if !fill.push(piece(20_000)).await {
+                            break;
+                        }
+                        if n % 8 == round % 8 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    fill.finish(Ok(None));
+                    size
+                })
+            };
+            let mut readers = Vec::new();
+            for n in 0..6 {
+                let Some(mut reader) = fill.join(7) else { break };
+                readers.push(tokio::spawn(async move {
+                    if let Next::Lead(Lead::Private(_)) = reader.head().await {
+                        return Ok(None);
+                    }
+                    for _ in 0..n * 3 {
+                        reader.chunk().await?;
+                    }
+                    if n % 2 == 0 {
+                        return Ok(None);
+                    }
+                    let rest = read(reader).await;
+                    rest.map(Some)
+                }));
+            }
+            let led = soon(read(leader)).await;
+            let size = soon(writer).await.unwrap();
+            assert!(led == Ok(size) || led == Err(Broken::Lagging), "{led:?}");
+            if round % 3 != 1 {
+                assert_eq!(led, Ok(size), "nobody is cut off");
+            }
+            for reader in readers {
+                let _ = soon(reader).await.unwrap();
+            }
+            assert_eq!(fill.readers(), 0);
+        }
+    }
+
+    proptest! {
+        /// Whatever is written and read in whatever order: a reader gets the
+        /// bytes in order and all of them, or is told that it lags.
+        #[test]
+        fn bytes_come_in_order(
+            steps in proptest::collection::vec((0usize..4, 1usize..90_000), 1..80),
+            overflow_at in 0usize..100,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let fill = fill();
+                fill.decide(Lead::Shared(preview()));
+                let mut readers = [fill.lead_by(7), fill.join(7).unwrap(), fill.join(7).unwrap()];
+                let mut taken = [0usize; 3];
+                let mut written = 0usize;
+                let byte = |at: usize| (at % 251) as u8;
+                for (n, (what, size)) in steps.into_iter().enumerate() {
+                    if n == overflow_at {
+                        fill.overflow(200_000);
+                    }
+                    if what == 3 {
+                        let chunk: Vec<u8> = (written..written + size).map(byte).collect();
+                        written += size;
+                        // Written, even where it would then wait for the readers.
+                        let _ = fill.push(chunk.into()).now_or_never();
+                        continue;
+                    }
+                    match readers[what].chunk().now_or_never() {
+                        Some(Ok(Some(chunk))) => {
+                            for got in chunk {
+                                prop_assert_eq!(got, byte(taken[what]));
+                                taken[what] += 1;
+                            }
+                        }
+                        None => prop_assert_eq!(taken[what], written),
+                        Some(Err(Broken::Lagging)) => {
+                            let most = taken.iter().max().unwrap();
+                            prop_assert!(n >= overflow_at && taken[what] < *most);
+                        }
+                        Some(end) => prop_assert!(false, "{:?}", end),
+                    }
+                }
+                Ok(())
+            })?;
+        }
     }
 }

@@ -247,6 +247,18 @@ impl Visit<'_> {
                     self.stored(session, ctx, rep, outcome).await?;
                     Ok(Step::Done)
                 }
+                // It outgrew what is stored, and goes out as the origin sent it.
+                Ok(None) if self.request.method == "HEAD" || subscriber.alone() => {
+                    let outcome = match outcome {
+                        Outcome::Miss { fwd, status, collapsed, .. } => {
+                            let stored = Err(Reason::TooLarge);
+                            Outcome::Miss { fwd, status, stored, collapsed }
+                        }
+                        other => other,
+                    };
+                    self.streamed(session, ctx, subscriber, preview, outcome).await
+                }
+                // Others read it, and may be far ahead.
                 Ok(None) => {
                     self.whole = true;
                     Ok(Step::Again)

@@ -45,11 +45,6 @@ fn dated(response: Response, ago: Duration) -> Response {
     response.header("Date", &date::format(clock::now().minus(ago)))
 }
 
-/// A page that is stale when it arrives, as far as `isr` is concerned.
-fn stale(body: &'static str) -> Response {
-    dated(Response::html(body), Duration::from_secs(100))
-}
-
 /// Asks on a task of its own.
 fn go(ask: Ask) -> JoinHandle<client::Response> {
     tokio::spawn(ask.into_future())

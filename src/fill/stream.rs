@@ -240,17 +240,6 @@ impl Fill {
         }
     }
 
-    /// Resolves when somebody reads it.
-    pub(super) async fn wanted(&self) {
-        loop {
-            let moved = self.moved.notified();
-            if self.readers() > 0 {
-                return;
-            }
-            moved.await;
-        }
-    }
-
     /// Keeps the last piece of a body back until [`Fill::finish`]: who has read
     /// all of a page may ask for it again at once, and finds it stored.
     pub(super) fn hold(&self, chunk: Bytes) {
@@ -421,6 +410,19 @@ mod tests {
 
     use super::*;
     use crate::page::testing;
+
+    impl Fill {
+        /// Resolves when somebody reads it.
+        async fn wanted(&self) {
+            loop {
+                let moved = self.moved.notified();
+                if self.readers() > 0 {
+                    return;
+                }
+                moved.await;
+            }
+        }
+    }
 
     /// Nothing here takes long; what hangs is a lost wake-up.
     async fn soon<T>(event: impl Future<Output = T>) -> T {

@@ -122,6 +122,10 @@ async fn on_page_routes_an_error_is_shared() {
         }
         origin.on(path).reply(Response::html("page"));
         client.get(path).await.is(200, "MISS", "page");
+        if path == "/dsg/a" {
+            // The page's JSON is asked for behind the visitor's back.
+            origin.wait_for(3).await;
+        }
         origin.forgive();
     }
 }
@@ -155,7 +159,10 @@ async fn what_no_answer_means() {
             let answer = client.get(path).await;
             let shown = answer.cache_status();
             assert_eq!((answer.status, shown), (status, &*format!("perennial; detail={detail}")));
-            assert_eq!((answer.x_cache(), answer.header("cache-control")), ("MISS", Some("no-store")));
+            assert_eq!(
+                (answer.x_cache(), answer.header("cache-control")),
+                ("MISS", Some("no-store"))
+            );
         };
         origin.on(&format!("{path}/silent")).silence();
         check(&format!("{path}/silent"), 504, "timeout").await;

@@ -7,12 +7,8 @@ use crate::support::{Origin, Response, eventually};
 
 use super::{dated, edge, go};
 
-const SOFT: [&str; 4] = [
-    "path=PATH&mode=stale",
-    "tag=t&mode=stale",
-    "prefix=/&mode=stale",
-    "all=1&mode=stale",
-];
+const SOFT: [&str; 4] =
+    ["path=PATH&mode=stale", "tag=t&mode=stale", "prefix=/&mode=stale", "all=1&mode=stale"];
 const HARD: [&str; 7] = [
     "path=PATH&mode=expire",
     "path=PATH&mode=delete",
@@ -45,7 +41,11 @@ async fn what_a_soft_revalidation_overtakes_is_stale_when_it_is_stored() {
                 let visitor = go(client.get(&path));
                 turn.reached().await;
                 assert_eq!(edge.revalidate(&what.replace("PATH", &path)).await.status, 200);
-                if head_first { turn.finish().await } else { turn.release() }
+                if head_first {
+                    turn.finish().await
+                } else {
+                    turn.release()
+                }
                 visitor.await.unwrap().is(200, "MISS", "old");
                 let render = origin.on(&path).hold(tagged("new"));
                 client.get(&path).await.is(200, "STALE", "old");
@@ -94,7 +94,11 @@ async fn what_a_hard_revalidation_overtakes_is_dead() {
                     // first one are known only when its head has come.
                     second.reached().await;
                 }
-                if head_first { first.finish().await } else { first.release() }
+                if head_first {
+                    first.finish().await
+                } else {
+                    first.release()
+                }
                 waiting.await.unwrap().is(200, "MISS", "old");
                 if let Some(stream) = streaming {
                     assert_eq!(stream.rest().await.unwrap(), "");

@@ -101,7 +101,8 @@ async fn conditions_on_a_page_that_is_too_large() {
                 let page = if length { page } else { page.chunked() };
                 origin.on(&path).always().reply(page);
                 let ask = client.ask(method, &path);
-                let answer = if name.is_empty() { ask.await } else { ask.header(name, value).await };
+                let answer =
+                    if name.is_empty() { ask.await } else { ask.header(name, value).await };
                 assert_eq!((answer.status, answer.x_cache()), (200, "MISS"));
                 let expected = if method == "HEAD" { 0 } else { size };
                 assert_eq!(answer.body.len(), expected, "{answer}");

@@ -652,3 +652,21 @@ async fn a_page_too_old_to_be_stale_still_outlives_its_origin() {
     assert!(answer.cache_status().ends_with("detail=backoff"), "{answer}");
     edge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_when_a_render_ends_finds_it_stored() {
+    let origin = Origin::serve(|_| Response::html("page")).await;
+    let edge = Edge::start(ISR, &origin).await;
+    const PAGES: usize = 200;
+    for page in 0..PAGES {
+        // They arrive while the render begins, runs, is stored and leaves.
+        let visitors: Vec<_> = (0..12)
+            .map(|_| tokio::spawn(edge.client().get(&format!("/{page}")).into_future()))
+            .collect();
+        for visitor in visitors {
+            assert_eq!(patient("a page", visitor).await.unwrap().text(), "page");
+        }
+    }
+    assert_eq!(origin.total(), PAGES, "one render for each page");
+    edge.stop().await;
+}

@@ -115,24 +115,29 @@ impl Fills {
 
     /// Joins the fill that brings what is asked for, or begins one.
     ///
-    /// `stored_before`: whether the last answer is known to have been storable;
-    /// only then do requests with cookies wait for one another. `prior`: what is
-    /// stored. `refused`: fills that turned out not to fit this request.
+    /// `seen`: the page as this request found it in the store; where there is one,
+    /// the last answer was storable, and requests with cookies wait for one
+    /// another. `prior`: what of it the origin may call unchanged. `refused`: fills
+    /// that turned out not to fit this request.
+    ///
+    /// None, where `may_look_again`: a fill has ended since the request looked, and
+    /// the store has what it brought.
     #[must_use]
     pub fn join(
         &self,
         ask: &Ask,
-        stored_before: bool,
+        seen: Option<&Arc<Page>>,
         prior: Option<Arc<Representation>>,
         refused: &[Arc<Fill>],
-    ) -> Subscriber {
+        may_look_again: bool,
+    ) -> Option<Subscriber> {
         let inner = &self.0;
         let seq = inner.store.seq();
         // Where so many varied otherwise, the next one may, too.
         let alone = refused.len() >= MAX_REFUSED
             || ask.authorization
             || ask.no_store
-            || (ask.cookie && !stored_before)
+            || (ask.cookie && seen.is_none())
             || !inner.notes.collapsible(&ask.key, ask.form);
         let fill;
         let subscriber;
@@ -146,8 +151,13 @@ impl Fills {
                         && self.fits(ask, fill)
                         && let Some(subscriber) = fill.join(seq)
                     {
-                        return subscriber;
+                        return Some(subscriber);
                     }
+                }
+                // A fill commits before it leaves: what is not in flight any more
+                // is stored by now.
+                if may_look_again && self.changed(ask, seen) {
+                    return None;
                 }
             }
             fill = Fill::new(seq, ask.fields.clone());
@@ -168,7 +178,13 @@ impl Fills {
                 _ => this.bring_pair(&ask),
             }
         });
-        subscriber
+        Some(subscriber)
+    }
+
+    /// Whether the page was stored since a request looked.
+    fn changed(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
+        let stored = self.0.store.get(ask.key.as_str());
+        stored.is_some_and(|stored| seen.is_none_or(|seen| !Arc::ptr_eq(seen, &stored)))
     }
 
     /// Whether a fill may answer this request, as far as is known: no hard

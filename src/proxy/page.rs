@@ -42,6 +42,8 @@ struct Visit<'a> {
     refused: Vec<Arc<Fill>>,
     /// The page outgrew what is stored: stream it, whatever the request's conditions.
     whole: bool,
+    /// The store was looked at again because a fill had ended meanwhile.
+    looked_again: bool,
 }
 
 pub(super) async fn serve(
@@ -54,8 +56,17 @@ pub(super) async fn serve(
     wanted: Wanted,
 ) -> pingora::Result<()> {
     let live = Arc::clone(&ctx.live);
-    let mut visit =
-        Visit { engine, live, request, facts, key, wanted, refused: Vec::new(), whole: false };
+    let mut visit = Visit {
+        engine,
+        live,
+        request,
+        facts,
+        key,
+        wanted,
+        refused: Vec::new(),
+        whole: false,
+        looked_again: false,
+    };
     for _ in 0..ROUNDS {
         match visit.round(session, ctx).await? {
             Step::Done => return Ok(()),
@@ -135,11 +146,12 @@ impl Visit<'_> {
             return Ok(Step::Failed(Failure::OnlyIfCached));
         }
         let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
-        let stored_before = page.is_some();
         let fwd =
             if engine.fills.notes().collapsible(&ask.key, ask.form) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
-        let mut subscriber = engine.fills.join(&ask, stored_before, prior, &self.refused);
+        let once = !std::mem::replace(&mut self.looked_again, true);
+        let joined = engine.fills.join(&ask, page.as_ref(), prior, &self.refused, once);
+        let Some(mut subscriber) = joined else { return Ok(Step::Again) };
         loop {
             let next = if session.is_body_done() {
                 tokio::select! {

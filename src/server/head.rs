@@ -22,8 +22,12 @@ use crate::config::Limits;
 /// Fields of a head, at most, whatever the limits say: pingora's own bound.
 pub(super) const MAX_FIELDS: usize = 256;
 
-/// Bytes of a target, at most, whatever the limits say: what `http::Uri` takes.
+/// Bytes of a target or of a field's name, at most, whatever the limits say: what `http` takes.
 const MAX_TARGET: usize = 65_000;
+const MAX_NAME: usize = 65_000;
+
+/// Bytes of a head, at most, whatever the limits say: pingora's own bound is 1 MiB.
+const MAX_HEAD: usize = 1_000_000;
 
 /// Room for the fields of one head. On the stack, and never across an await:
 /// it is eight times as large as the rest of an idle connection.
@@ -107,7 +111,11 @@ pub(super) fn check_partial(bytes: &[u8], limits: &Limits) -> Result<(), Refusal
     if bytes.len() > max_target(limits) + AROUND_TARGET && memchr::memchr(b'\n', bytes).is_none() {
         return Err(Refusal::LongTarget);
     }
-    if bytes.len() > limits.max_head { Err(Refusal::LargeHead) } else { Ok(()) }
+    if bytes.len() > max_head(limits) { Err(Refusal::LargeHead) } else { Ok(()) }
+}
+
+fn max_head(limits: &Limits) -> usize {
+    limits.max_head.min(MAX_HEAD)
 }
 
 fn max_target(limits: &Limits) -> usize {
@@ -123,7 +131,7 @@ pub(super) fn parse<'h, 'b>(
     room: &'h mut Room<'b>,
     limits: &Limits,
 ) -> Result<Head<'h, 'b>, Refusal> {
-    if bytes.len() > limits.max_head {
+    if bytes.len() > max_head(limits) {
         return Err(Refusal::LargeHead);
     }
     let mut request = httparse::Request::new(&mut []);
@@ -216,6 +224,7 @@ impl<'b> Said<'b> {
                 17 if name.eq_ignore_ascii_case("transfer-encoding") => {
                     said.transfer_encoding(field.value, version)?;
                 }
+                MAX_NAME.. => return Err(Refusal::LargeHead),
                 _ => {}
             }
         }

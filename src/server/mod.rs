@@ -13,9 +13,9 @@
 //! And whatever is not byte for byte plain goes the long way, so that there is
 //! one opinion on framing.
 //!
-//! TLS will be another kind of `Socket`, and a connection
-//! that negotiated HTTP/2 will go to the door whole, before
-//! `connection::serve`; nothing above the socket knows that it is TCP.
+//! TLS will be another kind of stream in `socket`, and a connection that
+//! negotiated HTTP/2 will go to the door whole, before `connection::serve`;
+//! nothing above the socket knows that it is TCP.
 
 mod connection;
 mod head;
@@ -39,7 +39,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub use head::Version;
 pub use listener::{BindError, Listeners};
@@ -98,6 +98,9 @@ pub struct Summary {
 /// How long accepting rests when the system is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
 
+/// How soon a higher `max_connections` is noticed when the present one is reached.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Accepts and serves connections until `shutdown`, on the runtime this is called on.
 ///
 /// Then the listeners close, idle connections end at once, and requests in flight may take up to
@@ -131,6 +134,8 @@ pub async fn run<D: Door>(
                     note(ended);
                 }
             }
+            // The limit may be raised while everyone stays.
+            () = sleep(LOOK_AGAIN), if !has_room => {}
             () = sleep_until(resting.unwrap_or_else(Instant::now)), if resting.is_some() => {
                 resting = None;
             }

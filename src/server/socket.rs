@@ -149,8 +149,8 @@ impl Socket {
         })
     }
 
-    /// Breaks the connection off with a reset, so that nobody takes what was sent for whole.
-    pub(super) fn reset(self) {
+    /// Lets the connection end with a reset, so that nobody takes what was sent for whole.
+    pub(super) fn reset_on_close(&self) {
         let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 }

@@ -20,11 +20,11 @@ use super::*;
 
 const BOUND: Duration = Duration::from_secs(20);
 
-async fn within<F: Future>(what: &str, future: F) -> F::Output {
+pub(super) async fn within<F: Future>(what: &str, future: F) -> F::Output {
     tokio::time::timeout(BOUND, future).await.unwrap_or_else(|_| panic!("no end of: {what}"))
 }
 
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         head_timeout: BOUND * 2,
         max_head: 16 * 1024,

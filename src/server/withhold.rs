@@ -119,8 +119,7 @@ impl Slot {
         let left = self.0.lock().take();
         match left {
             Some((socket, End::Linger)) => socket.linger().await,
-            Some((socket, End::Reset)) => socket.reset(),
-            Some((_, End::Close)) | None => {}
+            Some((_, End::Close | End::Reset)) | None => {}
         }
     }
 }
@@ -145,6 +144,10 @@ impl Lent {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.take() {
+            if self.end == End::Reset {
+                // Now, for whoever drops the socket may be dropped with it.
+                socket.reset_on_close();
+            }
             *self.slot.0.lock() = Some((socket, self.end));
         }
     }
@@ -539,5 +542,182 @@ impl fmt::Debug for Withhold {
             .field("left", &self.left)
             .field("withheld", &(self.buf.len() - self.end))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+    fn lending(socket: Socket, read: Vec<u8>, length: Length) -> Lending {
+        Lending {
+            socket,
+            read,
+            head: HEAD.len(),
+            length,
+            persistent: true,
+            head_request: false,
+            http10: false,
+            received: Instant::now(),
+            limits: Arc::new(super::super::tests::limits()),
+            shutdown: super::super::shutdown().1,
+        }
+    }
+
+    async fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        (client, Socket::new(stream, peer))
+    }
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(super::super::tests::within("a case", future))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        /// However much was read beforehand and however pingora reads, it gets this request, and
+        /// the rest is there for the next one.
+        #[test]
+        fn exactly_one_request_is_delivered(
+            body in 0..40_000usize,
+            next in 0..2_000usize,
+            before in any::<prop::sample::Index>(),
+            reads in prop::collection::vec(1..20_000usize, 1..20),
+        ) {
+            block_on(async {
+                let all = [HEAD, &vec![b'b'; body], &vec![b'n'; next]].concat();
+                let before = HEAD.len() + before.index(all.len() - HEAD.len() + 1);
+                let (mut client, socket) = pair().await;
+                let length = Length::Known(body as u64);
+                let (mut stream, _slot) =
+                    Withhold::lend(lending(socket, all[..before].to_vec(), length));
+                let after = all[before..].to_vec();
+                let sending = tokio::spawn(async move {
+                    client.write_all(&after).await.unwrap();
+                    client
+                });
+                let mut got = Vec::new();
+                for size in reads.iter().cycle() {
+                    if got.len() == HEAD.len() + body {
+                        break;
+                    }
+                    let mut part = vec![0; *size];
+                    let n = stream.read(&mut part).await.unwrap();
+                    assert!(n > 0);
+                    got.extend_from_slice(&part[..n]);
+                }
+                assert_eq!(got, &all[..HEAD.len() + body]);
+                // One more read finds nothing for pingora, only that the visitor left.
+                drop(sending.await.unwrap());
+                assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                stream.flush().await.unwrap();
+                let (_, rest) = stream.reclaim().unwrap();
+                assert_eq!(rest, vec![b'n'; next]);
+            });
+        }
+
+        /// However pingora writes, the visitor gets the same bytes.
+        #[test]
+        fn every_way_of_writing_sends_the_same(
+            pieces in prop::collection::vec((0..40_000usize, any::<bool>()), 0..8),
+        ) {
+            block_on(async {
+                let body = pieces.iter().map(|(len, _)| len).sum::<usize>();
+                let (mut client, socket) = pair().await;
+                let (mut stream, _slot) =
+                    Withhold::lend(lending(socket, HEAD.to_vec(), Length::Known(0)));
+                stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+                let reading = tokio::spawn(async move {
+                    let mut all = Vec::new();
+                    client.read_to_end(&mut all).await.unwrap();
+                    all
+                });
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {body}\r\n\r\n");
+                stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.unwrap();
+                stream.write_all(head.as_bytes()).await.unwrap();
+                for (i, (len, flush)) in pieces.iter().enumerate() {
+                    stream.write_all(&vec![b'a' + i as u8; *len]).await.unwrap();
+                    if *flush {
+                        stream.flush().await.unwrap();
+                    }
+                }
+                stream.flush().await.unwrap();
+                drop(stream.reclaim().unwrap());
+                let mut expected = format!("HTTP/1.1 103 Early Hints\r\n\r\n{head}").into_bytes();
+                for (i, (len, _)) in pieces.iter().enumerate() {
+                    expected.extend(std::iter::repeat_n(b'a' + i as u8, *len));
+                }
+                assert_eq!(reading.await.unwrap(), expected);
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn heads_that_pingora_writes_are_put_right() {
+        let rows: &[(&str, bool, &str)] = &[
+            // (what pingora writes, whether the connection is to end, what is sent)
+            (
+                "200 OK\r\nDate: x\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n",
+                false,
+                "200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\
+                 Connection: keep-alive\r\n\r\n",
+            ),
+            (
+                "200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\ndate: x\r\n\r\n",
+                true,
+                "200 OK\r\nConnection: close\r\ncontent-length: 0\r\n\
+                 Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n",
+            ),
+            (
+                "304 Not Modified\r\nX: y\r\n\r\n",
+                true,
+                "304 Not Modified\r\nX: y\r\nConnection: close\r\n\r\n",
+            ),
+            ("304 Not Modified\r\n\r\n", false, "304 Not Modified\r\n\r\n"),
+        ];
+        for (written, last, expected) in rows {
+            let (mut client, socket) = pair().await;
+            let mut lending = lending(socket, HEAD.to_vec(), Length::Known(0));
+            lending.persistent = !last;
+            let (mut stream, slot) = Withhold::lend(lending);
+            stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            stream.keep_date(b"no date at all");
+            stream.keep_date(b"Sun, 06 Nov 1994 08:49:37 GMT");
+            stream.write_all(format!("HTTP/1.1 {written}").as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            assert_eq!(stream.reclaim().is_none(), *last, "{written}");
+            slot.end().await;
+            let mut all = String::new();
+            client.read_to_string(&mut all).await.unwrap();
+            assert_eq!(all, format!("HTTP/1.1 {expected}"));
+        }
+    }
+
+    /// A request that was not answered, or not read, leaves a connection of no use.
+    #[tokio::test]
+    async fn only_a_finished_request_gives_the_connection_back() {
+        for (read, answer) in [(false, true), (true, false)] {
+            let (_client, socket) = pair().await;
+            let (mut stream, _) = Withhold::lend(lending(socket, HEAD.to_vec(), Length::Known(0)));
+            if read {
+                stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            }
+            if answer {
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            assert!(stream.reclaim().is_none());
+        }
     }
 }

@@ -158,6 +158,7 @@ impl ProxyHttp for TestProxy {
                 Ok(true)
             }
             "/wait" => {
+                while session.as_downstream_mut().read_request_body().await?.is_some() {}
                 let _ = self.events.send(Event::Waiting);
                 let gone = tokio::select! {
                     () = self.go.notified() => false,
@@ -322,9 +323,9 @@ impl Client {
         response
     }
 
-    /// The front closes, and nothing came before.
+    /// The front closes, not with a reset, and nothing came before.
     async fn closed(&mut self) {
-        let more = self.more().await.unwrap_or(false);
+        let more = self.more().await.unwrap();
         assert!(!more && self.read.is_empty(), "unexpected: {:?}", self.read);
     }
 }
@@ -438,6 +439,13 @@ async fn what_is_refused_is_answered_reported_and_closed() {
         client.closed().await;
         assert!(matches!(edge.event().await, Event::Refused(s) if s == status));
     }
+    // Who is still sending gets to read why.
+    let mut client = edge.client().await;
+    client.send("POST / HTTP/1.1\r\n\r\n").await;
+    client.send(vec![b'x'; 400_000]).await;
+    assert_eq!(client.response().await.status(), 400);
+    client.closed().await;
+    edge.event().await;
     // After an answer, too: in its turn.
     let mut client = edge.client().await;
     client.send(format!("{}GET\r\n\r\n", get("/plain"))).await;
@@ -464,6 +472,56 @@ async fn a_head_has_one_deadline_from_its_first_byte() {
     assert!(within("the deadline", trickle).await);
     assert_eq!(client.response().await.status(), 408);
     assert!(matches!(edge.event().await, Event::Refused(408)));
+}
+
+/// Stops the clock for this runtime: it moves when the test moves it. Paused alone it would also
+/// move whenever everyone waits, and who waits for a socket looks like that.
+struct Clock(
+    #[expect(dead_code, reason = "dropping it ends the thread that waits for it")]
+    std::sync::mpsc::Sender<()>,
+);
+
+fn stop_the_clock() -> Clock {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    tokio::time::pause();
+    tokio::task::spawn_blocking(move || receiver.recv());
+    Clock(sender)
+}
+
+#[tokio::test]
+async fn each_head_has_a_deadline_of_its_own() {
+    let edge = Edge::start(Limits { head_timeout: Duration::from_secs(10), ..limits() }).await;
+    let mut client = edge.client().await;
+    let clock = stop_the_clock();
+    // There is always a part of the next head in the buffer.
+    client.send(get("/plain") + "GE").await;
+    for _ in 0..10 {
+        assert_eq!(client.response().await.status(), 200);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        client.send("T /plain HTTP/1.1\r\nHost: h\r\n\r\nGE").await;
+    }
+    drop(clock);
+}
+
+#[tokio::test]
+async fn who_reads_slowly_is_not_cut_off() {
+    let limits = Limits { write_timeout: Duration::from_secs(10), ..limits() };
+    let edge = Edge::start(limits).await;
+    for path in ["/plain/huge", "/huge"] {
+        let mut client = edge.client().await;
+        let clock = stop_the_clock();
+        client.send(get(path)).await;
+        let mut part = vec![0; 16 << 20];
+        for _ in 0..4 {
+            // More than the system holds, so that the front has written since the last time.
+            client.stream.read_exact(&mut part).await.unwrap();
+            tokio::time::advance(Duration::from_secs(6)).await;
+        }
+        drop(clock);
+        tokio::time::resume();
+        let mut end = [0; 1000];
+        assert!(within("the end", client.stream.read(&mut end)).await.unwrap() > 0, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -506,6 +564,25 @@ async fn the_next_request_is_withheld_from_the_one_before() {
     assert_eq!(client.response().await.body, "GET /wait h 127.0.0.1");
     assert_eq!(client.response().await.body, "POST /answer h 127.0.0.1 b");
     assert_eq!(client.response().await.body, "h/plain");
+}
+
+#[tokio::test]
+async fn the_next_request_breaks_off_no_chunked_one_either() {
+    let mut edge = Edge::start(limits()).await;
+    let mut client = edge.client().await;
+    let head = "POST /wait HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(format!("{head}3\r\nabc\r\n0\r\n\r\n")).await;
+    assert!(matches!(edge.event().await, Event::Waiting));
+    client.send(get("/plain")).await;
+    // There is no telling when it is read; that it came is certain before the next event.
+    let mut other = edge.client().await;
+    other.send(get("/plain")).await;
+    assert_eq!(other.response().await.status(), 200);
+    assert!(matches!(edge.event().await, Event::Served(..)));
+    edge.go.notify_one();
+    let response = client.response().await;
+    assert_eq!((response.status(), response.field("connection")), (200, Some("close")));
+    client.closed().await;
 }
 
 #[tokio::test]
@@ -617,6 +694,19 @@ async fn http10_persists_only_when_asked() {
         let response = client.response().await;
         assert_eq!((response.status(), response.field("connection")), (200, Some("close")));
         client.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn http10_is_never_sent_interim_responses() {
+    let answer = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+                  HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    let edge = Edge::with(limits(), BOUND, answer).await;
+    for (version, status) in [("1.1", "103"), ("1.0", "200")] {
+        let mut client = edge.client().await;
+        client.send(format!("GET /x HTTP/{version}\r\nHost: h\r\n\r\n")).await;
+        let head = client.head().await;
+        assert!(head.contains(status), "{version}: {head}");
     }
 }
 

@@ -13,8 +13,9 @@ use super::Withhold;
 /// if the connection can carry another request.
 ///
 /// Sets on the session what the front knows: no timeout while there is no body to read (so that
-/// an upgraded connection may be silent), the body's timeout otherwise; no 1xx to HTTP/1.0; and
-/// the end of the connection with this response where it must end.
+/// an upgraded connection may be silent), the body's timeout otherwise; and no 1xx to HTTP/1.0.
+/// Where the connection must end with this response, the stream itself says so in the head and
+/// does not come back.
 ///
 /// Runs on the runtime that polls it; pingora's own is not needed.
 pub async fn through<P>(proxy: &Arc<HttpProxy<P>>, stream: Withhold) -> Option<Withhold>
@@ -24,16 +25,12 @@ where
 {
     let shutdown = stream.shutdown_watch();
     let timeout = stream.has_body().then(|| stream.body_timeout());
-    let (last, open_ended, http10) = (stream.is_last(), stream.is_open_ended(), stream.is_http10());
+    let (open_ended, http10) = (stream.is_open_ended(), stream.is_http10());
     let mut session = ServerSession::new_http1(Box::new(stream));
     session.set_read_timeout(timeout);
     session.set_total_drain_timeout(timeout);
     // RFC 9110 §15.2: HTTP/1.0 knows no 1xx.
     session.set_ignore_info_resp(http10);
-    if last {
-        // Not `set_keepalive`: reading the request sets that anew.
-        session.set_keepalive_reuses_remaining(Some(0));
-    }
     if open_ended {
         // What follows the body reaches pingora with it. It would break the request off for
         // that; with pipelining it lays it aside, and the connection ends anyway.

@@ -243,7 +243,7 @@ impl Withhold {
     }
 
     /// Whether the connection is to end with this request.
-    pub(super) fn is_last(&self) -> bool {
+    fn is_last(&self) -> bool {
         self.last || self.shutdown.is_draining()
     }
 
@@ -702,6 +702,41 @@ mod tests {
             client.read_to_string(&mut all).await.unwrap();
             assert_eq!(all, format!("HTTP/1.1 {expected}"));
         }
+    }
+
+    /// RFC 9112 §6.3: a body without length ends where the connection does.
+    #[tokio::test]
+    async fn a_body_without_length_ends_the_connection() {
+        for (head, reusable) in [("200 OK\r\n", false), ("200 OK\r\nContent-Length: 0\r\n", true)] {
+            let (_client, socket) = pair().await;
+            let (mut stream, _) = Withhold::lend(lending(socket, HEAD.to_vec(), Length::Known(0)));
+            stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            stream.write_all(format!("HTTP/1.1 {head}\r\n").as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            assert_eq!(stream.reclaim().is_some(), reusable, "{head}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_read_ahead_is_bounded() {
+        let (mut client, socket) = pair().await;
+        let (mut stream, _) = Withhold::lend(lending(socket, HEAD.to_vec(), Length::Known(0)));
+        stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+        let sending =
+            tokio::spawn(async move { client.write_all(&vec![b'x'; 64 << 20]).await.is_ok() });
+        let withheld = |stream: &Withhold| stream.buf.len() - stream.end;
+        let mut looks_when_full = 0;
+        let looking = async {
+            while looks_when_full < 1000 {
+                let read = futures::poll!(std::pin::pin!(stream.read(&mut [0; 10])));
+                assert!(read.is_pending());
+                looks_when_full += usize::from(withheld(&stream) >= AHEAD);
+                tokio::task::yield_now().await;
+            }
+        };
+        super::super::tests::within("the bound", looking).await;
+        assert!(withheld(&stream) < AHEAD + super::super::socket::READ);
+        sending.abort();
     }
 
     /// A request that was not answered, or not read, leaves a connection of no use.

@@ -297,7 +297,6 @@ impl<'b> Said<'b> {
 
     /// RFC 9110 §7.6.1. Plain is one of two words, once; lists name fields to be dropped.
     fn connection(&mut self, value: &[u8]) {
-        let (close, keep_alive) = (self.close, self.keep_alive);
         for option in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
@@ -305,7 +304,7 @@ impl<'b> Said<'b> {
         self.connections += 1;
         let one_word =
             value.eq_ignore_ascii_case(b"close") || value.eq_ignore_ascii_case(b"keep-alive");
-        self.beyond_plain |= self.connections > 1 || !one_word || close || keep_alive;
+        self.beyond_plain |= self.connections > 1 || !one_word;
     }
 
     fn length(&self) -> Length {

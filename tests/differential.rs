@@ -274,15 +274,28 @@ async fn both_ways_give_the_same_answers() {
         let front = answers(&edge, &requests).await;
         edge.answer_plain(false);
         let proxy = answers(&edge, &requests).await;
-        for ((front, proxy), (_, text)) in front.iter().zip(&proxy).zip(&requests) {
+        for ((front, proxy), request) in front.iter().zip(&proxy).zip(&requests) {
             if !matches!(front.x_cache(), "HIT" | "STALE") {
                 // The long way both times, and the first time it was stored.
                 continue;
             }
-            let (front, proxy) = (essence(front), essence(proxy));
+            by_front += 1;
+            let (mut front, mut proxy) = (essence(front), essence(proxy));
+            for _ in 0..20 {
+                if front == proxy {
+                    break;
+                }
+                // A variant that was stored just now may have been compressed
+                // between the two: what differs for another reason stays so.
+                let again = std::slice::from_ref(request);
+                edge.answer_plain(true);
+                front = essence(&answers(&edge, again).await[0]);
+                edge.answer_plain(false);
+                proxy = essence(&answers(&edge, again).await[0]);
+            }
+            let text = &request.1;
             assert_eq!((front.0, front.1), (proxy.0, proxy.1), "seed {seed}, request\n{text}");
             assert!(front.2 == proxy.2, "bodies differ: seed {seed}, request\n{text}");
-            by_front += 1;
         }
         sent += requests.len();
     }

@@ -670,3 +670,25 @@ async fn who_comes_when_a_render_ends_finds_it_stored() {
     assert_eq!(origin.total(), PAGES, "one render for each page");
     edge.stop().await;
 }
+
+#[tokio::test]
+async fn a_304_from_before_an_expire_is_for_nobody_after_it() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(SSR, &origin).await;
+    let page = |body: &'static str| {
+        Response::html(body).cache("max-age=60").header("Cache-Tag", "t").header("ETag", "\"v1\"")
+    };
+    origin.on("/p").reply(page("old").header("Age", "61"));
+    edge.client().ssr().get("/p").await.is(200, "MISS", "old");
+    let not_modified = Response::status(304).cache("max-age=60").header("ETag", "\"v1\"");
+    let before = origin.on("/p").with("if-none-match", "v1").hold(not_modified);
+    let waiting = tokio::spawn(edge.client().ssr().get("/p").into_future());
+    before.reached().await;
+    assert_eq!(edge.revalidate("tag=t&mode=expire").await.status, 200);
+    let late = tokio::spawn(edge.client().ssr().get("/p").into_future());
+    origin.on("/p").reply(page("new"));
+    before.release();
+    patient("who waited before", waiting).await.unwrap().is(200, "REVALIDATED", "old");
+    assert_eq!(patient("who came after", late).await.unwrap().text(), "new");
+    edge.stop().await;
+}

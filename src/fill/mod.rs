@@ -212,13 +212,18 @@ impl Fills {
     /// RFC 9111 §4.1, and the fence).
     #[must_use]
     pub fn suits(&self, ask: &Ask, subscriber: &Subscriber, preview: &Preview) -> bool {
-        if subscriber.leader {
-            return true;
-        }
-        let fill = subscriber.fill();
-        let fenced = subscriber.joined > fill.born
-            && self.0.store.fence(&ask.key, Some(&preview.tags), fill.born) == Standing::Dead;
-        !fenced && commit::selects(&preview.vary, &fill.fields, &ask.fields)
+        let fields = &subscriber.fill().fields;
+        subscriber.leader
+            || (!self.fenced(ask, subscriber, &preview.tags)
+                && commit::selects(&preview.vary, fields, &ask.fields))
+    }
+
+    /// Whether a reader came after an acknowledged invalidation that the fill was
+    /// begun before, now that its tags are known.
+    #[must_use]
+    pub fn fenced(&self, ask: &Ask, subscriber: &Subscriber, tags: &Tags) -> bool {
+        let born = subscriber.fill().born;
+        subscriber.joined > born && self.0.store.fence(&ask.key, Some(tags), born) == Standing::Dead
     }
 
     /// A visitor got a stale page: sees to it that one regeneration runs, and
@@ -245,6 +250,11 @@ impl Fills {
             return StaleWhy::Regenerating;
         }
         let guard = Regenerating { fills: self.clone(), mark };
+        let stored = inner.store.get(page.key.as_str());
+        if stored.is_some_and(|stored| !Arc::ptr_eq(&stored, page)) {
+            // One has ended since the page was looked at.
+            return StaleWhy::Regenerating;
+        }
         let ask = ask();
         let members = self.members(&ask, page, stale, true);
         let (this, lifetime) = (self.clone(), stale.terms.fresh_for);

@@ -184,7 +184,11 @@ impl Visit<'_> {
                     self.refused.push(Arc::clone(subscriber.fill()));
                     Ok(Step::Again)
                 }
-                Lead::Refreshed(rep, _) if !subscriber.leader && !selects(&rep, self.request) => {
+                Lead::Refreshed(rep, _)
+                    if !subscriber.leader
+                        && (!selects(&rep, self.request)
+                            || engine.fills.fenced(&ask, &subscriber, &rep.tags)) =>
+                {
                     self.refused.push(Arc::clone(subscriber.fill()));
                     Ok(Step::Again)
                 }

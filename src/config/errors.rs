@@ -77,7 +77,12 @@ impl fmt::Display for Note {
         if !self.path.is_empty() {
             write!(f, ": {}", self.path)?;
         }
-        write!(f, ": {}", self.message)
+        // One line each, whatever a value holds that a cure repeats.
+        f.write_str(": ")?;
+        self.message.lines().enumerate().try_for_each(|(n, line)| {
+            f.write_str(if n > 0 { " " } else { "" })?;
+            f.write_str(line)
+        })
     }
 }
 

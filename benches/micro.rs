@@ -84,7 +84,7 @@ impl World {
         let live = Live {
             routes: Routes::new(&config),
             origins: Origins::new(&config.origins),
-            preset: Preset::new(config.framework),
+            preset: Preset::new(&config.framework),
             metrics: Arc::new(Metrics::for_tests()),
             access: AccessLog::off(),
             config,

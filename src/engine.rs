@@ -51,7 +51,7 @@ fn labels(config: &Config, routes: &Routes) -> (Vec<String>, Vec<String>) {
 impl Engine {
     pub(crate) fn new(config: Config) -> Arc<Engine> {
         let store = Arc::new(Store::new(&config.cache));
-        let preset = Preset::new(config.framework);
+        let preset = Preset::new(&config.framework);
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(Metrics::new(&route_labels, &origin_labels));

@@ -63,18 +63,25 @@ pub fn plan(
         Mode::Pass => return bypass(Bypass::Pass),
         _ if live.config.dev => return bypass(Bypass::Dev),
         _ if !matches!(request.method, "GET" | "HEAD") => return bypass(Bypass::Method),
-        Mode::Isr { .. } | Mode::Dsg if facts.authorization => {
+        Mode::Isr { .. } | Mode::Dsg { .. } if facts.authorization => {
             return bypass(Bypass::Authorization);
         }
-        Mode::Isr { .. } | Mode::Dsg if live.preset.draft(request) => return bypass(Bypass::Draft),
-        Mode::Isr { .. } | Mode::Dsg => true,
+        Mode::Isr { .. } | Mode::Dsg { .. } if live.preset.draft(request) => {
+            return bypass(Bypass::Draft);
+        }
+        Mode::Isr { .. } | Mode::Dsg { .. } => true,
         Mode::Ssr { .. } if facts.websocket => return bypass(Bypass::Upgrade),
         // A fill carries no body.
         Mode::Ssr { .. } if facts.body => return bypass(Bypass::Method),
         Mode::Ssr { .. } => false,
     };
     let (page_path, form) = live.preset.locate(&path, request);
-    key.begin(&live.config.deployment, request.scheme, &host, &page_path);
+    key.begin(
+        live.config.deployment.id.as_deref().unwrap_or(""),
+        request.scheme,
+        &host,
+        &page_path,
+    );
     if !request.query().is_empty() {
         let mut scratch = String::new();
         key.query(route.keyed_query(request.query(), &mut scratch));
@@ -98,7 +105,7 @@ pub fn plan(
 
 /// The key of a page whose path is server-rendered for now: all of the query.
 fn key_of_all(live: &Live, request: &Request<'_>, host: &str, path: &str, key: &mut KeyBuf) {
-    key.begin(&live.config.deployment, request.scheme, host, path);
+    key.begin(live.config.deployment.id.as_deref().unwrap_or(""), request.scheme, host, path);
     key.query(request.query());
     key.variant(SERVER_RENDERED, "");
 }

@@ -440,7 +440,12 @@ async fn to_render(
             let route = live.routes.find(host, path);
             if !matches!(route.mode, Mode::Pass) && route.vary.is_empty() {
                 let mut key = KeyBuf::default();
-                key.begin(&live.config.deployment, request.scheme, host, path);
+                key.begin(
+                    live.config.deployment.id.as_deref().unwrap_or(""),
+                    request.scheme,
+                    host,
+                    path,
+                );
                 keys.push(key.key());
             }
         }

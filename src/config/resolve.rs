@@ -13,8 +13,8 @@ use super::de::nearest;
 use super::pattern::{HostPattern, PathPattern};
 use super::raw;
 use super::resolved::{
-    AccessLog, Backoff, Cache, Config, Framework, Health, Limits, Log, LogFormat, Mode, Origin,
-    Query, Revalidate, Route,
+    AccessLog, Backoff, Cache, Config, Deployment, Framework, Health, Limits, Log, LogFormat, Mode,
+    Origin, Query, Revalidate, Route,
 };
 use super::source::Path;
 use super::values::{Count, Size, Span, human_size, server_url};
@@ -124,12 +124,18 @@ fn listeners(config: &Config, root: &Path, report: &mut Report) {
     }
 }
 
-fn deployment(raw: &raw::Raw, path: &Path, report: &mut Report) -> String {
+fn deployment(raw: &raw::Raw, path: &Path, report: &mut Report) -> Deployment {
     let name = raw.deployment.clone().unwrap_or_default();
     if name.len() > 128 || name.chars().any(char::is_control) {
         report.error(path.clone(), "at most 128 bytes, without control characters");
     }
-    name
+    Deployment {
+        id: (!name.is_empty()).then_some(name),
+        fields: Vec::new(),
+        cookie: None,
+        settle: Duration::from_secs(60),
+        probe: None,
+    }
 }
 
 fn origins(raw: &raw::Origins, path: &Path, report: &mut Report) -> Vec<Origin> {
@@ -404,7 +410,7 @@ fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {
         }
         Mode::Isr { revalidate: isr.revalidate.0, stale_for: isr.stale_for.0 }
     });
-    let dsg = raw.dsg.as_ref().map(|_| Mode::Dsg);
+    let dsg = raw.dsg.as_ref().map(|_| Mode::Dsg { origin: false });
     let ssr = raw.ssr.as_ref().map(|ssr| Mode::Ssr { heuristic: ssr.heuristic.0 });
     let pass = raw.pass.as_ref().map(|_| Mode::Pass);
     let modes: Vec<Mode> = [isr, dsg, ssr, pass].into_iter().flatten().collect();

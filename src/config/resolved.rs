@@ -23,8 +23,8 @@ pub struct Config {
     pub cache: Cache,
     /// The preset that maps URLs to pages and their data.
     pub framework: Framework,
-    /// The deployment that is part of every page key; empty unless configured.
-    pub deployment: String,
+    /// How the deployment that is part of every page key is known.
+    pub deployment: Deployment,
     /// Logging.
     pub log: Log,
     /// The webhook; none: off, its path is a page like any other.
@@ -112,12 +112,68 @@ pub struct Cache {
     pub compress_min: u64,
 }
 
-/// Which preset maps URLs to pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which preset maps URLs to pages, and what it knows of the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Framework {
     /// Any renderer: HTML and JSON at one URL, by `Accept`.
     Generic,
+    /// Next.js, pages and app router.
+    Nextjs(Nextjs),
+    /// Gatsby.
+    Gatsby(Gatsby),
+}
+
+/// A Next.js site.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Nextjs {
+    /// The secret that a true draft cookie carries, and with which the renderer
+    /// is told to render anew. Never logged: `Debug` shows `***`.
+    pub preview_mode_id: Option<String>,
+    /// `basePath`: empty, or a path such as `/docs`.
+    pub base_path: String,
+    /// The locale whose pages carry no prefix (`i18n.defaultLocale`).
+    pub default_locale: Option<String>,
+    /// The build id, if it was read from the build.
+    pub build_id: Option<String>,
+}
+
+impl std::fmt::Debug for Nextjs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nextjs")
+            .field("preview_mode_id", &self.preview_mode_id.as_ref().map(|_| "***"))
+            .field("base_path", &self.base_path)
+            .field("default_locale", &self.default_locale)
+            .field("build_id", &self.build_id)
+            .finish()
+    }
+}
+
+/// A Gatsby site.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gatsby {
+    /// `pathPrefix`: empty, or a path such as `/blog`.
+    pub path_prefix: String,
+    /// Whether the site's pages end in a slash (`trailingSlash`).
+    pub trailing_slash: bool,
+    /// The build's hash (`webpackCompilationHash`), if it was read from the build.
+    pub build_id: Option<String>,
+}
+
+/// How the deployment is known that a page is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deployment {
+    /// The deployment by name; none: the one that is noticed.
+    pub id: Option<String>,
+    /// Response fields by which the origin names it; the first that is there counts.
+    pub fields: Vec<HeaderName>,
+    /// The cookie by which the origin names it.
+    pub cookie: Option<String>,
+    /// How long a new deployment must have been seen alone to become the current one.
+    pub settle: Duration,
+    /// Time between two looks at the renderer, for a build that nobody asked for
+    /// yet; none: it is not looked at.
+    pub probe: Option<Duration>,
 }
 
 /// Logging.
@@ -259,7 +315,11 @@ pub enum Mode {
         stale_for: Duration,
     },
     /// Deferred static generation.
-    Dsg,
+    Dsg {
+        /// An explicit lifetime above zero that the origin names is honoured
+        /// (`revalidate: origin`).
+        origin: bool,
+    },
     /// Server-side rendering under the origin's `Cache-Control`.
     Ssr {
         /// Store responses without explicit lifetime by a heuristic (RFC 9111 §4.2.2).
@@ -275,7 +335,7 @@ impl Mode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Isr { .. } => "isr",
-            Self::Dsg => "dsg",
+            Self::Dsg { .. } => "dsg",
             Self::Ssr { .. } => "ssr",
             Self::Pass => "pass",
         }
@@ -284,7 +344,7 @@ impl Mode {
     /// Whether this is a page route: `isr` or `dsg`.
     #[must_use]
     pub const fn is_page(self) -> bool {
-        matches!(self, Self::Isr { .. } | Self::Dsg)
+        matches!(self, Self::Isr { .. } | Self::Dsg { .. })
     }
 }
 

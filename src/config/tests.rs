@@ -123,7 +123,7 @@ fn defaults() {
         compress_min: 1024,
     };
     assert_eq!(config.cache, expected);
-    assert_eq!(config.deployment, "");
+    assert_eq!(config.deployment.id, None);
     assert_eq!(config.revalidate, None);
     let expected = Limits {
         head_timeout: secs(10),
@@ -554,7 +554,7 @@ routes:
     let (config, _) = load_with(text, &env).expect("a good file");
     assert_eq!(config.threads, 3);
     assert_eq!(config.origins[0].servers[0].port, 3003);
-    assert_eq!(config.deployment, "3", "a string stays one");
+    assert_eq!(config.deployment.id.as_deref(), Some("3"), "a string stays one");
     assert_eq!(config.cache.memory, 1 << 20);
     assert_eq!(config.revalidate.map(|r| r.secret).as_deref(), Some("0123456789012345"));
     assert_eq!(config.limits.max_fields, 10);

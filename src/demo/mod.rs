@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(config.listen[0].port(), 0);
         assert_eq!(config.origins[0].servers[0].port, demo.renderer.addr().port());
         assert_eq!(config.revalidate.unwrap().secret, demo.secret());
-        assert!(config.routes.iter().any(|route| route.mode == Mode::Dsg));
+        assert!(config.routes.iter().any(|route| matches!(route.mode, Mode::Dsg { .. })));
     }
 
     #[tokio::test]

@@ -308,7 +308,7 @@ fn policy(route: &Route, page: bool) -> Policy {
             not_found: route.not_found,
             strip_set_cookie,
         },
-        config::Mode::Dsg if page => Policy::Page {
+        config::Mode::Dsg { .. } if page => Policy::Page {
             revalidate: Lifetime::Forever,
             stale_for: std::time::Duration::MAX,
             not_found: route.not_found,
@@ -317,7 +317,7 @@ fn policy(route: &Route, page: bool) -> Policy {
         config::Mode::Ssr { heuristic } => Policy::Ssr { heuristic, strip_set_cookie },
         config::Mode::Pass => Policy::Pass,
         // A page route whose path is server-rendered for now.
-        config::Mode::Isr { .. } | config::Mode::Dsg => {
+        config::Mode::Isr { .. } | config::Mode::Dsg { .. } => {
             Policy::Ssr { heuristic: false, strip_set_cookie }
         }
     }

@@ -348,7 +348,7 @@ impl Fills {
     /// Where the pair of a page is known, the first request for either member
     /// brings the other in the background (semantics §4).
     fn bring_pair(&self, ask: &Ask) {
-        if !ask.page || !matches!(ask.route.mode, config::Mode::Dsg) {
+        if !ask.page || !matches!(ask.route.mode, config::Mode::Dsg { .. }) {
             return;
         }
         let inner = &self.0;

@@ -19,9 +19,9 @@ pub enum Preset {
 impl Preset {
     /// The preset that the configuration names.
     #[must_use]
-    pub fn new(framework: Framework) -> Preset {
+    pub fn new(framework: &Framework) -> Preset {
         match framework {
-            Framework::Generic => Preset::Generic,
+            Framework::Generic | Framework::Nextjs(_) | Framework::Gatsby(_) => Preset::Generic,
         }
     }
 

@@ -13,6 +13,7 @@ use http::StatusCode;
 use httparse::Header;
 use perennial::answer::{Answer, Choice, choose};
 use perennial::config::Config;
+use perennial::deployment::Deployments;
 use perennial::fill::Notes;
 use perennial::framework::Preset;
 use perennial::live::Live;
@@ -85,6 +86,7 @@ impl World {
             routes: Routes::new(&config),
             origins: Origins::new(&config.origins),
             preset: Preset::new(&config.framework),
+            deployments: Arc::new(Deployments::new(&config.deployment, None)),
             metrics: Arc::new(Metrics::for_tests()),
             access: AccessLog::off(),
             config,

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::admin::{Admin, Health};
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::errands;
 use crate::front::Front;
 use crate::metrics::{Metrics, Reload};
 use crate::proxy::Proxy;
@@ -77,7 +78,9 @@ impl Edge {
             None => None,
         };
         let patience = config.shutdown_timeout;
-        let engine = Engine::new(config);
+        let (engine, named) = Engine::new(config);
+        tokio::spawn(errands::fetch_assets(Arc::clone(&engine), named));
+        tokio::spawn(errands::look_for_builds(Arc::clone(&engine)));
         let (trigger, shutdown) = server::shutdown();
         let admin_addr = admin.as_ref().map(Admin::local_addr);
         let (ended, end) = tokio::sync::oneshot::channel::<()>();

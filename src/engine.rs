@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::Health;
 use crate::answer::Answer;
 use crate::answer::head::Shape;
+use crate::assets::{Assets, Named};
 use crate::config::{self, Config};
+use crate::deployment::Deployments;
 use crate::fill::{Ask, Fills};
 use crate::framework::Preset;
 use crate::live::Live;
 use crate::log::{AccessLine, AccessLog};
 use crate::metrics::{MemoryState, Metrics, OriginState, Reload};
 use crate::origin::Origins;
-use crate::page::{Page, Representation};
+use crate::page::{Page, PageKey, Representation};
 use crate::plan::{Wanted, background_ask};
 use crate::request::{Facts, Request};
 use crate::revalidate::Strangers;
@@ -49,14 +51,16 @@ fn labels(config: &Config, routes: &Routes) -> (Vec<String>, Vec<String>) {
 }
 
 impl Engine {
-    pub(crate) fn new(config: Config) -> Arc<Engine> {
+    /// An engine, and what its pages will name.
+    pub(crate) fn new(config: Config) -> (Arc<Engine>, mpsc::Receiver<Named>) {
         let store = Arc::new(Store::new(&config.cache));
         let preset = Preset::new(&config.framework);
+        let (assets, named) = Assets::new();
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(Metrics::new(&route_labels, &origin_labels));
         let engine = Arc::new(Engine {
-            fills: Fills::new(Arc::clone(&store), preset, &config.cache),
+            fills: Fills::new(Arc::clone(&store), assets, &config.cache),
             strangers: Strangers::default(),
             limits: Arc::new(ArcSwap::from_pointee(config.limits.clone())),
             draining: watch::Sender::new(false),
@@ -64,6 +68,7 @@ impl Engine {
             live: ArcSwap::from_pointee(Live {
                 routes,
                 origins: Origins::new(&config.origins),
+                deployments: Arc::new(Deployments::new(&config.deployment, preset.build())),
                 preset,
                 access: AccessLog::new(&config.log),
                 metrics: Arc::clone(&metrics),
@@ -76,7 +81,7 @@ impl Engine {
             .watch_memory(move || weak.upgrade().map_or_else(MemoryState::default, |c| c.memory()));
         let weak = Arc::downgrade(&engine);
         metrics.watch_origins(move || weak.upgrade().map_or_else(Vec::new, |c| c.origins()));
-        engine
+        (engine, named)
     }
 
     /// The configuration at work.
@@ -87,13 +92,16 @@ impl Engine {
     /// See `Edge::reload`.
     pub(crate) fn reload(&self, config: Config) -> Vec<&'static str> {
         let old = self.live.load();
+        let preset = Preset::new(&config.framework);
         let needs_restart: [(&'static str, bool); 5] = [
             ("listen", old.config.listen != config.listen),
             ("admin", old.config.admin != config.admin),
             ("threads", old.config.threads != config.threads),
             ("cache", old.config.cache != config.cache),
-            ("framework", old.config.framework != config.framework),
+            ("framework", !preset.is_like(&old.preset)),
         ];
+        let preset = if preset.is_like(&old.preset) { preset } else { old.preset.clone() };
+        old.deployments.configure(&config.deployment, preset.build());
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(old.metrics.relabel(&route_labels, &origin_labels));
@@ -102,7 +110,8 @@ impl Engine {
         self.live.store(Arc::new(Live {
             routes,
             origins: old.origins.reload(&config.origins),
-            preset: old.preset,
+            preset,
+            deployments: Arc::clone(&old.deployments),
             access: AccessLog::new(&config.log),
             metrics,
             config,
@@ -139,10 +148,13 @@ impl Engine {
             .collect()
     }
 
-    /// A stale page was asked for: what its regeneration is doing.
+    /// A stale page was asked for: what its regeneration is doing. `key` is where
+    /// the new one goes (see [`Fills::refresh`]).
+    #[expect(clippy::too_many_arguments, reason = "all of them are of one request")]
     pub(crate) fn regenerate(
         &self,
         live: &Live,
+        key: &PageKey,
         page: &Arc<Page>,
         rep: &Arc<Representation>,
         wanted: &Wanted,
@@ -152,8 +164,13 @@ impl Engine {
         if facts.prefetch {
             return StaleWhy::Prefetch;
         }
+        // A tab of the deployment before may still want it; nobody renders it any more.
+        if live.deployments.load().is_before(key.deployment()) {
+            return StaleWhy::Superseded;
+        }
         let open = live.origin(&wanted.route).breaker_open();
-        self.fills.refresh(page, rep, open, || background_ask(ask(), rep))
+        let ask = || background_ask(ask(), rep);
+        self.fills.refresh(key, page, rep, wanted.page, open, ask)
     }
 
     /// The answer from a stored representation.
@@ -173,13 +190,15 @@ impl Engine {
             Shape {
                 route,
                 page: wanted.page,
-                vary: live.preset.vary(),
+                preset: &live.preset,
+                status: rep.status,
                 compressible: rep.bodies.len() > 1 || rep.compress.wanted(),
                 received: &date::format(rep.generated),
             }
             .visitor(&rep.origin)
         });
-        let answer = Answer::new(rep, request, facts, outcome, crate::clock::now(), age);
+        let answer = Answer::new(rep, request, facts, outcome, crate::clock::now(), age)
+            .with_cache_field(live.preset.cache_field());
         match head {
             Some(head) => answer.with_head(head),
             None => answer,

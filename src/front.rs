@@ -140,7 +140,7 @@ impl Front {
         };
         let page = engine.store.get(key.as_str())?;
         if wanted.form != Form::Document
-            && engine.fills.lacks_data(&page.key, wanted.form, Some(&page))
+            && engine.fills.lacks_data(&live.preset, &page.key, wanted.form, Some(&page))
         {
             wanted.form = Form::Document;
         }
@@ -155,7 +155,7 @@ impl Front {
             engine.fills.compress(&live.metrics, &page.key, &rep);
         }
         let outcome = if stale {
-            let why = engine.regenerate(&live, &page, &rep, &wanted, &facts, || {
+            let why = engine.regenerate(&live, &page.key, &page, &rep, &wanted, &facts, || {
                 ask(&live, &view, &facts, key, &wanted)
             });
             Outcome::Stale { ttl, why }

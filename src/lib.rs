@@ -12,9 +12,11 @@
 //! | [`request`] | a request head as the cache sees it |
 //! | [`route`] | host and path → the route and its policy |
 //! | [`framework`] | presets: which page and which form of it a URL means |
+//! | [`deployment`] | which deployment of the site is the current one |
 //! | [`store`] | pages at rest, and the sequence of invalidations |
 //! | [`origin`] | servers, pools, health, limits: asking the renderer |
 //! | [`fill`] | single flight, the shared stream, back-off, compression |
+//! | [`assets`] | bundles that stored pages name, fetched before a deploy takes them away |
 //! | [`answer`] | request + stored page → the answer |
 //! | [`plan`] | request → webhook, bypass, or a form of a page under a key |
 //! | [`live`] | what a reload replaces |
@@ -23,6 +25,7 @@
 //! | [`revalidate`] | `/__revalidate` |
 //! | [`admin`], [`metrics`], [`log`] | what operators see |
 //! | `engine` | what all requests share: store, fills, the configuration at work |
+//! | `errands` | what an edge does unasked: assets, and looking for new builds |
 //! | `front` | the plain case, answered on the connection's own task |
 //! | [`edge`] | the rooms put together |
 //! | [`demo`] | a small renderer to try it all with |
@@ -70,11 +73,14 @@
 
 pub mod admin;
 pub mod answer;
+pub mod assets;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod deployment;
 pub mod edge;
 mod engine;
+mod errands;
 pub mod fill;
 pub mod framework;
 mod front;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
@@ -21,6 +22,8 @@ pub struct Live {
     pub origins: Origins,
     /// The preset.
     pub preset: Preset,
+    /// The deployments of the site.
+    pub deployments: Arc<Deployments>,
     /// The metrics, labelled with these routes and origins.
     pub metrics: Arc<Metrics>,
     /// The access log.

@@ -5,14 +5,19 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::config::Mode;
-use crate::fill::{Ask, Notes, end_to_end, without};
+use http::header::ACCEPT;
+
+use crate::config::{Mode, Query};
+use crate::fill::{
+    Ask, Notes, SERVER_RENDERED, end_to_end, variant_field, variant_fields, without,
+};
+use crate::framework::{Place, Preset};
 use crate::live::Live;
-use crate::page::{FieldsBuf, Form, KeyBuf, PageKey, Representation, canonical_path};
+use crate::page::{Fields, FieldsBuf, Form, KeyBuf, PageKey, Representation, canonical_path};
 use crate::request::{Facts, Request};
 use crate::route::Route;
 use crate::rules::cache_status::Bypass;
-use crate::rules::vary;
+use crate::rules::{Lines, negotiate, vary};
 
 /// What is to be done with a request.
 #[derive(Debug)]
@@ -39,10 +44,6 @@ pub struct Wanted {
     pub server_rendered: Option<PageKey>,
 }
 
-/// Marks the key of a page that is server-rendered for now: it must not meet
-/// the page that its route makes of the same URL. No field has such a name.
-const SERVER_RENDERED: &str = "~server-rendered";
-
 /// Decides what a request is about, and makes the key of the page it names.
 #[must_use]
 pub fn plan(
@@ -57,7 +58,8 @@ pub fn plan(
         return Plan::Webhook;
     }
     let host = canonical_host(request.host, request.scheme);
-    let route = live.routes.find(&host, &path);
+    let place = live.preset.locate(&path, request);
+    let route = live.routes.find(&host, &place.path);
     let bypass = |why| Plan::Bypass(Arc::clone(route), why);
     let page = match route.mode {
         Mode::Pass => return bypass(Bypass::Pass),
@@ -66,7 +68,7 @@ pub fn plan(
         Mode::Isr { .. } | Mode::Dsg { .. } if facts.authorization => {
             return bypass(Bypass::Authorization);
         }
-        Mode::Isr { .. } | Mode::Dsg { .. } if live.preset.draft(request) => {
+        Mode::Isr { .. } | Mode::Dsg { .. } if live.preset.draft(request, facts) => {
             return bypass(Bypass::Draft);
         }
         Mode::Isr { .. } | Mode::Dsg { .. } => true,
@@ -75,16 +77,22 @@ pub fn plan(
         Mode::Ssr { .. } if facts.body => return bypass(Bypass::Method),
         Mode::Ssr { .. } => false,
     };
-    let (page_path, form) = live.preset.locate(&path, request);
-    key.begin(
-        live.config.deployment.id.as_deref().unwrap_or(""),
-        request.scheme,
-        &host,
-        &page_path,
-    );
-    if !request.query().is_empty() {
+    let form = place.form;
+    let query = keyed_of(&live.preset, request.query());
+    let begin = |key: &mut KeyBuf| {
+        let deployments = live.deployments.load();
+        let deployment = match place.build {
+            Some(build) => deployments.of_build(build),
+            // Its name says what is in it, whatever is deployed.
+            None if live.preset.is_asset(&path) => "",
+            None => deployments.current(),
+        };
+        key.begin(deployment, request.scheme, &host, &place.path);
+    };
+    begin(key);
+    if !query.is_empty() {
         let mut scratch = String::new();
-        key.query(route.keyed_query(request.query(), &mut scratch));
+        key.query(route.keyed_query(&query, &mut scratch));
     }
     variants(route, request, |name, value| key.variant(name, value));
     if matches!(route.mode, Mode::Isr { revalidate: None, .. })
@@ -97,22 +105,37 @@ pub fn plan(
             return bypass(Bypass::Method);
         }
         let server_rendered = Some(key.key());
-        key_of_all(live, request, &host, &path, key);
+        // All of the query, and apart from the page that its route makes.
+        begin(key);
+        key.query(&query);
+        key.variant(SERVER_RENDERED, "");
         return Plan::Page(Wanted { route: Arc::clone(route), page: false, form, server_rendered });
     }
     Plan::Page(Wanted { route: Arc::clone(route), page, form, server_rendered: None })
 }
 
-/// The key of a page whose path is server-rendered for now: all of the query.
-fn key_of_all(live: &Live, request: &Request<'_>, host: &str, path: &str, key: &mut KeyBuf) {
-    key.begin(live.config.deployment.id.as_deref().unwrap_or(""), request.scheme, host, path);
-    key.query(request.query());
-    key.variant(SERVER_RENDERED, "");
+/// A query less what says nothing of the page.
+fn keyed_of<'a>(preset: &Preset, query: &'a str) -> Cow<'a, str> {
+    let Some(unkeyed) = preset.parameter() else { return Cow::Borrowed(query) };
+    if memchr::memmem::find(query.as_bytes(), unkeyed.as_bytes()).is_none() {
+        return Cow::Borrowed(query);
+    }
+    let kept = query.split('&').filter(|parameter| !is_parameter(parameter, unkeyed));
+    Cow::Owned(kept.collect::<Vec<_>>().join("&"))
 }
 
-/// The declared variants of a page with their normalised values.
+fn is_parameter(parameter: &str, name: &str) -> bool {
+    parameter.split('=').next() == Some(name)
+}
+
+/// The declared variants of a page with their normalised values: of `Accept` the
+/// image formats it names.
 fn variants(route: &Route, request: &Request<'_>, mut each: impl FnMut(&str, &str)) {
     for name in &route.vary {
+        if name == ACCEPT {
+            each(name.as_str(), &negotiate::image_formats(request.lines("accept")));
+            continue;
+        }
         let value = vary::value(name.as_str(), request);
         let value = value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         each(name.as_str(), &value);
@@ -140,34 +163,90 @@ pub fn ask(
     key: &KeyBuf,
     wanted: &Wanted,
 ) -> Ask {
-    let fields = if wanted.page {
+    let path = canonical_path(request.path());
+    let place = live.preset.locate(&path, request);
+    let build = match place.build {
+        Some(build) => Some(Arc::from(build)),
+        None => live.deployments.load().build_of(key.deployment()),
+    };
+    let page = wanted.page;
+    let target = match live.preset.target(key.target(), wanted.form, build.as_deref()) {
+        Some(target) if page => target.into(),
+        _ => own_target(live, request, wanted, &path).into(),
+    };
+    let fields = if page {
         let mut fields = FieldsBuf::default();
-        variants(&wanted.route, request, |name, value| {
-            if !value.is_empty() {
-                fields.push(name, value.as_bytes());
+        variants(&wanted.route, request, |name, value| variant_field(&mut fields, name, value));
+        for name in live.preset.fields(wanted.form) {
+            if let Some(value) = request.lines(name).next() {
+                fields.push(name, value);
             }
-        });
+        }
         fields.done()
     } else {
-        end_to_end(request)
+        visitors_fields(live, request, wanted, &place)
     };
     Ask {
         origin: Arc::clone(live.origin(&wanted.route)),
         metrics: Arc::clone(&live.metrics),
+        preset: live.preset.clone(),
+        deployments: Arc::clone(&live.deployments),
+        build,
+        anew: false,
         route: Arc::clone(&wanted.route),
-        page: wanted.page,
+        page,
         server_rendered: wanted.server_rendered.clone(),
         key: key.key(),
         form: wanted.form,
-        target: key.target().into(),
+        target,
         // As it is keyed: how a visitor writes it must not reach the page of others.
         host: key.host().into(),
         scheme: request.scheme,
         fields,
-        authorization: facts.authorization && !wanted.page,
-        cookie: facts.cookie && !wanted.page,
-        no_store: facts.no_store && !wanted.page,
+        authorization: facts.authorization && !page,
+        cookie: facts.cookie && !page,
+        no_store: facts.no_store && !page,
     }
+}
+
+/// The target of a request on `ssr`: the visitor's own, less what its route does
+/// not send.
+fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted, path: &str) -> String {
+    let raw = request.query();
+    let all = wanted.server_rendered.is_some() || matches!(wanted.route.query, Query::All);
+    let mut scratch = String::new();
+    let mut query = if all { raw } else { wanted.route.keyed_query(raw, &mut scratch) }.to_owned();
+    if let (false, Some(unkeyed)) = (all, live.preset.parameter()) {
+        // It is for the renderer all the same.
+        for parameter in raw.split('&').filter(|parameter| is_parameter(parameter, unkeyed)) {
+            query.push_str(if query.is_empty() { "" } else { "&" });
+            query.push_str(parameter);
+        }
+    }
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// The fields of a visitor that a fill on `ssr` carries.
+fn visitors_fields(
+    live: &Live,
+    request: &Request<'_>,
+    wanted: &Wanted,
+    place: &Place<'_>,
+) -> Fields {
+    let images = wanted.route.vary.contains(&ACCEPT);
+    let mut fields = FieldsBuf::default();
+    for (name, value) in end_to_end(request).iter() {
+        let drop =
+            live.preset.strips(name, place.form) || (images && name.eq_ignore_ascii_case("accept"));
+        if !drop {
+            fields.push(name, value);
+        }
+    }
+    if images {
+        let formats = negotiate::image_formats(request.lines("accept"));
+        variant_field(&mut fields, "accept", &formats);
+    }
+    fields.done()
 }
 
 /// What a background regeneration asks for that a visitor's request triggered:
@@ -194,23 +273,23 @@ pub fn background_ask(ask: Ask, stale: &Representation) -> Ask {
 pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
     let server_rendered = key.variants().any(|(name, _)| name == SERVER_RENDERED);
     let route = Arc::clone(live.routes.find(key.host(), key.path()));
-    let mut fields = FieldsBuf::default();
-    for (name, value) in key.variants().filter(|(name, _)| *name != SERVER_RENDERED) {
-        if !value.is_empty() {
-            fields.push(name, value.as_bytes());
-        }
-    }
+    let build = live.deployments.load().build_of(key.deployment());
+    let target = live.preset.target(key.target(), form, build.as_deref());
     Ask {
         origin: Arc::clone(live.origin(&route)),
         metrics: Arc::clone(&live.metrics),
+        preset: live.preset.clone(),
+        deployments: Arc::clone(&live.deployments),
         page: route.mode.is_page() && !server_rendered,
         server_rendered: None,
         key: key.clone(),
         form,
-        target: key.target().into(),
+        target: target.map_or_else(|| key.target().into(), Into::into),
+        build,
+        anew: false,
         host: key.host().into(),
         scheme: key.scheme(),
-        fields: fields.done(),
+        fields: variant_fields(key),
         authorization: false,
         cookie: false,
         no_store: false,

@@ -115,6 +115,7 @@ struct Args {
     all: bool,
     mode: Option<String>,
     if_cached: bool,
+    deployment: Option<String>,
 }
 
 /// What is wrong with the arguments.
@@ -189,10 +190,18 @@ impl Args {
                 return Err(bad(name, "is one of regenerate, stale, expire, delete"));
             }
             "mode" => self.mode = Some(value.to_owned()),
+            "deployment" if value.is_empty() || value.len() > 128 => {
+                return Err(bad(name, "is empty or longer than 128 bytes"));
+            }
+            "deployment" if value.chars().any(char::is_control) => {
+                return Err(bad(name, "has control characters"));
+            }
+            "deployment" => self.deployment = Some(value.to_owned()),
             _ => {
                 return Err(bad(
                     name,
-                    "is not an argument; known are secret, path, prefix, tag, all, host, mode, if_cached",
+                    "is not an argument; known are secret, path, prefix, tag, all, host, mode, \
+                     if_cached, deployment",
                 ));
             }
         }
@@ -283,8 +292,10 @@ pub(crate) async fn serve(
         let body = json!({ "message": message, "argument": e.name });
         return reply(session, 400, &body).await;
     }
-    if args.paths.is_empty() && args.prefixes.is_empty() && args.tags.is_empty() && !args.all {
-        let why = "name what to revalidate: path, prefix, tag or all=1";
+    let nothing =
+        args.paths.is_empty() && args.prefixes.is_empty() && args.tags.is_empty() && !args.all;
+    if nothing && args.deployment.is_none() {
+        let why = "name what to revalidate: path, prefix, tag or all=1 (or deployment)";
         return reply(session, 400, &json!({ "message": why, "argument": "path" })).await;
     }
     let (status, body) = apply(engine, live, hook, request, &args).await;
@@ -311,7 +322,7 @@ async fn reply(session: &mut Session, status: u16, body: &Value) -> pingora::Res
     if status == 405 {
         head.insert_header("Allow", "GET, POST")?;
     }
-    cache_fields(Outcome::Own, &mut |name, value| {
+    cache_fields(Outcome::Own, None, &mut |name, value| {
         if let Ok(value) = HeaderValue::from_bytes(value) {
             // Names and values of ours are valid.
             let _ = head.append_header(name.to_owned(), value);
@@ -333,6 +344,10 @@ async fn apply(
     request: &Request<'_>,
     args: &Args,
 ) -> (u16, Value) {
+    if let Some(deployment) = &args.deployment {
+        // First: what is rendered below is of it.
+        live.deployments.set(deployment);
+    }
     let host: Option<Box<str>> = args.host.as_deref().map(|h| canonical_host(h, "http").into());
     let mut names: Vec<(Name, Action)> = Vec::new();
     for path in &args.paths {
@@ -400,6 +415,9 @@ async fn apply(
     if let Some(host) = &args.host {
         body["host"] = json!(host);
     }
+    if let Some(deployment) = &args.deployment {
+        body["deployment"] = json!(deployment);
+    }
     if regenerate.is_empty() {
         return (200, body);
     }
@@ -440,16 +458,17 @@ async fn to_render(
             let route = live.routes.find(host, path);
             if !matches!(route.mode, Mode::Pass) && route.vary.is_empty() {
                 let mut key = KeyBuf::default();
-                key.begin(
-                    live.config.deployment.id.as_deref().unwrap_or(""),
-                    request.scheme,
-                    host,
-                    path,
-                );
+                key.begin(live.deployments.load().current(), request.scheme, host, path);
                 keys.push(key.key());
             }
         }
         for key in matching {
+            // What is stored for another deployment is rendered for the current one.
+            let key = if live.preset.is_asset(key.path()) {
+                key
+            } else {
+                key.in_deployment(live.deployments.load().current())
+            };
             if !keys.contains(&key) {
                 keys.push(key);
             }
@@ -494,6 +513,7 @@ async fn render(
         };
         let result = match renewed {
             Renewed::Stored => json!("stored"),
+            Renewed::Elsewhere => json!("stored for another deployment"),
             Renewed::NotStored(reason) => json!(format!("not stored: {}", reason.as_str())),
             Renewed::Failed(why) => {
                 failed = true;

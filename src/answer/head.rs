@@ -1,5 +1,8 @@
 //! The response head that visitors get, made once when a page is stored.
 
+use http::StatusCode;
+
+use crate::framework::Preset;
 use crate::page::{Fields, FieldsBuf};
 use crate::route::{BROWSER_DEFAULT, Route};
 use crate::rules::cache_control::Directives;
@@ -12,8 +15,10 @@ pub struct Shape<'a> {
     pub route: &'a Route,
     /// Whether the page was stored under the terms of `isr` or `dsg`.
     pub page: bool,
-    /// The request fields by which the preset tells forms at one URL apart.
-    pub vary: Option<&'a str>,
+    /// The preset, for the fields by which it tells forms at one URL apart.
+    pub preset: &'a Preset,
+    /// The status.
+    pub status: StatusCode,
     /// Whether the body is compressed after storing.
     pub compressible: bool,
     /// The time of receipt as an HTTP date, for a response without a valid `Date`.
@@ -43,7 +48,9 @@ impl Shape<'_> {
             out.push("Accept-Ranges", b"bytes");
         }
         if self.page {
-            let browser = self.route.browser.clone().unwrap_or(BROWSER_DEFAULT);
+            // A lifetime for browsers is for pages, not for the lack of one.
+            let browser = self.route.browser.clone().filter(|_| !self.status.is_client_error());
+            let browser = browser.unwrap_or(BROWSER_DEFAULT);
             out.push("Cache-Control", browser.as_bytes());
         }
         let vary = self.vary(origin);
@@ -61,6 +68,7 @@ impl Shape<'_> {
         let listed = |list: &[&str]| list.iter().any(|n| name.eq_ignore_ascii_case(n));
         listed(&of_body)
             || listed(&ours)
+            || self.preset.cache_field().is_some_and(|n| name.eq_ignore_ascii_case(n))
             || (self.page && listed(&for_caches))
             || (!self.route.forward_tags && hop::is_tag_field(name)
                 // Other caches may use the groups of a server-rendered response.
@@ -80,9 +88,7 @@ impl Shape<'_> {
             for name in &self.route.vary {
                 add(name.as_str());
             }
-            if let Some(name) = self.vary {
-                add(name);
-            }
+            self.preset.vary().iter().for_each(|name| add(name));
         } else {
             for (_, value) in origin.iter().filter(|(n, _)| n.eq_ignore_ascii_case("vary")) {
                 String::from_utf8_lossy(value).split(',').for_each(|name| add(name.trim()));

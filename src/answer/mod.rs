@@ -126,6 +126,8 @@ pub struct Answer {
     head_only: bool,
     /// Fields for this request alone, such as the cookies of a 304.
     extra: Fields,
+    /// Where `X-Cache` is said once more.
+    cache_field: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -170,6 +172,7 @@ impl Answer {
             body,
             head_only: request.method == "HEAD",
             extra: Fields::default(),
+            cache_field: None,
         }
     }
 
@@ -177,6 +180,13 @@ impl Answer {
     #[must_use]
     pub fn with_head(mut self, head: Fields) -> Answer {
         self.head = Some(head);
+        self
+    }
+
+    /// With `X-Cache` also in this field.
+    #[must_use]
+    pub fn with_cache_field(mut self, name: Option<&'static str>) -> Answer {
+        self.cache_field = name;
         self
     }
 
@@ -310,7 +320,7 @@ impl Answer {
         for (name, value) in self.extra.iter() {
             each(name, value);
         }
-        cache_fields(self.outcome, each);
+        cache_fields(self.outcome, self.cache_field, each);
     }
 
     /// The length of the body that a GET gets.
@@ -365,8 +375,12 @@ impl Answer {
     }
 }
 
-/// `Cache-Status` and `X-Cache`.
-pub fn cache_fields(outcome: Outcome, each: &mut dyn FnMut(&str, &[u8])) {
+/// `Cache-Status`, and `X-Cache`, which is said once more in the field `also`.
+pub fn cache_fields(
+    outcome: Outcome,
+    also: Option<&'static str>,
+    each: &mut dyn FnMut(&str, &[u8]),
+) {
     let mut text = [0u8; 160];
     let left = {
         let mut rest = &mut text[..];
@@ -375,7 +389,9 @@ pub fn cache_fields(outcome: Outcome, each: &mut dyn FnMut(&str, &[u8])) {
         rest.len()
     };
     each("Cache-Status", &text[..text.len() - left]);
-    each("X-Cache", outcome.x_cache().as_bytes());
+    for name in ["X-Cache"].into_iter().chain(also) {
+        each(name, outcome.x_cache().as_bytes());
+    }
 }
 
 fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -132,8 +132,12 @@ pub struct Nextjs {
     pub preview_mode_id: Option<String>,
     /// `basePath`: empty, or a path such as `/docs`.
     pub base_path: String,
+    /// Whether the site's pages end in a slash (`trailingSlash`).
+    pub trailing_slash: bool,
     /// The locale whose pages carry no prefix (`i18n.defaultLocale`).
     pub default_locale: Option<String>,
+    /// All locales (`i18n.locales`); empty without internationalised routing.
+    pub locales: Vec<String>,
     /// The build id, if it was read from the build.
     pub build_id: Option<String>,
 }
@@ -143,7 +147,9 @@ impl std::fmt::Debug for Nextjs {
         f.debug_struct("Nextjs")
             .field("preview_mode_id", &self.preview_mode_id.as_ref().map(|_| "***"))
             .field("base_path", &self.base_path)
+            .field("trailing_slash", &self.trailing_slash)
             .field("default_locale", &self.default_locale)
+            .field("locales", &self.locales)
             .field("build_id", &self.build_id)
             .finish()
     }

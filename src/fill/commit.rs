@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, ETAG, SET_COOKIE};
+use http::header::{CONTENT_LENGTH, DATE, ETAG, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
@@ -12,7 +12,7 @@ use super::request::Ask;
 use super::stream::{Fill, Preview};
 use crate::answer::head::{Shape, compressible};
 use crate::config;
-use crate::framework::Preset;
+use crate::framework::Told;
 use crate::origin::Exchange;
 use crate::page::{
     Body, Coding, Compress, Fields, FieldsBuf, Form, Representation, Seq, Tags, VaryField,
@@ -77,10 +77,50 @@ impl Arrived {
             && !matches!(self.status.as_u16(), 401 | 403 | 451)
     }
 
-    pub(super) fn judge(&self, ask: &Ask, preset: Preset) -> Verdict {
+    /// What the origin wants as the mark of an RSC request, if this is a redirect
+    /// that says nothing else.
+    pub(super) fn marked(&self, ask: &Ask) -> Option<Box<str>> {
+        let name = ask.preset.parameter()?;
+        if !ask.page || ask.form != Form::Rsc || !self.status.is_redirection() {
+            return None;
+        }
+        let location = self.headers.get(LOCATION)?.to_str().ok()?;
+        // Absolute, or without a host.
+        let target = match location.parse::<http::Uri>() {
+            Ok(uri) => uri.path_and_query()?.as_str().to_owned(),
+            Err(_) => location.to_owned(),
+        };
+        let (path, query) = target.split_once('?')?;
+        let mut mark = None;
+        let mut rest = Vec::new();
+        for parameter in query.split('&') {
+            match parameter.split_once('=') {
+                // It appends: the last one counts.
+                Some((n, value)) if n == name => mark = Some(value),
+                _ if parameter == name => mark = Some(""),
+                _ => rest.push(parameter),
+            }
+        }
+        let (own_path, own_query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
+        (path == own_path && rest.join("&") == own_query).then(|| mark.unwrap_or("").into())
+    }
+
+    /// What the body of a complete response tells of its page.
+    pub(super) fn told(&self, ask: &Ask, body: &[u8]) -> Told {
+        if !self.status.is_success() {
+            return Told::default();
+        }
+        let mut told = ask.preset.told(ask.form, body);
+        if ask.form == Form::Data {
+            told.build = ask.build.as_deref().map(Into::into);
+        }
+        told
+    }
+
+    pub(super) fn judge(&self, ask: &Ask) -> Verdict {
         let expected = match ask.form {
             Form::Document => Expected::Document,
-            Form::Data if preset.is_probe(Form::Data) => Expected::DataByAccept,
+            Form::Data if ask.preset.is_probe(Form::Data) => Expected::DataByAccept,
             Form::Data => Expected::Data,
             Form::Rsc => Expected::Rsc,
         };
@@ -103,7 +143,6 @@ impl Arrived {
     pub(super) fn preview(
         &self,
         ask: &Ask,
-        preset: Preset,
         cache: &config::Cache,
         stored: Result<(), Reason>,
         failed: bool,
@@ -116,13 +155,13 @@ impl Arrived {
             let mut all = FieldsBuf::default();
             for (name, value) in self.fields.iter() {
                 let tag = hop::is_tag_field(name) && !ask.route.forward_tags;
-                if !tag && !name.eq_ignore_ascii_case("x-cache") {
+                if !tag && !is_cache_field(ask, name) {
                     all.push(name, value);
                 }
             }
             all.done()
         } else {
-            self.shape(ask, preset, cache, shape_as_page, self.length.unwrap_or(u64::MAX))
+            self.shape(ask, cache, shape_as_page, self.length.unwrap_or(u64::MAX))
         };
         for (name, value) in head.iter() {
             fields.push(name, value);
@@ -139,37 +178,35 @@ impl Arrived {
             length: self.length,
             stored,
             failed,
-            vary: self.vary_names(ask.page),
+            vary: self.vary_names(ask),
             tags: page_tags(&ask.route, &self.headers),
         }
     }
 
-    fn shape(
-        &self,
-        ask: &Ask,
-        preset: Preset,
-        cache: &config::Cache,
-        page: bool,
-        size: u64,
-    ) -> Fields {
+    fn shape(&self, ask: &Ask, cache: &config::Cache, page: bool, size: u64) -> Fields {
         Shape {
             route: &ask.route,
             page,
-            vary: preset.vary(),
+            preset: &ask.preset,
+            status: self.status,
             compressible: self.compressible(cache, size),
             received: &date::format(self.response_time),
         }
         .visitor(&self.fields)
     }
 
-    /// The names that select between stored variants, with nothing for those
-    /// that a page route did not declare: they were not sent.
-    fn vary_names(&self, page: bool) -> Vec<Box<str>> {
-        if page {
-            return Vec::new();
+    /// The names that select between stored representations: on page routes what
+    /// the framework tells apart (anything else was not sent), elsewhere what the
+    /// response says, less what its route has in the key.
+    fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
+        if ask.page {
+            return ask.preset.selecting(ask.form, &self.headers);
         }
         match vary::parse(&self.headers) {
-            Vary::Names(names) => names.iter().map(|n| n.as_str().into()).collect(),
+            Vary::Names(names) => {
+                let undeclared = names.iter().filter(|name| !ask.route.vary.contains(name));
+                undeclared.map(|n| n.as_str().into()).collect()
+            }
             Vary::None | Vary::Star => Vec::new(),
         }
     }
@@ -178,13 +215,12 @@ impl Arrived {
     pub(super) fn store(
         &self,
         ask: &Ask,
-        preset: Preset,
         cache: &config::Cache,
         terms: Terms,
         body: Vec<u8>,
     ) -> Representation {
         let size = body.len() as u64;
-        let head = self.shape(ask, preset, cache, ask.page, size);
+        let head = self.shape(ask, cache, ask.page, size);
         let origin_etag = self.headers.get(ETAG).and_then(|v| v.to_str().ok());
         let etag = origin_etag.map_or_else(
             || format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into(),
@@ -196,7 +232,7 @@ impl Arrived {
                 origin.push(name, value);
             }
         }
-        let vary = self.vary_names(ask.page);
+        let vary = self.vary_names(ask);
         Representation {
             form: ask.form,
             vary: vary
@@ -234,6 +270,12 @@ impl Arrived {
     }
 }
 
+/// Whether this field is ours to say.
+fn is_cache_field(ask: &Ask, name: &str) -> bool {
+    let also = ask.preset.cache_field();
+    ["x-cache"].into_iter().chain(also).any(|n| name.eq_ignore_ascii_case(n))
+}
+
 /// Hands an informational response to who waits for the fill.
 pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
     let mut fields = FieldsBuf::default();
@@ -247,7 +289,6 @@ pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
 /// another response, or if what the origin says now forbids storing.
 pub(super) fn refreshed(
     ask: &Ask,
-    preset: Preset,
     cache: &config::Cache,
     prior: &Representation,
     update: &Arrived,
@@ -277,13 +318,13 @@ pub(super) fn refreshed(
         response_time: update.response_time,
         born: update.born,
     };
-    let Verdict::Store { terms, .. } = merged.judge(ask, preset) else { return None };
+    let Verdict::Store { terms, .. } = merged.judge(ask) else { return None };
     let size = prior.identity().bytes.len() as u64;
     Some(Representation {
         form: prior.form,
         vary: prior.vary.clone(),
         status: prior.status,
-        head: merged.shape(ask, preset, cache, ask.page, size),
+        head: merged.shape(ask, cache, ask.page, size),
         origin: merged.fields.clone(),
         head_stamp: ask.route.stamp,
         origin_etag: prior.origin_etag,
@@ -308,8 +349,8 @@ fn policy(route: &Route, page: bool) -> Policy {
             not_found: route.not_found,
             strip_set_cookie,
         },
-        config::Mode::Dsg { .. } if page => Policy::Page {
-            revalidate: Lifetime::Forever,
+        config::Mode::Dsg { origin } if page => Policy::Page {
+            revalidate: if origin { Lifetime::OriginOrForever } else { Lifetime::Forever },
             stale_for: std::time::Duration::MAX,
             not_found: route.not_found,
             strip_set_cookie,

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::request::Ask;
 use super::stream::{Broken, Lead};
 use super::{Fills, Member, commit};
+use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::{Exchange, Priority, Verdict as OriginVerdict};
-use crate::page::Representation;
+use crate::page::{Form, Representation};
 use crate::rules::Reason;
 use crate::rules::cache_status::Failure;
 use crate::rules::storable::{Class, Verdict};
@@ -20,7 +21,7 @@ use crate::rules::storable::{Class, Verdict};
 /// What a fetch came to.
 pub(super) enum Brought {
     /// Complete and storable.
-    Page(Arc<Representation>),
+    Page(Fetched),
     /// What is stored is good again; the cookies are for the leader.
     Refreshed(Arc<Representation>, Vec<HeaderValue>),
     /// The page has no such form.
@@ -33,8 +34,24 @@ pub(super) enum Brought {
     Failed(FillResult),
 }
 
-/// The attempt must be made again without conditions.
-struct Again;
+/// A representation, and what is known beside.
+pub(super) struct Fetched {
+    pub(super) rep: Arc<Representation>,
+    /// What its body tells.
+    pub(super) told: Told,
+    /// The deployment that rendered it.
+    pub(super) deployment: Option<Box<str>>,
+    /// The origin sent a stale copy of its own.
+    pub(super) stale: bool,
+}
+
+/// The attempt must be made again.
+enum Again {
+    /// Without conditions.
+    Unconditional,
+    /// With this mark (see [`Ask::head`]).
+    Marked(Box<str>),
+}
 
 impl Fills {
     /// Asks the origin for one representation, streams it to who reads, and
@@ -42,12 +59,19 @@ impl Fills {
     pub(super) async fn fetch(&self, ask: &Ask, member: &Member, priority: Priority) -> Brought {
         let fill = &*member.flight.fill;
         let mut prior = member.prior.as_deref();
+        let mut mark = self.0.notes.mark(ask.selection());
+        let mut told = false;
         loop {
-            match self.attempt(ask, member, priority, prior).await {
+            match self.attempt(ask, member, priority, prior, &mark).await {
                 Ok(brought) => return brought,
                 // A 304 that forbids storing, or that answers a question nobody asked.
-                Err(Again) if prior.is_some() => prior = None,
-                Err(Again) => {
+                Err(Again::Unconditional) if prior.is_some() => prior = None,
+                Err(Again::Marked(new)) if !told => {
+                    told = true;
+                    self.0.notes.set_mark(ask.selection(), &new);
+                    mark = new;
+                }
+                Err(_) => {
                     fill.decide(Lead::Failed(Failure::Reset));
                     return Brought::Failed(FillResult::Failed(Failure::Reset));
                 }
@@ -61,6 +85,7 @@ impl Fills {
         member: &Member,
         priority: Priority,
         prior: Option<&Representation>,
+        mark: &str,
     ) -> Result<Brought, Again> {
         let inner = &self.0;
         let fill = &*member.flight.fill;
@@ -81,7 +106,7 @@ impl Fills {
         } else {
             ask.metrics.fill_running()
         };
-        let Ok(head) = ask.head(inner.preset, prior) else { return fail(Failure::BadRequest) };
+        let Ok(head) = ask.head(prior, mark) else { return fail(Failure::BadRequest) };
         if let Err(why) = ask.origin.admit() {
             return fail(why);
         }
@@ -96,29 +121,43 @@ impl Fills {
             }
         };
         let arrived = commit::Arrived::new(&exchange, fill.born);
+        if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
+            ask.deployments.seen(&deployment);
+        }
         let failed = arrived.status.is_server_error();
         ask.origin.record(if failed { OriginVerdict::Failed } else { OriginVerdict::Ok });
 
         if arrived.status == 304 {
-            let Some(prior) = prior else { return Err(Again) };
-            let Some(rep) = commit::refreshed(ask, inner.preset, &inner.cache, prior, &arrived)
-            else {
-                return Err(Again);
+            let Some(prior) = prior else { return Err(Again::Unconditional) };
+            let Some(rep) = commit::refreshed(ask, &inner.cache, prior, &arrived) else {
+                return Err(Again::Unconditional);
             };
             exchange.finish().await;
             return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies()));
         }
-        if ask.page && inner.preset.is_probe(ask.form) && arrived.brought_no_data() {
+        if let Some(mark) = arrived.marked(ask) {
+            return Err(Again::Marked(mark));
+        }
+        if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data() {
             inner.notes.set_no_data(&ask.key, fill.born);
             fill.decide(Lead::NoData);
             return Ok(Brought::NoData);
         }
-        let (terms, mut refused) = match arrived.judge(ask, inner.preset) {
+        let mut stale = false;
+        let (terms, mut refused) = match arrived.judge(ask) {
             Verdict::Store { terms, origin_stale } => {
+                stale = origin_stale;
                 if origin_stale {
                     inner.notes.wait(&ask.key, ask.route.backoff.min);
                 }
                 (Some(terms), None)
+            }
+            // Of a build that is not the origin's, or of a page without: that says
+            // nothing of the page, and is not kept.
+            Verdict::Refuse { class: Class::ServerRendered, .. }
+                if ask.form == Form::Data && arrived.status == 404 =>
+            {
+                (None, Some((Reason::Status, Class::Unshared)))
             }
             Verdict::Refuse { class: Class::ServerRendered, .. } => {
                 // First the note: who hears of it makes the key of the request anew.
@@ -142,8 +181,7 @@ impl Fills {
         };
         // An error on a page route is shared by all who waited, or each would retry it at once.
         let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
-        let preview =
-            Arc::new(arrived.preview(ask, inner.preset, &inner.cache, stored, shared_error));
+        let preview = Arc::new(arrived.preview(ask, &inner.cache, stored, shared_error));
         let mut permit = Some(permit);
         if refused.is_none() || shared_error {
             fill.decide(Lead::Shared(preview));
@@ -198,9 +236,12 @@ impl Fills {
                 Ok(None) => {
                     exchange.finish().await;
                     let Some((reason, class)) = refused else {
-                        let Some(terms) = terms else { return Err(Again) };
-                        let rep = arrived.store(ask, inner.preset, &inner.cache, terms, body);
-                        return Ok(Brought::Page(Arc::new(rep)));
+                        let Some(terms) = terms else { return Err(Again::Unconditional) };
+                        let told = arrived.told(ask, &body);
+                        let deployment =
+                            ask.deployments.of(&arrived.headers, told.build.as_deref());
+                        let rep = Arc::new(arrived.store(ask, &inner.cache, terms, body));
+                        return Ok(Brought::Page(Fetched { rep, told, deployment, stale }));
                     };
                     fill.finish(Ok(None));
                     return Ok(if class == Class::Failed || reason == Reason::TooLarge {

@@ -20,19 +20,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use notes::Notes;
-pub use request::{AGENT, Ask, end_to_end, without};
+pub use request::{Ask, SERVER_RENDERED, end_to_end, variant_field, variant_fields, without};
 pub use stream::{Broken, Fill, Lead, Next, Preview, Subscriber};
 
-use fetch::Brought;
+use fetch::{Brought, Fetched};
 
+use crate::assets::Assets;
 use crate::config;
-use crate::framework::Preset;
+use crate::framework::{Preset, Told};
 use crate::metrics::{FillResult, Metrics};
 use crate::origin::Priority;
-use crate::page::{Form, Page, PageKey, Representation, Standing, Tags};
+use crate::page::{Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing, Tags};
 use crate::rules::Reason;
 use crate::rules::cache_status::{Failure, StaleWhy};
 use crate::rules::storable::Class;
@@ -44,8 +46,8 @@ pub struct Fills(Arc<Inner>);
 
 struct Inner {
     store: Arc<Store>,
-    preset: Preset,
     cache: config::Cache,
+    assets: Assets,
     notes: Notes,
     /// What newcomers may join.
     inflight: Mutex<InFlight>,
@@ -59,13 +61,19 @@ struct Inner {
 const MAX_REFUSED: usize = 2;
 
 /// Several for one form of a page, where what it varies on tells them apart.
-type InFlight = HashMap<(PageKey, Form), Vec<Arc<Fill>>>;
+type InFlight = HashMap<Place, Vec<Arc<Fill>>>;
+
+/// What a fill brings: a form of a page, and which representation of it as far as
+/// that is known beforehand (see [`Ask::selection`]).
+type Place = (PageKey, Form, u64);
 
 /// How a webhook's regeneration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewed {
     /// The new page is stored.
     Stored,
+    /// It is stored, but for another deployment than the current one.
+    Elsewhere,
     /// The origin answered, and its answer is not for storing.
     NotStored(Reason),
     /// The render failed: what was stored is as it was.
@@ -75,6 +83,8 @@ pub enum Renewed {
 /// One representation that a run brings.
 struct Member {
     form: Form,
+    /// What is sent to select it (see [`Ask::fields`]).
+    fields: Fields,
     flight: Flight,
     /// What is stored, if the origin may say that it has not changed.
     prior: Option<Arc<Representation>>,
@@ -83,12 +93,12 @@ struct Member {
 impl Fills {
     /// No fills yet.
     #[must_use]
-    pub fn new(store: Arc<Store>, preset: Preset, cache: &config::Cache) -> Fills {
+    pub fn new(store: Arc<Store>, assets: Assets, cache: &config::Cache) -> Fills {
         Fills(Arc::new(Inner {
             compressor: compress::Compressor::new(Arc::clone(&store)),
             store,
-            preset,
             cache: cache.clone(),
+            assets,
             notes: Notes::default(),
             inflight: Mutex::default(),
             regenerating: Mutex::default(),
@@ -139,12 +149,13 @@ impl Fills {
             || ask.no_store
             || (ask.cookie && seen.is_none())
             || !inner.notes.collapsible(&ask.key, ask.form);
+        let place = place(ask);
         let fill;
         let subscriber;
         {
             let mut inflight = inner.inflight.lock();
             if !alone {
-                let running = inflight.get(&(ask.key.clone(), ask.form));
+                let running = inflight.get(&place);
                 for fill in running.into_iter().flatten() {
                     let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
                     if !known
@@ -163,19 +174,20 @@ impl Fills {
             fill = Fill::new(seq, ask.fields.clone());
             subscriber = fill.lead_by(seq);
             if !alone {
-                inflight.entry((ask.key.clone(), ask.form)).or_default().push(Arc::clone(&fill));
+                inflight.entry(place.clone()).or_default().push(Arc::clone(&fill));
             }
         }
-        let flight = self.flight(&ask.key, ask.form, fill);
-        let (this, ask) = (self.clone(), ask.clone());
+        let flight = self.flight(place, fill);
+        let (this, mut ask) = (self.clone(), ask.clone());
+        // What was removed for good must not come back out of a cache of the origin's.
+        let tags = seen.map(|page| &*page.tags);
+        ask.anew = ask.page && inner.store.fence(&ask.key, tags, 0) == Standing::Dead;
         tokio::spawn(async move {
             let lifetime = prior.as_ref().map(|stale| stale.terms.fresh_for);
-            let member = Member { form: ask.form, flight, prior };
-            match (this.run(&ask, vec![member], Priority::Visitor).await, lifetime) {
-                (Renewed::Failed(why), Some(lifetime)) if ask.page => {
-                    this.failed(&ask, lifetime, why);
-                }
-                _ => this.bring_pair(&ask),
+            let member = Member { form: ask.form, fields: ask.fields.clone(), flight, prior };
+            let renewed = this.run(&ask, vec![member], Priority::Visitor).await;
+            if let (Renewed::Failed(why), Some(lifetime), true) = (renewed, lifetime, ask.page) {
+                this.failed(&ask, lifetime, why);
             }
         });
         Some(subscriber)
@@ -226,20 +238,38 @@ impl Fills {
         subscriber.joined > born && self.0.store.fence(&ask.key, Some(tags), born) == Standing::Dead
     }
 
+    /// Brings what is asked for in the background, if nobody does it already.
+    pub fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
+        if self.0.inflight.lock().contains_key(&place(&ask)) {
+            return None;
+        }
+        let members = vec![self.member(&ask, ask.form, ask.fields.clone(), None)];
+        let this = self.clone();
+        Some(tokio::spawn(async move {
+            this.run(&ask, members, Priority::Background).await;
+        }))
+    }
+
     /// A visitor got a stale page: sees to it that one regeneration runs, and
     /// says what is going on. `ask` is called only if one is begun.
+    ///
+    /// `page` is what was found, `key` where the new one goes: that is another
+    /// place when the page is of the deployment before. `whole`: its members are
+    /// renewed together.
     pub fn refresh(
         &self,
+        key: &PageKey,
         page: &Arc<Page>,
         stale: &Arc<Representation>,
+        whole: bool,
         breaker_open: bool,
         ask: impl FnOnce() -> Ask,
     ) -> StaleWhy {
         let inner = &self.0;
-        if inner.notes.waiting(page.key.as_str()) {
+        if inner.notes.waiting(key.as_str()) {
             return StaleWhy::Backoff;
         }
-        let mark = (page.key.clone(), variant(stale));
+        let mark = (key.clone(), if whole { 0 } else { variant(stale) });
         if inner.regenerating.lock().contains(&mark) {
             return StaleWhy::Regenerating;
         }
@@ -250,17 +280,19 @@ impl Fills {
             return StaleWhy::Regenerating;
         }
         let guard = Regenerating { fills: self.clone(), mark };
-        let stored = inner.store.get(page.key.as_str());
+        let stored = inner.store.get(key.as_str());
         if stored.is_some_and(|stored| !Arc::ptr_eq(&stored, page)) {
             // One has ended since the page was looked at.
             return StaleWhy::Regenerating;
         }
         let ask = ask();
-        let members = self.members(&ask, page, stale, true);
+        let ask = Ask { anew: ask.page, ..ask };
+        let members = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), stale.terms.fresh_for);
         tokio::spawn(async move {
             match this.run(&ask, members, Priority::Background).await {
-                Renewed::Stored => this.bring_pair(&ask),
+                Renewed::Stored => {}
+                Renewed::Elsewhere => this.failed(&ask, lifetime, "another deployment answered"),
                 Renewed::Failed(why) => this.failed(&ask, lifetime, why),
                 Renewed::NotStored(reason) => this.failed(&ask, lifetime, reason.as_str()),
             }
@@ -273,23 +305,24 @@ impl Fills {
     /// `page` is what is stored.
     pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewed {
         let priority = Priority::Background;
+        let ask = &Ask { anew: ask.page, ..ask.clone() };
         let mut result = Renewed::Stored;
         let stored: Vec<&Arc<Representation>> =
             page.iter().flat_map(|p| p.members.iter()).collect();
         if ask.page || stored.is_empty() {
             let members = match (page, stored.first()) {
                 (Some(page), Some(first)) => self.members(ask, page, first, false),
-                _ => vec![self.member(ask, ask.form, None)],
+                _ => vec![self.member(ask, ask.form, ask.fields.clone(), None)],
             };
             result = self.run(ask, members, priority).await;
-            self.bring_pair(ask);
         } else {
             // Variants are renewed one by one, each with what selected it.
             for stale in stored {
-                let ask = Ask { fields: commit::selecting(stale), ..ask.for_form(stale.form) };
-                let members = vec![self.member(&ask, stale.form, None)];
+                let fields = commit::selecting(stale);
+                let Some(ask) = ask.for_form(stale.form, fields.clone()) else { continue };
+                let members = vec![self.member(&ask, stale.form, fields, None)];
                 match self.run(&ask, members, priority).await {
-                    Renewed::Stored => {}
+                    Renewed::Stored | Renewed::Elsewhere => {}
                     other => result = other,
                 }
             }
@@ -323,55 +356,71 @@ impl Fills {
             (conditional && !dead).then(|| Arc::clone(rep))
         };
         if !ask.page {
-            return vec![self.member(ask, stale.form, prior(stale))];
+            return vec![self.member(ask, stale.form, ask.fields.clone(), prior(stale))];
         }
         let mut members: Vec<Member> = Vec::new();
-        for form in self.0.preset.forms() {
-            if let Some(rep) = page.members.iter().find(|m| m.form == *form) {
-                members.push(self.member(ask, *form, prior(rep)));
+        for form in ask.preset.forms() {
+            for rep in page.members.iter().filter(|m| m.form == *form) {
+                let mut fields = FieldsBuf::default();
+                let selecting = commit::selecting(rep);
+                for (name, value) in variant_fields(&ask.key).iter().chain(selecting.iter()) {
+                    fields.push(name, value);
+                }
+                members.push(self.member(ask, *form, fields.done(), prior(rep)));
             }
         }
         members
     }
 
-    fn member(&self, ask: &Ask, form: Form, prior: Option<Arc<Representation>>) -> Member {
-        let fill = Fill::new(self.0.store.seq(), ask.fields.clone());
-        self.0.inflight.lock().entry((ask.key.clone(), form)).or_default().push(Arc::clone(&fill));
-        Member { form, flight: self.flight(&ask.key, form, fill), prior }
+    fn member(
+        &self,
+        ask: &Ask,
+        form: Form,
+        fields: Fields,
+        prior: Option<Arc<Representation>>,
+    ) -> Member {
+        let fill = Fill::new(self.0.store.seq(), fields.clone());
+        let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
+        self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
+        Member { form, fields, flight: self.flight(place, fill), prior }
     }
 
-    fn flight(&self, key: &PageKey, form: Form, fill: Arc<Fill>) -> Flight {
+    fn flight(&self, place: Place, fill: Arc<Fill>) -> Flight {
         self.0.running.send_modify(|running| *running += 1);
-        Flight { fills: self.clone(), key: key.clone(), form, fill }
+        Flight { fills: self.clone(), place, fill }
     }
 
-    /// Where the pair of a page is known, the first request for either member
-    /// brings the other in the background (semantics §4).
-    fn bring_pair(&self, ask: &Ask) {
-        if !ask.page || !matches!(ask.route.mode, config::Mode::Dsg { .. }) {
+    /// Where the pair of a page is known, and on `dsg`, the first request for either
+    /// member brings the other in the background (semantics §4).
+    fn bring_pair(&self, ask: &Ask, key: &PageKey, told: &Told) {
+        let Some(form) = told.pair else { return };
+        let inner = &self.0;
+        let tried = ask.preset.is_probe(Form::Data);
+        if !ask.page || (tried && !matches!(ask.route.mode, config::Mode::Dsg { .. })) {
             return;
         }
-        let inner = &self.0;
-        let Some(page) = inner.store.get(ask.key.as_str()) else { return };
-        for form in inner.preset.forms() {
-            let stored = page.members.iter().any(|m| m.form == *form);
-            let in_flight = inner.inflight.lock().contains_key(&(ask.key.clone(), *form));
-            if stored || in_flight || self.lacks_data(&page.key, *form, Some(&page)) {
-                continue;
-            }
-            let ask = ask.for_form(*form);
-            let members = vec![self.member(&ask, *form, None)];
-            let this = self.clone();
-            tokio::spawn(async move {
-                this.run(&ask, members, Priority::Background).await;
-            });
+        let Some(page) = inner.store.get(key.as_str()) else { return };
+        let stored = page.members.iter().any(|member| member.form == form);
+        if stored || self.lacks_data(&ask.preset, &page.key, form, Some(&page)) {
+            return;
+        }
+        let build = told.build.as_deref().map(Into::into).or_else(|| ask.build.clone());
+        let ask = Ask { key: key.clone(), build, anew: false, ..ask.clone() };
+        if let Some(ask) = ask.for_form(form, variant_fields(key)) {
+            self.bring(ask);
         }
     }
 
     /// Whether the page is known not to have this form.
     #[must_use]
-    pub fn lacks_data(&self, key: &PageKey, form: Form, page: Option<&Page>) -> bool {
-        if !self.0.preset.is_probe(form) {
+    pub fn lacks_data(
+        &self,
+        preset: &Preset,
+        key: &PageKey,
+        form: Form,
+        page: Option<&Page>,
+    ) -> bool {
+        if !preset.is_probe(form) {
             return false;
         }
         let Some(born) = self.0.notes.no_data(key.as_str()) else { return false };
@@ -386,34 +435,46 @@ impl Fills {
 
     /// Brings all members and commits them together, or nothing.
     async fn run(&self, ask: &Ask, members: Vec<Member>, priority: Priority) -> Renewed {
-        let inner = &self.0;
         let began = Instant::now();
         let regeneration = members.len() > 1 || priority == Priority::Background;
-        let mut pages: Vec<(Arc<Representation>, Flight, Option<Lead>)> = Vec::new();
+        let mut ask = ask.clone();
+        let mut pages: Vec<Arrival> = Vec::new();
         let mut gone: Vec<Form> = Vec::new();
         let mut result = FillResult::Stored;
         let mut outcome = None;
         for member in members {
-            let form_ask = ask.for_form(member.form);
+            let Some(form_ask) = ask.for_form(member.form, member.fields.clone()) else {
+                // Nobody knows the URL of it any more.
+                gone.push(member.form);
+                continue;
+            };
+            // One render serves all members: only the first one asks for it.
+            ask.anew = false;
             match self.fetch(&form_ask, &member, priority).await {
                 Brought::Refreshed(rep, cookies) => {
                     result = FillResult::Refreshed;
                     let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
-                    pages.push((rep, member.flight, Some(lead)));
+                    let fetched =
+                        Fetched { rep, told: Told::default(), deployment: None, stale: false };
+                    pages.push(Arrival { fetched, flight: member.flight, lead: Some(lead) });
                 }
-                Brought::Page(rep) => {
-                    let status = rep.status.as_u16();
+                Brought::Page(fetched) => {
+                    let status = fetched.rep.status.as_u16();
                     if regeneration && member.form != Form::Document && matches!(status, 404 | 410)
                     {
                         gone.push(member.form);
-                        member.flight.fill.finish(Ok(Some(rep)));
-                    } else {
-                        pages.push((rep, member.flight, None));
+                        member.flight.fill.finish(Ok(Some(fetched.rep)));
+                        continue;
                     }
+                    if let Some(build) = &fetched.told.build {
+                        // What belongs to it is of that build.
+                        ask.build = Some((**build).into());
+                    }
+                    pages.push(Arrival { fetched, flight: member.flight, lead: None });
                 }
                 Brought::NoData => gone.push(member.form),
                 Brought::ServerRendered => {
-                    inner.store.remove_until(&ask.key, member.flight.fill.born);
+                    self.forget(&ask, member.flight.fill.born);
                     outcome = Some(Renewed::NotStored(Reason::ServerRendered));
                     result = FillResult::Refused(Reason::ServerRendered);
                 }
@@ -421,7 +482,7 @@ impl Fills {
                     ask.metrics.refused(reason);
                     if class == Class::Forbidden {
                         // It has become private or unpublished.
-                        inner.store.remove_until(&ask.key, member.flight.fill.born);
+                        self.forget(&ask, member.flight.fill.born);
                         result = FillResult::Removed(reason);
                     } else {
                         result = FillResult::Refused(reason);
@@ -441,33 +502,98 @@ impl Fills {
             }
         }
         ask.metrics.fill(ask.route.origin, result, began.elapsed());
+        if pages.len() > 1 && pages.iter().any(|page| page.fetched.stale) {
+            // Some of it is of the origin's last render and some may be of its next.
+            outcome = outcome.or(Some(Renewed::Failed("the origin sent a stale copy")));
+        }
         if let Some(outcome) = outcome {
-            for (rep, flight, lead) in pages {
-                lead.into_iter().for_each(|lead| flight.fill.decide(lead));
-                flight.fill.finish(Ok(Some(rep)));
-            }
+            pages.into_iter().for_each(Arrival::end);
             return outcome;
         }
-        if !pages.is_empty() || !gone.is_empty() {
-            let members = pages.iter().map(|(rep, ..)| (**rep).clone()).collect();
-            let committed = inner.store.commit_generation(&ask.key, members, &gone);
-            inner.notes.succeeded(&ask.key);
-            for (rep, flight, lead) in pages {
-                inner.notes.set_collapsible(&ask.key, rep.form);
-                if let Committed::Stored { page, .. } = &committed {
-                    let stored = page.members.iter();
-                    for stored in stored.filter(|m| m.form == rep.form && m.vary == rep.vary) {
-                        inner.compressor.compress(&ask.metrics, &ask.key, stored);
-                    }
+        if pages.is_empty() && gone.is_empty() {
+            return Renewed::Stored;
+        }
+        self.commit(&ask, pages, &gone)
+    }
+
+    /// Stores members of one generation, under the deployment that rendered them.
+    fn commit(&self, ask: &Ask, mut pages: Vec<Arrival>, gone: &[Form]) -> Renewed {
+        let inner = &self.0;
+        let asset = ask.preset.is_asset(ask.key.path());
+        let deployment = pages
+            .iter()
+            .find_map(|page| page.fetched.deployment.clone())
+            .filter(|_| ask.page && !asset);
+        let key = match &deployment {
+            Some(deployment) => {
+                ask.deployments.seen(deployment);
+                ask.key.in_deployment(deployment)
+            }
+            None => ask.key.clone(),
+        };
+        let moved = key != ask.key;
+        let of_it = |page: &Arrival| {
+            page.fetched.deployment.is_none() || page.fetched.deployment == deployment
+        };
+        let kept = pages.iter().filter(|page| !moved || of_it(page));
+        let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
+        let gone = if moved { &[] } else { gone };
+        let committed = inner.store.commit_generation(&key, members, gone);
+        inner.notes.succeeded(&ask.key);
+        let told = pages.first_mut().map(|page| std::mem::take(&mut page.fetched.told));
+        for page in pages {
+            let rep = &page.fetched.rep;
+            inner.notes.set_collapsible(&ask.key, rep.form);
+            if let Committed::Stored { page, .. } = &committed {
+                let stored = page.members.iter();
+                for stored in stored.filter(|m| m.form == rep.form && m.vary == rep.vary) {
+                    inner.compressor.compress(&ask.metrics, &key, stored);
                 }
-                // Readers hear of the end when the store has it, or their next
-                // request would ask the origin again.
-                lead.into_iter().for_each(|lead| flight.fill.decide(lead));
-                flight.fill.finish(Ok(Some(rep)));
+                if rep.status.is_success() {
+                    inner.assets.named_by(ask, rep);
+                }
+            }
+            // Readers hear of the end when the store has it, or their next
+            // request would ask the origin again.
+            page.end();
+        }
+        if let Some(told) = &told {
+            self.bring_pair(ask, &key, told);
+        }
+        if moved && !ask.key.deployment().is_empty() { Renewed::Elsewhere } else { Renewed::Stored }
+    }
+
+    /// What is stored of a page is not to be served any more, under whichever
+    /// deployment it would be found.
+    fn forget(&self, ask: &Ask, born: Seq) {
+        self.0.store.remove_until(&ask.key, born);
+        let deployments = ask.deployments.load();
+        if *ask.key.deployment() == *deployments.current() {
+            for other in deployments.others() {
+                self.0.store.remove_until(&ask.key.in_deployment(other), born);
             }
         }
-        Renewed::Stored
     }
+}
+
+/// A member that has come, and who waits for it.
+struct Arrival {
+    fetched: Fetched,
+    flight: Flight,
+    lead: Option<Lead>,
+}
+
+impl Arrival {
+    /// Tells who waits.
+    fn end(self) {
+        self.lead.into_iter().for_each(|lead| self.flight.fill.decide(lead));
+        self.flight.fill.finish(Ok(Some(self.fetched.rep)));
+    }
+}
+
+/// Where a fill for this is found.
+fn place(ask: &Ask) -> Place {
+    (ask.key.clone(), ask.form, ask.selection())
 }
 
 /// Which variant of a page a representation is.
@@ -487,8 +613,7 @@ fn variant(rep: &Representation) -> u64 {
 /// A fill under way. However its task ends, nobody is left waiting for it.
 struct Flight {
     fills: Fills,
-    key: PageKey,
-    form: Form,
+    place: Place,
     fill: Arc<Fill>,
 }
 
@@ -497,11 +622,10 @@ impl Drop for Flight {
         self.fill.decide(Lead::Failed(Failure::Reset));
         self.fill.finish(Err(Broken::Origin));
         let mut inflight = self.fills.0.inflight.lock();
-        let at = (self.key.clone(), self.form);
-        if let Some(fills) = inflight.get_mut(&at) {
+        if let Some(fills) = inflight.get_mut(&self.place) {
             fills.retain(|fill| !Arc::ptr_eq(fill, &self.fill));
             if fills.is_empty() {
-                inflight.remove(&at);
+                inflight.remove(&self.place);
             }
         }
         drop(inflight);

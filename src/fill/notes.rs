@@ -20,6 +20,9 @@ const SERVER_RENDERED: Duration = Duration::from_secs(600);
 /// Notes of one kind that are kept.
 const NOTES: u64 = 100_000;
 
+/// Marks of RSC requests: as many as there are kinds of payload.
+const MARKS: u64 = 1000;
+
 /// The notes.
 #[derive(Debug)]
 pub struct Notes {
@@ -27,6 +30,7 @@ pub struct Notes {
     server_rendered: Cache<PageKey, Instant>,
     no_data: Cache<PageKey, Seq>,
     waits: Cache<PageKey, Wait>,
+    marks: Cache<u64, Box<str>>,
 }
 
 /// Waiting after failed regenerations.
@@ -43,6 +47,7 @@ impl Default for Notes {
             server_rendered: Cache::new(NOTES),
             no_data: Cache::new(NOTES),
             waits: Cache::new(NOTES),
+            marks: Cache::new(MARKS),
         }
     }
 }
@@ -84,6 +89,18 @@ impl Notes {
     #[must_use]
     pub fn no_data(&self, key: &str) -> Option<Seq> {
         self.no_data.get(key)
+    }
+
+    /// What the origin wants in the parameter of RSC requests with this selection
+    /// (see [`Ask::selection`](super::Ask::selection)).
+    pub fn set_mark(&self, selection: u64, mark: &str) {
+        self.marks.insert(selection, mark.into());
+    }
+
+    /// What it wanted last.
+    #[must_use]
+    pub fn mark(&self, selection: u64) -> Box<str> {
+        self.marks.get(&selection).unwrap_or_default()
     }
 
     /// The page was revalidated: it may have JSON now.

@@ -1,10 +1,12 @@
 //! What a fill asks for, and the request that it sends (semantics §3).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use pingora::http::RequestHeader;
 
+use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
@@ -12,9 +14,6 @@ use crate::page::{Fields, FieldsBuf, Form, PageKey, Representation};
 use crate::request::Request;
 use crate::route::Route;
 use crate::rules::{Lines, hop};
-
-/// How Perennial names itself to origins (`User-Agent` on page routes, `Via`).
-pub const AGENT: &str = concat!("Perennial/", env!("CARGO_PKG_VERSION"));
 
 /// Everything a fill needs to know. Owned, because a fill outlives the request
 /// that began it.
@@ -31,18 +30,27 @@ pub struct Ask {
     pub origin: Arc<Origin>,
     /// Where to count.
     pub metrics: Arc<Metrics>,
+    /// How the framework names the forms of a page.
+    pub preset: Preset,
+    /// The deployments of the site, to tell which one answers.
+    pub deployments: Arc<Deployments>,
+    /// The build that the URLs of the page's data name, if it is known.
+    pub build: Option<Arc<str>>,
+    /// The renderer is told to render, whatever it has in a cache of its own.
+    pub anew: bool,
     /// The page.
     pub key: PageKey,
     /// Which form of it.
     pub form: Form,
-    /// Path and keyed query of the page.
+    /// What the origin is asked for: path and query.
     pub target: Box<str>,
     /// The host the visitor named.
     pub host: Box<str>,
     /// `http` or `https`.
     pub scheme: &'static str,
-    /// On page routes the declared variants with their normalised values; on
-    /// `ssr` the end-to-end fields of the visitor's request.
+    /// On page routes the declared variants with their normalised values, and what
+    /// selects a representation; on `ssr` the end-to-end fields of the visitor's
+    /// request.
     pub fields: Fields,
     /// The request carries `Authorization` (RFC 9111 §3.5).
     pub authorization: bool,
@@ -123,29 +131,100 @@ pub fn without(fields: &Fields, names: &[&str]) -> Fields {
     out.done()
 }
 
+/// Marks the key of a page that is server-rendered for now: it must not meet
+/// the page that its route makes of the same URL. No field has such a name.
+pub const SERVER_RENDERED: &str = "~server-rendered";
+
+/// The field that is sent for a declared variant.
+pub fn variant_field(fields: &mut FieldsBuf, name: &str, value: &str) {
+    match (name, value) {
+        ("accept", "") => fields.push(name, b"*/*"),
+        ("accept", formats) => fields.push(name, format!("{formats},*/*").as_bytes()),
+        (_, "") => {}
+        _ => fields.push(name, value.as_bytes()),
+    }
+}
+
+/// The fields that bring a page's declared variants.
+#[must_use]
+pub fn variant_fields(key: &PageKey) -> Fields {
+    let mut fields = FieldsBuf::default();
+    for (name, value) in key.variants().filter(|(name, _)| *name != SERVER_RENDERED) {
+        variant_field(&mut fields, name, value);
+    }
+    fields.done()
+}
+
 impl Ask {
-    /// The same for another form of the page.
+    /// The same for another form of the page, or another representation of this
+    /// one; none if the page cannot have that form.
     #[must_use]
-    pub fn for_form(&self, form: Form) -> Ask {
-        Ask { form, ..self.clone() }
+    pub fn for_form(&self, form: Form, fields: Fields) -> Option<Ask> {
+        let target = if form == self.form && !(self.page && form == Form::Data) {
+            self.target.clone()
+        } else {
+            self.preset.target(self.key.target(), form, self.build.as_deref())?.into()
+        };
+        Some(Ask { form, fields, target, ..self.clone() })
+    }
+
+    /// The fields that select among the representations of its form, hashed.
+    #[must_use]
+    pub fn selection(&self) -> u64 {
+        self.selection_of(self.form, &self.fields)
+    }
+
+    /// The same for another representation of the page.
+    pub(super) fn selection_of(&self, form: Form, fields: &Fields) -> u64 {
+        if !self.page {
+            return 0;
+        }
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut any = false;
+        for name in self.preset.fields(form) {
+            if let Some(value) = fields.get(name) {
+                any = true;
+                for part in [name.as_bytes(), b"\0", value, b"\0"] {
+                    hash.update(part);
+                }
+            }
+        }
+        if any { hash.digest() | 1 } else { 0 }
     }
 
     /// The request head. `prior` is what is stored, if the origin may answer
-    /// that it has not changed.
+    /// that it has not changed; `mark` the value of the parameter that RSC
+    /// requests carry.
     ///
     /// # Errors
     /// The target cannot be sent.
     pub fn head(
         &self,
-        preset: Preset,
         prior: Option<&Representation>,
+        mark: &str,
     ) -> pingora::Result<Box<RequestHeader>> {
-        let target = preset.target(&self.target, self.form);
+        let preset = &self.preset;
+        let rsc = self.page && self.form == Form::Rsc;
+        let target = match preset.parameter() {
+            Some(name) if rsc => {
+                let separator = if self.target.contains('?') { '&' } else { '?' };
+                Cow::Owned(format!("{}{separator}{name}={mark}", self.target))
+            }
+            _ => Cow::Borrowed(&*self.target),
+        };
         let mut head = RequestHeader::build("GET", target.as_bytes(), Some(16))?;
         head.insert_header("Host", self.origin.host_field(&self.host))?;
         if self.page {
-            head.insert_header("User-Agent", AGENT)?;
-            head.insert_header("Accept", preset.accept(self.form))?;
+            head.insert_header("User-Agent", preset.agent())?;
+            if self.fields.get("accept").is_none() {
+                head.insert_header("Accept", preset.accept(self.form))?;
+            }
+            if let (true, Some((name, value))) = (self.anew, preset.anew()) {
+                head.insert_header(name, value)?;
+            }
+        }
+        if rsc {
+            head.insert_header("RSC", "1")?;
         }
         for (name, value) in self.fields.iter() {
             head.append_header(name.to_owned(), HeaderValue::from_bytes(value).unwrap_or(EMPTY))?;

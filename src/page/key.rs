@@ -72,6 +72,12 @@ impl KeyBuf {
         self.text.push('\n');
     }
 
+    /// The deployment.
+    #[must_use]
+    pub fn deployment(&self) -> &str {
+        self.text.split_once('\0').map_or("", |(deployment, _)| deployment)
+    }
+
     /// The key as text, to look a page up with.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -132,6 +138,25 @@ impl PageKey {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.0.text[self.0.path.start as usize..self.0.path.end as usize]
+    }
+
+    /// The deployment.
+    #[must_use]
+    pub fn deployment(&self) -> &str {
+        self.0.text.split_once('\0').map_or("", |(deployment, _)| deployment)
+    }
+
+    /// The same page of another deployment.
+    #[must_use]
+    pub fn in_deployment(&self, deployment: &str) -> PageKey {
+        let text = format!("{deployment}\0{}", self.after_deployment());
+        let moved = |at: u32| at - self.deployment().len() as u32 + deployment.len() as u32;
+        let moved = |range: &Range<u32>| moved(range.start)..moved(range.end);
+        PageKey(Arc::new(Parts {
+            text: text.into(),
+            host: moved(&self.0.host),
+            path: moved(&self.0.path),
+        }))
     }
 
     /// `http` or `https`.
@@ -227,5 +252,15 @@ mod tests {
         assert_eq!(key.to_string(), "https://h:8443/a/b?page=2");
         assert_eq!(bare.variants().count(), 0);
         assert_ne!(bare, key);
+        assert_eq!((buf.deployment(), key.deployment()), ("v2", "v2"));
+        for deployment in ["", "v10"] {
+            let other = key.in_deployment(deployment);
+            buf.begin(deployment, "https", "h:8443", "/a/b");
+            buf.query("page=2");
+            buf.variant("accept-language", "de,en;q=0.5");
+            buf.variant("x", "");
+            assert_eq!((&other, other.host()), (&buf.key(), "h:8443"));
+            assert_eq!((other.path(), other.target()), ("/a/b", "/a/b?page=2"));
+        }
     }
 }

@@ -91,6 +91,23 @@ fn host(head: &RequestHeader) -> &str {
     authority.or_else(|| head.headers.get(HOST).and_then(|v| v.to_str().ok())).unwrap_or("")
 }
 
+/// A pingora head as the cache sees it.
+fn request<'a>(
+    live: &Live,
+    head: &'a RequestHeader,
+    fields: &'a [httparse::Header<'a>],
+    peer: IpAddr,
+) -> Request<'a> {
+    Request {
+        method: head.method.as_str(),
+        target: target(head),
+        host: host(head),
+        scheme: live.scheme(peer, fields),
+        fields,
+        peer,
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for Proxy {
     type CTX = Ctx;
@@ -119,14 +136,7 @@ impl ProxyHttp for Proxy {
         let head = Box::new(session.req_header().clone());
         let fields = fields(&head);
         let peer = Proxy::peer(session);
-        let request = Request {
-            method: head.method.as_str(),
-            target: target(&head),
-            host: host(&head),
-            scheme: live.scheme(peer, &fields),
-            fields: &fields,
-            peer,
-        };
+        let request = request(&live, &head, &fields, peer);
         let facts = Facts::of(&request);
         let mut key = KeyBuf::default();
         match plan(&live, self.engine.fills.notes(), &request, &facts, &mut key) {
@@ -191,8 +201,21 @@ impl ProxyHttp for Proxy {
             .collect::<Vec<_>>()
             .join(", ");
         upstream.insert_header("X-Forwarded-For", chain)?;
+        let preset = &ctx.live.preset;
+        let path = canonical_path(head.uri.path());
+        let fields = fields(head);
+        let form = preset.locate(&path, &request(&ctx.live, head, &fields, peer)).form;
+        let stripped: Vec<_> = upstream
+            .headers
+            .keys()
+            .filter(|name| preset.strips(name.as_str(), form))
+            .cloned()
+            .collect();
+        for name in stripped {
+            upstream.remove_header(&name);
+        }
         upstream.insert_header("X-Forwarded-Host", host.as_str())?;
-        upstream.insert_header("X-Forwarded-Proto", ctx.live.scheme(peer, &fields(head)))?;
+        upstream.insert_header("X-Forwarded-Proto", ctx.live.scheme(peer, &fields))?;
         upstream.append_header("Via", "1.1 perennial")?;
         upstream.insert_header(HOST, ctx.live.origin(route).host_field(&host))?;
         Ok(())
@@ -214,7 +237,13 @@ impl ProxyHttp for Proxy {
             ctx.live.origin(route).record(verdict);
         }
         write::keep_date(session, response.headers.get(http::header::DATE).map(|v| v.as_bytes()));
-        response.remove_header("x-cache");
+        let also = ctx.live.preset.cache_field();
+        for name in ["x-cache"].into_iter().chain(also) {
+            response.remove_header(name);
+        }
+        if let Some(deployment) = ctx.live.deployments.of(&response.headers, None) {
+            ctx.live.deployments.seen(&deployment);
+        }
         if let Some(route) = &ctx.route
             && !route.forward_tags
         {
@@ -226,7 +255,7 @@ impl ProxyHttp for Proxy {
         }
         self.invalidate_by_method(ctx, response);
         let mut result = Ok(());
-        cache_fields(ctx.outcome, &mut |name, value| {
+        cache_fields(ctx.outcome, also, &mut |name, value| {
             let value = http::HeaderValue::from_bytes(value);
             if let (Ok(value), true) = (value, result.is_ok()) {
                 result = response.append_header(name.to_owned(), value).map(|_| ());

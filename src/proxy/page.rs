@@ -10,12 +10,12 @@ use crate::answer::{Answer, Choice, Stale, choose, selects};
 use crate::engine::Engine;
 use crate::fill::{Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
-use crate::page::{FieldsBuf, Form, KeyBuf, Representation};
+use crate::page::{FieldsBuf, Form, KeyBuf, Page, Representation};
 use crate::plan::{self, Wanted};
 use crate::request::{Facts, Request};
 use crate::rules::cache_status::{Bypass, Failure, Fwd, StaleWhy};
 use crate::rules::freshness::State;
-use crate::rules::{Outcome, Reason};
+use crate::rules::{Outcome, Reason, Time};
 
 /// Times that a request asks again, because what it waited for was not for it.
 /// Each time it learned something, so a few are enough; after that it fails.
@@ -87,7 +87,12 @@ impl Visit<'_> {
         let engine = Arc::clone(self.engine);
         let page = engine.store.lookup(self.key.as_str()).await;
         if self.wanted.form != Form::Document
-            && engine.fills.lacks_data(&self.key.key(), self.wanted.form, page.as_deref())
+            && engine.fills.lacks_data(
+                &self.live.preset,
+                &self.key.key(),
+                self.wanted.form,
+                page.as_deref(),
+            )
         {
             self.wanted.form = Form::Document;
         }
@@ -109,6 +114,7 @@ impl Visit<'_> {
                     (true, Some(page)) => {
                         let why = engine.regenerate(
                             &self.live,
+                            &page.key,
                             page,
                             &rep,
                             &self.wanted,
@@ -132,6 +138,9 @@ impl Visit<'_> {
             }
             Choice::Fetch { fwd, stale } => (fwd, stale),
         };
+        if page.is_none() && self.of_another_deployment(session, ctx, now).await? {
+            return Ok(Step::Done);
+        }
         if let Some(stale) = &stale
             && self.wanted.page
             && engine.fills.notes().waiting(self.key.as_str())
@@ -224,6 +233,46 @@ impl Visit<'_> {
         }
     }
 
+    /// Serves the page of the deployment that is on its way in, where it is fresh,
+    /// or of one before, while it is rendered anew.
+    async fn of_another_deployment(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        now: Time,
+    ) -> pingora::Result<bool> {
+        let engine = Arc::clone(self.engine);
+        let deployments = self.live.deployments.load_full();
+        let key = self.key.key();
+        // A URL that names a build is of that one.
+        if !self.wanted.page || key.deployment() != deployments.current() {
+            return Ok(false);
+        }
+        for other in deployments.others() {
+            let old = key.in_deployment(other);
+            let Some(page) = engine.store.lookup(old.as_str()).await else { continue };
+            let (request, facts, form) = (self.request, self.facts, self.wanted.form);
+            let standing = |page: &Page, rep: &Representation| engine.store.standing(page, rep);
+            let (rep, ttl, stale) = match choose(Some(&page), form, request, facts, now, standing) {
+                Choice::Serve { rep, ttl, stale } => (rep, ttl, stale),
+                Choice::Fetch { stale: Some(stale), .. } => (stale.rep, stale.ttl, true),
+                Choice::Fetch { stale: None, .. } => continue,
+            };
+            let outcome = if !stale && deployments.candidate() == Some(other) {
+                Outcome::Hit { ttl }
+            } else {
+                let why =
+                    engine.regenerate(&self.live, &key, &page, &rep, &self.wanted, facts, || {
+                        plan::ask(&self.live, request, facts, &self.key, &self.wanted)
+                    });
+                Outcome::Stale { ttl: ttl.filter(|ttl| *ttl <= 0), why }
+            };
+            self.stored(session, ctx, rep, outcome).await?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
     /// The path turned out to be server-rendered: the key is made again.
     fn replan(&mut self) {
         let notes = self.engine.fills.notes();
@@ -295,7 +344,8 @@ impl Visit<'_> {
     ) -> pingora::Result<Step> {
         ctx.set(outcome);
         ctx.first_byte = Some(std::time::Instant::now());
-        write::stream(session, &mut subscriber, preview, outcome).await?;
+        let also = self.live.preset.cache_field();
+        write::stream(session, &mut subscriber, preview, outcome, also).await?;
         Ok(Step::Done)
     }
 

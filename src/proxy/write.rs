@@ -70,6 +70,7 @@ pub(super) async fn stream(
     subscriber: &mut Subscriber,
     preview: &Preview,
     outcome: Outcome,
+    also: Option<&'static str>,
 ) -> pingora::Result<()> {
     let status = StatusCode::from_u16(preview.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut head = ResponseHeader::build(status, Some(20))?;
@@ -86,7 +87,7 @@ pub(super) async fn stream(
         }
         _ => {}
     }
-    cache_fields(outcome, &mut |name, value| append(&mut head, name, value));
+    cache_fields(outcome, also, &mut |name, value| append(&mut head, name, value));
     keep_date(session, preview.date.as_deref());
     session.write_response_header(Box::new(head), bodiless).await?;
     if bodiless {
@@ -142,7 +143,7 @@ pub(super) async fn failure(session: &mut Session, why: Failure) -> pingora::Res
     if let Some(seconds) = failure::retry_after(why) {
         append(&mut head, "Retry-After", seconds.as_bytes());
     }
-    cache_fields(Outcome::Failed { why }, &mut |name, value| append(&mut head, name, value));
+    cache_fields(Outcome::Failed { why }, None, &mut |name, value| append(&mut head, name, value));
     let bodiless = session.req_header().method == http::Method::HEAD;
     session.write_response_header(Box::new(head), bodiless).await?;
     if bodiless {

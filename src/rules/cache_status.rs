@@ -67,6 +67,8 @@ pub enum StaleWhy {
     Error,
     /// Too many regenerations wait already.
     Busy,
+    /// It is of a deployment before the current one, for who still has that open.
+    Superseded,
 }
 
 /// Why a request went to the origin (the `fwd` parameter, RFC 9211 §2.2).
@@ -95,7 +97,7 @@ pub enum Bypass {
     Method,
     /// The request carries `Authorization`.
     Authorization,
-    /// The request carries a draft cookie.
+    /// The request carries a draft cookie, or calls a server action.
     Draft,
     /// The request asks for an upgrade.
     Upgrade,
@@ -156,7 +158,8 @@ macro_rules! names {
 }
 
 names!(StaleWhy {
-    Regenerating => "regenerating", Backoff => "backoff", Breaker => "breaker",
+    Regenerating => "regenerating", Superseded => "superseded",
+    Backoff => "backoff", Breaker => "breaker",
     Prefetch => "prefetch", Error => "stale-if-error", Busy => "busy",
 });
 names!(Fwd {

@@ -1,5 +1,5 @@
 //! Content negotiation (RFC 9110 §12.5): which coding of a body, and whether
-//! JSON is preferred. Nothing here allocates.
+//! JSON is preferred, or which image formats.
 
 use super::scan;
 
@@ -98,12 +98,46 @@ pub fn prefers_json<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> bool {
     rank(json) > rank(html)
 }
 
+/// Which of the image formats `avif`, `webp` and `jxl` are named as acceptable,
+/// as an `Accept` of its own that lists them in that order: what an image
+/// optimizer chooses by. Empty if none is.
+///
+/// Takes the lines of `Accept`.
+#[must_use]
+pub fn image_formats<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> String {
+    const FORMATS: [&str; 3] = ["image/avif", "image/webp", "image/jxl"];
+    let mut named = [false; FORMATS.len()];
+    for line in accept {
+        for range in scan::members(line).filter_map(scan::weighted) {
+            let at = FORMATS.iter().position(|f| range.name.eq_ignore_ascii_case(f.as_bytes()));
+            if let (Some(at), true) = (at, range.q > 0) {
+                named[at] = true;
+            }
+        }
+    }
+    let named = FORMATS.iter().zip(named).filter_map(|(format, named)| named.then_some(*format));
+    named.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     const ALL: &[&str] = &["zstd", "br", "gzip", "identity"];
+
+    #[test]
+    fn formats_of_images() {
+        for (accept, formats) in [
+            (&["image/avif,image/webp,image/apng,*/*;q=0.8"][..], "image/avif,image/webp"),
+            (&["image/WEBP;q=0.5", "image/avif"][..], "image/avif,image/webp"),
+            (&["image/webp;q=0, image/jxl"][..], "image/jxl"),
+            (&["image/*", "*/*"][..], ""),
+            (&[][..], ""),
+        ] {
+            assert_eq!(image_formats(accept.iter().map(|a| a.as_bytes())), formats, "{accept:?}");
+        }
+    }
 
     fn choose(accept: Option<&str>, available: &[&str]) -> Option<String> {
         coding(accept.map(str::as_bytes), available).map(|i| available[i].to_owned())

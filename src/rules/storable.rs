@@ -46,6 +46,9 @@ pub enum Lifetime {
     Fixed(Duration),
     /// Until it is revalidated (`dsg`).
     Forever,
+    /// The origin's explicit lifetime where it names one above zero, otherwise
+    /// until it is revalidated (`dsg: { revalidate: origin }`).
+    OriginOrForever,
     /// The origin's explicit lifetime (`isr: { revalidate: origin }`).
     Origin,
 }
@@ -250,10 +253,15 @@ impl PageRoute {
         if wrong_type(exchange) {
             return refuse(Reason::ContentType, Class::Failed);
         }
-        self.store(exchange, explicit)
+        self.store(exchange, governing, explicit)
     }
 
-    fn store(&self, exchange: &Exchange<'_>, explicit: Option<(Duration, Source)>) -> Verdict {
+    fn store(
+        &self,
+        exchange: &Exchange<'_>,
+        governing: &Governing,
+        explicit: Option<(Duration, Source)>,
+    ) -> Verdict {
         // `max-age=0` is for browsers here, and so is an `Expires` in the past.
         let own = match explicit {
             Some((Duration::ZERO, Source::Anyone)) | None => None,
@@ -262,7 +270,7 @@ impl PageRoute {
         let mut fresh_for = match self.revalidate {
             Lifetime::Fixed(lifetime) => Some(lifetime),
             Lifetime::Forever => None,
-            Lifetime::Origin => own,
+            Lifetime::Origin | Lifetime::OriginOrForever => own,
         };
         if matches!(exchange.status.as_u16(), 404 | 410 | 302 | 307) {
             let shorter = |a: Option<Duration>, b| Some(a.map_or(b, |a| a.min(b)));
@@ -281,6 +289,13 @@ impl PageRoute {
                 fresh_for,
                 while_revalidating: match self.revalidate {
                     Lifetime::Forever => Window::Unbounded,
+                    // Who names a lifetime may name this one, too.
+                    Lifetime::OriginOrForever => {
+                        match governing.directives.stale_while_revalidate {
+                            named if own.is_some() && named != Window::None => named,
+                            _ => Window::Unbounded,
+                        }
+                    }
                     Lifetime::Fixed(_) | Lifetime::Origin => Window::of(self.stale_for),
                 },
                 if_error: Window::Unbounded,

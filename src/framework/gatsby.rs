@@ -1,0 +1,212 @@
+//! Gatsby 5: a page's data is a file of its own, and every page is rendered from
+//! the same build.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+use super::{Place, Told, below, other, split};
+use crate::config;
+use crate::page::Form;
+
+/// A Gatsby site.
+#[derive(Debug)]
+pub struct Gatsby {
+    site: config::Gatsby,
+}
+
+const DATA: &str = "/page-data/";
+const DATA_FILE: &str = "/page-data.json";
+/// How a document names the build.
+const HASH: &[u8] = b"window.___webpackCompilationHash=\"";
+/// How `app-data.json` does.
+const APP_DATA_HASH: &[u8] = b"\"webpackCompilationHash\":\"";
+
+impl Gatsby {
+    pub(super) fn new(site: &config::Gatsby) -> Gatsby {
+        Gatsby { site: site.clone() }
+    }
+
+    pub(super) fn build(&self) -> Option<&str> {
+        self.site.build_id.as_deref()
+    }
+
+    pub(super) fn probe(&self) -> String {
+        format!("{}/page-data/app-data.json", self.site.path_prefix)
+    }
+
+    /// `/page-data/p/page-data.json` is the data of `/p/`, and `index` stands for
+    /// the root.
+    pub(super) fn locate<'a>(&self, path: &'a str) -> Place<'a> {
+        let page = below(path, &self.site.path_prefix)
+            .and_then(|rest| rest.strip_prefix(DATA))
+            .and_then(|rest| rest.strip_suffix(DATA_FILE));
+        let Some(page) = page else {
+            return Place { path: Cow::Borrowed(path), form: Form::Document, build: None };
+        };
+        let prefix = &self.site.path_prefix;
+        let slash = if self.site.trailing_slash { "/" } else { "" };
+        let path = match page {
+            "index" => format!("{prefix}/"),
+            page => format!("{prefix}/{page}{slash}"),
+        };
+        Place { path: Cow::Owned(path), form: Form::Data, build: None }
+    }
+
+    pub(super) fn target<'a>(&self, page: &'a str, form: Form) -> Option<Cow<'a, str>> {
+        let (path, query) = split(page);
+        match form {
+            Form::Document => Some(Cow::Borrowed(page)),
+            Form::Rsc => None,
+            Form::Data => {
+                let prefix = &self.site.path_prefix;
+                let page = match below(path, prefix)?.trim_matches('/') {
+                    "" => "index",
+                    page => page,
+                };
+                // What looks like a file has no data.
+                let last = page.rsplit('/').next().unwrap_or(page);
+                (!last.contains('.'))
+                    .then(|| Cow::Owned(format!("{prefix}{DATA}{page}{DATA_FILE}{query}")))
+            }
+        }
+    }
+
+    /// Bundles carry a hash in their names; `/static` files lie in a folder
+    /// that is one, or carry one.
+    pub(super) fn is_asset(&self, path: &str) -> bool {
+        let Some(path) = below(path, &self.site.path_prefix) else { return false };
+        if path.starts_with("/static/") {
+            return true;
+        }
+        let Some((stem, kind)) = path[1..].rsplit_once('.') else { return false };
+        let hashed = stem.rsplit_once('-').is_some_and(|(_, hash)| {
+            hash.len() >= 16 && hash.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        !stem.contains('/') && matches!(kind, "js" | "css") && hashed
+    }
+
+    /// The bundles that a document names, in its tags and in its chunk map.
+    pub(super) fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
+        let prefix = &self.site.path_prefix;
+        let mut found = Vec::new();
+        if self.is_asset(path) {
+            return found;
+        }
+        for at in memmem::find_iter(body, b".js") {
+            let start = body[..at].iter().rposition(|b| {
+                !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~'))
+            });
+            let Some(start) = start else { continue };
+            let end = at + 3;
+            let whole = body.get(end).is_none_or(|b| !b.is_ascii_alphanumeric());
+            let Ok(name) = std::str::from_utf8(&body[start + 1..end]) else { continue };
+            if body[start] == b'/' && whole {
+                let path = format!("{prefix}/{name}");
+                if self.is_asset(&path) && !found.contains(&path) {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+}
+
+/// What a document or `app-data.json` tells.
+pub(super) fn told(form: Form, body: &[u8]) -> Told {
+    let after = |mark: &[u8]| {
+        let start = memmem::find(body, mark)? + mark.len();
+        let end = start + memchr::memchr(b'"', &body[start..])?;
+        let hash = std::str::from_utf8(&body[start..end]).ok()?;
+        let plain = hash.bytes().all(|b| b.is_ascii_alphanumeric());
+        (plain && (8..=64).contains(&hash.len())).then(|| hash.into())
+    };
+    let build = match form {
+        Form::Document => after(HASH).or_else(|| after(APP_DATA_HASH)),
+        Form::Data | Form::Rsc => None,
+    };
+    Told { build, pair: Some(other(form)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(prefix: &str, trailing_slash: bool) -> Gatsby {
+        Gatsby::new(&config::Gatsby {
+            path_prefix: prefix.to_owned(),
+            trailing_slash,
+            build_id: None,
+        })
+    }
+
+    #[test]
+    fn pages_and_their_data() {
+        for (prefix, slash, page, data) in [
+            ("", true, "/", "/page-data/index/page-data.json"),
+            ("", true, "/p/", "/page-data/p/page-data.json"),
+            ("", true, "/a/b/", "/page-data/a/b/page-data.json"),
+            ("", false, "/p", "/page-data/p/page-data.json"),
+            ("/blog", true, "/blog/", "/blog/page-data/index/page-data.json"),
+            ("/blog", true, "/blog/p/", "/blog/page-data/p/page-data.json"),
+            ("", true, "/caf%C3%A9/", "/page-data/caf%C3%A9/page-data.json"),
+        ] {
+            let gatsby = site(prefix, slash);
+            assert_eq!(gatsby.target(page, Form::Data).as_deref(), Some(data), "{page}");
+            let place = gatsby.locate(data);
+            assert_eq!((&*place.path, place.form), (page, Form::Data), "{data}");
+            let place = gatsby.locate(page);
+            assert_eq!((&*place.path, place.form), (page, Form::Document), "{page}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_page() {
+        let gatsby = site("", true);
+        for path in
+            ["/page-data/app-data.json", "/page-data/sq/d/1.json", "/page-datax/p/page-data.json"]
+        {
+            assert_eq!(gatsby.locate(path).form, Form::Document, "{path}");
+        }
+        assert_eq!(gatsby.target("/robots.txt", Form::Data), None);
+        assert_eq!(
+            gatsby.target("/p/?a=1", Form::Data).as_deref(),
+            Some("/page-data/p/page-data.json?a=1")
+        );
+    }
+
+    #[test]
+    fn hashed_assets() {
+        let gatsby = site("", true);
+        for (path, asset) in [
+            ("/app-0123456789abcdef0123.js", true),
+            ("/component---src-pages-index-js-0123456789abcdef0123.js", true),
+            ("/styles.0123456789abcdef0123.css", false),
+            ("/static/logo-0123456789abcdef.png", true),
+            ("/sw.js", false),
+            ("/a/app-0123456789abcdef0123.js", false),
+            ("/page-data/app-data.json", false),
+        ] {
+            assert_eq!(gatsby.is_asset(path), asset, "{path}");
+        }
+        let page = br#"<script src="/app-0123456789abcdef0123.js"></script><script>
+            window.___chunkMapping={"app":["/app-0123456789abcdef0123.js"],
+            "component---b":["/component---b-fedcba98765432101234.js"]};</script><a href="/x.js">"#;
+        assert_eq!(
+            gatsby.assets("/", page),
+            ["/app-0123456789abcdef0123.js", "/component---b-fedcba98765432101234.js"]
+        );
+    }
+
+    #[test]
+    fn the_build() {
+        let html =
+            b"<script>window.pagePath=\"/\";window.___webpackCompilationHash=\"0123456789abcdef\";";
+        let told_by = |form, body: &[u8]| told(form, body).build;
+        assert_eq!(told_by(Form::Document, html).as_deref(), Some("0123456789abcdef"));
+        let app = b"{\"webpackCompilationHash\":\"0123456789abcdef\"}\n";
+        assert_eq!(told_by(Form::Document, app).as_deref(), Some("0123456789abcdef"));
+        assert_eq!(told_by(Form::Document, b"window.___webpackCompilationHash=\"\";"), None);
+        assert_eq!(told_by(Form::Data, app), None);
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use perennial::config::{self, Config, Errors, Warning};
+use perennial::config::{self, Config, Errors, Framework, Warning};
 use perennial::demo::{self, Demo};
 use perennial::edge::{Edge, StartError};
 use perennial::log::{self, Logging};
@@ -250,7 +250,12 @@ impl Source {
 
 /// The secrets that must not appear in a log line.
 fn secrets(config: &Config) -> Vec<&str> {
-    config.revalidate.iter().map(|webhook| webhook.secret.as_str()).collect()
+    let webhook = config.revalidate.iter().map(|webhook| webhook.secret.as_str());
+    let preview = match &config.framework {
+        Framework::Nextjs(site) => site.preview_mode_id.as_deref(),
+        _ => None,
+    };
+    webhook.chain(preview).collect()
 }
 
 /// How long the end waits for what blocks a thread: resolving a name, at most.

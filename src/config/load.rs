@@ -86,7 +86,8 @@ impl Config {
 
 fn finish(raw: Raw, name: &str, text: Option<&str>) -> Result<(Config, Vec<Warning>), Errors> {
     let mut report = Report::default();
-    let config = resolve(&raw, &mut report);
+    let beside = std::path::Path::new(name).parent().unwrap_or(std::path::Path::new(""));
+    let config = resolve(&raw, beside, &mut report);
     let note = |(path, message): (Path, String)| Note::at(name, text, &path, message);
     if !report.errors.is_empty() {
         return Err(Errors::new(report.errors.into_iter().map(note).collect()));

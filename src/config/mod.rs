@@ -8,6 +8,8 @@
 //! - `source`: the YAML as a tree, and the line of a place in it
 //! - `env`: `${VAR}`, replaced in the strings of the tree, never in the text
 //! - `raw`, `values`: the types of the YAML, whose doc comments are the reference
+//! - `sites`: what the files of a site's build tell
+//! - `presets`: the routes that a framework brings
 //! - `resolve`: defaults, names, bounds, patterns; everything that is wrong at once
 //! - `reference`: the JSON Schema and `config/reference.yaml`, made from `raw`
 //! - `table`: what `perennial check` prints
@@ -19,10 +21,12 @@ mod env;
 mod errors;
 mod load;
 mod pattern;
+mod presets;
 mod raw;
 mod reference;
 mod resolve;
 mod resolved;
+mod sites;
 mod source;
 mod table;
 mod values;

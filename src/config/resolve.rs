@@ -11,11 +11,13 @@ use http::{HeaderName, HeaderValue};
 
 use super::de::nearest;
 use super::pattern::{HostPattern, PathPattern};
+use super::presets;
 use super::raw;
 use super::resolved::{
-    AccessLog, Backoff, Cache, Config, Deployment, Framework, Health, Limits, Log, LogFormat, Mode,
-    Origin, Query, Revalidate, Route,
+    AccessLog, Backoff, Cache, Config, Deployment, Framework, Gatsby, Health, Limits, Log,
+    LogFormat, Mode, Nextjs, Origin, Query, Revalidate, Route,
 };
+use super::sites;
 use super::source::Path;
 use super::values::{Count, Size, Span, human_size, server_url};
 
@@ -79,11 +81,13 @@ impl Report {
 }
 
 /// Resolves everything. What it returns is good only if `report` has no errors.
-pub(super) fn resolve(raw: &raw::Raw, report: &mut Report) -> Config {
+/// `beside` is the folder of the file: paths in it are beside it.
+pub(super) fn resolve(raw: &raw::Raw, beside: &std::path::Path, report: &mut Report) -> Config {
     let root = Path::default();
     let origins = origins(&raw.origins, &root.key("origins"), report);
     let cache = cache(&raw.cache, &root.key("cache"), report);
     let revalidate = revalidate(raw.revalidate.as_ref(), &root.key("revalidate"), report);
+    let (framework, server_rendered) = framework(raw, beside, &root, report);
     let config = Config {
         listen: raw.listen.as_slice().iter().map(|address| address.0).collect(),
         admin: raw.admin.0,
@@ -93,13 +97,11 @@ pub(super) fn resolve(raw: &raw::Raw, report: &mut Report) -> Config {
             None => std::thread::available_parallelism().map_or(1, usize::from),
         },
         cache,
-        framework: match raw.framework {
-            raw::Framework::Generic => Framework::Generic,
-        },
-        deployment: deployment(raw, &root.key("deployment"), report),
+        deployment: deployment(raw, &framework, &root.key("deployment"), report),
         log: log(&raw.log, &root.key("log"), report),
         revalidate,
-        routes: routes(&raw.routes, &root.key("routes"), &origins, report),
+        routes: routes(raw, &presets::routes(&framework, server_rendered), &root, &origins, report),
+        framework,
         limits: limits(&raw.limits, &root.key("limits"), report),
         shutdown_timeout: raw.shutdown_timeout.0,
         dev: false,
@@ -124,18 +126,159 @@ fn listeners(config: &Config, root: &Path, report: &mut Report) {
     }
 }
 
-fn deployment(raw: &raw::Raw, path: &Path, report: &mut Report) -> Deployment {
-    let name = raw.deployment.clone().unwrap_or_default();
-    if name.len() > 128 || name.chars().any(char::is_control) {
-        report.error(path.clone(), "at most 128 bytes, without control characters");
+/// The framework with what is known of the site, and for Gatsby the patterns of
+/// its server-rendered pages.
+fn framework(
+    raw: &raw::Raw,
+    beside: &std::path::Path,
+    root: &Path,
+    report: &mut Report,
+) -> (Framework, Vec<String>) {
+    for (key, given, wanted) in [
+        ("nextjs", raw.nextjs.is_some(), matches!(raw.framework, raw::Framework::Nextjs)),
+        ("gatsby", raw.gatsby.is_some(), matches!(raw.framework, raw::Framework::Gatsby)),
+    ] {
+        if given && !wanted {
+            report.warn(root.key(key), format!("has no effect without `framework: {key}`"));
+        }
     }
-    Deployment {
-        id: (!name.is_empty()).then_some(name),
-        fields: Vec::new(),
-        cookie: None,
-        settle: Duration::from_secs(60),
-        probe: None,
+    let nothing = Vec::new();
+    match raw.framework {
+        raw::Framework::Generic => (Framework::Generic, nothing),
+        raw::Framework::Nextjs => {
+            let default = raw::Nextjs::default();
+            let site = raw.nextjs.as_ref().unwrap_or(&default);
+            (Framework::Nextjs(nextjs(site, beside, &root.key("nextjs"), report)), nothing)
+        }
+        raw::Framework::Gatsby => {
+            let default = raw::Gatsby::default();
+            let site = raw.gatsby.as_ref().unwrap_or(&default);
+            let (gatsby, patterns) = gatsby(site, beside, &root.key("gatsby"), report);
+            (Framework::Gatsby(gatsby), patterns)
+        }
     }
+}
+
+fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut Report) -> Nextjs {
+    let mut site = Nextjs::default();
+    if let Some(build) = &raw.build {
+        match sites::nextjs(&beside.join(build)) {
+            Ok(read) => site = read,
+            Err(message) => report.error(path.key("build"), message),
+        }
+    }
+    if let Some(id) = raw.preview_mode_id.as_ref().filter(|id| !id.0.is_empty()) {
+        if !id.0.bytes().all(|b| b.is_ascii_graphic()) {
+            let message = "a field cannot carry this: expected hexadecimal digits";
+            report.error(path.key("preview_mode_id"), message);
+        }
+        site.preview_mode_id = Some(id.0.clone());
+    }
+    if let Some(base) = &raw.base_path {
+        site.base_path = self::base(base, &path.key("base_path"), report);
+    }
+    if let Some(slash) = raw.trailing_slash {
+        site.trailing_slash = slash.0;
+    }
+    if let Some(locale) = &raw.default_locale {
+        site.default_locale = Some(locale.clone());
+    }
+    if !raw.locales.is_empty() {
+        site.locales.clone_from(&raw.locales);
+    }
+    if let Some(locale) = &site.default_locale
+        && !site.locales.contains(locale)
+    {
+        site.locales.push(locale.clone());
+    }
+    site
+}
+
+fn gatsby(
+    raw: &raw::Gatsby,
+    beside: &std::path::Path,
+    path: &Path,
+    report: &mut Report,
+) -> (Gatsby, Vec<String>) {
+    let mut site = Gatsby::default();
+    let mut patterns = Vec::new();
+    if let Some(build) = &raw.build {
+        match sites::gatsby(&beside.join(build)) {
+            Ok((read, server_rendered)) => (site, patterns) = (read, server_rendered),
+            Err(message) => report.error(path.key("build"), message),
+        }
+    }
+    if let Some(prefix) = &raw.path_prefix {
+        site.path_prefix = base(prefix, &path.key("path_prefix"), report);
+    }
+    site.trailing_slash = raw.trailing_slash != Some(raw::TrailingSlash::Never);
+    for (index, pattern) in raw.server_rendered.iter().enumerate() {
+        match PathPattern::new(pattern) {
+            Ok(pattern) => patterns.push(pattern.as_str().to_owned()),
+            Err(message) => report.error(path.key("server_rendered").item(index), message),
+        }
+    }
+    (site, patterns)
+}
+
+/// A path below which a site lies: none, or as in `/docs`.
+fn base(base: &str, path: &Path, report: &mut Report) -> String {
+    let base = base.trim_end_matches('/');
+    let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
+    if !base.is_empty() && !plain {
+        report.error(path.clone(), "expected a path such as `/docs`");
+    }
+    base.to_owned()
+}
+
+fn deployment(
+    raw: &raw::Raw,
+    framework: &Framework,
+    path: &Path,
+    report: &mut Report,
+) -> Deployment {
+    const FIELDS: [&str; 2] = ["x-deployment-id", "x-nextjs-deployment-id"];
+    let default = raw::DeploymentOptions::default();
+    let raw = raw.deployment.as_ref().map_or(&default, |deployment| &deployment.0);
+    let id = raw.id.clone().filter(|id| !id.is_empty());
+    if id.as_ref().is_some_and(|id| id.len() > 128 || id.chars().any(char::is_control)) {
+        report.error(path.key("id"), "at most 128 bytes, without control characters");
+    }
+    let written = raw.field.as_slice();
+    if id.is_some() && (!written.is_empty() || raw.cookie.is_some()) {
+        report.error(
+            path.clone(),
+            "either `id`, or `field` and `cookie`: what is named is not noticed",
+        );
+    }
+    let mut fields = Vec::new();
+    for (index, name) in written.iter().enumerate() {
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) => fields.push(name),
+            Err(_) => {
+                let message = format!("{name:?} is not the name of a field");
+                report.error(path.key("field").item(index), message);
+            }
+        }
+    }
+    if let Some(cookie) = &raw.cookie
+        && (cookie.is_empty()
+            || !cookie.bytes().all(|b| b.is_ascii_graphic() && !b"=;,\"".contains(&b)))
+    {
+        report.error(path.key("cookie"), format!("{cookie:?} is not the name of a cookie"));
+    }
+    let preset = *framework != Framework::Generic;
+    if fields.is_empty() && raw.cookie.is_none() && !preset {
+        fields = FIELDS.map(HeaderName::from_static).to_vec();
+    }
+    let probe = match &raw.probe {
+        Some(probe) => probe.0.map(|every| report.time(path.key("probe"), Span(every))),
+        None => preset.then_some(Duration::from_secs(10)),
+    };
+    if probe.is_some() && !preset {
+        report.warn(path.key("probe"), "has no effect without a preset, which knows where to look");
+    }
+    Deployment { id, fields, cookie: raw.cookie.clone(), settle: raw.settle.0, probe }
 }
 
 fn origins(raw: &raw::Origins, path: &Path, report: &mut Report) -> Vec<Origin> {
@@ -310,10 +453,17 @@ fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {
 /// A route that was read before, with its patterns.
 type Earlier = (usize, HostPattern, PathPattern);
 
-fn routes(raw: &[raw::Route], path: &Path, origins: &[Origin], report: &mut Report) -> Vec<Route> {
+fn routes(
+    raw: &raw::Raw,
+    preset: &[Route],
+    root: &Path,
+    origins: &[Origin],
+    report: &mut Report,
+) -> Vec<Route> {
+    let path = &root.key("routes");
     let mut earlier: Vec<Earlier> = Vec::new();
     let mut routes: Vec<Route> = Vec::new();
-    for (index, raw) in raw.iter().enumerate() {
+    for (index, raw) in raw.routes.iter().enumerate() {
         let path = path.item(index);
         let (route, patterns) = route(raw, &path, origins, report);
         if let Some((host, pattern)) = patterns {
@@ -321,6 +471,13 @@ fn routes(raw: &[raw::Route], path: &Path, origins: &[Origin], report: &mut Repo
             earlier.push((index, host, pattern));
         }
         routes.push(route);
+    }
+    for route in preset {
+        // The file has said what is to be done with these.
+        let Ok(pattern) = PathPattern::new(&route.path) else { continue };
+        if !earlier.iter().any(|(_, h, p)| h.covers(&HostPattern::Any) && p.covers(&pattern)) {
+            routes.push(route.clone());
+        }
     }
     if !routes.last().is_some_and(|last| last.host.is_none() && last.path == "/**") {
         routes.push(Route::catch_all());
@@ -396,6 +553,7 @@ fn route(
         unsafe_invalidates: raw.unsafe_invalidates.0,
         forward_tags: raw.forward_tags.0,
         backoff: Backoff { min, max },
+        preset: false,
     };
     (route, host.ok().zip(pattern.ok()))
 }
@@ -410,7 +568,7 @@ fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {
         }
         Mode::Isr { revalidate: isr.revalidate.0, stale_for: isr.stale_for.0 }
     });
-    let dsg = raw.dsg.as_ref().map(|_| Mode::Dsg { origin: false });
+    let dsg = raw.dsg.as_ref().map(|dsg| Mode::Dsg { origin: dsg.revalidate.is_some() });
     let ssr = raw.ssr.as_ref().map(|ssr| Mode::Ssr { heuristic: ssr.heuristic.0 });
     let pass = raw.pass.as_ref().map(|_| Mode::Pass);
     let modes: Vec<Mode> = [isr, dsg, ssr, pass].into_iter().flatten().collect();
@@ -503,7 +661,6 @@ fn not_a_variant(name: &HeaderName) -> Option<&'static str> {
             "requests with it are never cached on a page route"
         }
         "host" => "it is part of every page's key",
-        "accept" => "the forms of a page are told apart by it anyway",
         "accept-encoding" => "stored pages are compressed here, once",
         "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
         | "transfer-encoding" | "upgrade" => "it is of one connection only",

@@ -124,6 +124,18 @@ pub enum Framework {
     Gatsby(Gatsby),
 }
 
+impl Framework {
+    /// Its name in YAML.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Generic => "generic",
+            Self::Nextjs(_) => "nextjs",
+            Self::Gatsby(_) => "gatsby",
+        }
+    }
+}
+
 /// A Next.js site.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Nextjs {
@@ -286,6 +298,8 @@ pub struct Route {
     pub forward_tags: bool,
     /// Waiting after failed regenerations.
     pub backoff: Backoff,
+    /// The framework brought it; it is not in the file.
+    pub preset: bool,
 }
 
 impl Route {
@@ -306,6 +320,7 @@ impl Route {
             unsafe_invalidates: false,
             forward_tags: false,
             backoff: Backoff { min: Duration::from_secs(3), max: Duration::from_secs(300) },
+            preset: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::resolved::{Config, HostField, Mode, Origin, Query, Route};
+use super::resolved::{Config, Framework, HostField, Mode, Origin, Query, Route};
 use super::values::{human_duration, human_size, server_url};
 
 /// Routes, origins and cache as they were understood, aligned in columns. Shows
@@ -21,6 +21,18 @@ pub fn table(config: &Config) -> String {
         None => "off",
     };
     let _ = writeln!(out, "webhook  {webhook}");
+    let deployment = &config.deployment;
+    let mut by: Vec<String> =
+        deployment.fields.iter().map(|name| format!("field {name}")).collect();
+    by.extend(deployment.cookie.iter().map(|name| format!("cookie {name}")));
+    let deployment = match (&deployment.id, by.is_empty()) {
+        (Some(id), _) => id.clone(),
+        (None, true) => "by build".to_owned(),
+        (None, false) => format!("by {}", by.join(", ")),
+    };
+    if config.framework != Framework::Generic || config.deployment.id.is_some() {
+        let _ = writeln!(out, "deployed {deployment}");
+    }
     if config.dev {
         let _ = writeln!(out, "dev      everything is passed through uncached");
     }
@@ -35,6 +47,10 @@ pub fn table(config: &Config) -> String {
         rows.push(self::route(config, index, route));
     }
     align(&mut out, &rows);
+    if config.routes.iter().any(|route| route.preset) {
+        let framework = config.framework.as_str();
+        let _ = writeln!(out, "\n*  brought by framework: {framework}");
+    }
     out
 }
 
@@ -68,7 +84,7 @@ fn route(config: &Config, index: usize, route: &Route) -> Vec<String> {
         Query::Names(names) => list(&names.iter().map(String::as_str).collect::<Vec<_>>()),
     };
     vec![
-        index.to_string(),
+        format!("{index}{}", if route.preset { "*" } else { "" }),
         route.host.clone().unwrap_or_else(|| "any".to_owned()),
         route.path.clone(),
         mode(route.mode),
@@ -86,6 +102,7 @@ fn mode(mode: Mode) -> String {
             let fresh = revalidate.map_or("by origin".to_owned(), human_duration);
             format!("isr {fresh}, stale {}", human_duration(stale_for))
         }
+        Mode::Dsg { origin: true } => "dsg, or by origin".to_owned(),
         Mode::Ssr { heuristic: true } => "ssr heuristic".to_owned(),
         other => other.as_str().to_owned(),
     }

@@ -224,12 +224,12 @@ fn mistakes() {
         (
             "routes: [ { path: /a, revalidate: 1s } ]",
             &[
-                "p.yaml:2: routes[0].revalidate: unknown key here; it belongs to `the top level` or `isr`",
+                "p.yaml:2: routes[0].revalidate: unknown key here; it belongs to `the top level`, `isr` or `dsg`",
             ],
         ),
         (
-            "routes: [ { path: /a, dsg: { x: 1 } } ]",
-            &["p.yaml:2: routes[0].dsg.x: unknown key; there are none here"],
+            "routes: [ { path: /a, pass: { x: 1 } } ]",
+            &["p.yaml:2: routes[0].pass.x: unknown key; there are none here"],
         ),
         // Types.
         ("threads: many", &["p.yaml:2: threads: expected a whole number, found \"many\""]),
@@ -251,14 +251,48 @@ fn mistakes() {
         ),
         ("shutdown_timeout: 101years", &["at most 100 years"]),
         (
+            "deployment: { id: v1, field: x-a }",
+            &[
+                "p.yaml:2: deployment: either `id`, or `field` and `cookie`: what is named is not noticed",
+            ],
+        ),
+        (
+            "framework: nextjs\nnextjs: { build: no/such/folder }",
+            &[
+                "p.yaml:3: nextjs.build: cannot read no/such/folder/BUILD_ID: No such file or directory \
+               (os error 2); run `next build` first",
+            ],
+        ),
+        (
+            "framework: gatsby\ngatsby: { server_rendered: ['x'], trailing_slash: sometimes }",
+            &[
+                "p.yaml:3: gatsby.trailing_slash: expected `always`, `never`, `ignore` or `legacy`, \
+               found \"sometimes\"",
+            ],
+        ),
+        (
+            "framework: nextjs\nnextjs: { base_path: docs }",
+            &["p.yaml:3: nextjs.base_path: expected a path such as `/docs`"],
+        ),
+        (
+            "routes: [ { path: /a, dsg: { revalidate: 60s } } ]",
+            &["p.yaml:2: routes[0].dsg.revalidate: expected `origin`, found \"60s\""],
+        ),
+        (
             "deployment: 7",
-            &["p.yaml:2: deployment: expected a string, found the number 7; put it in quotes"],
+            &[
+                "p.yaml:2: deployment: expected a name in quotes such as \"v42\", or how deployments are \
+               noticed, found the number 7",
+            ],
         ),
         (
             "revalidate:\n  secret: 1234567",
             &["p.yaml:3: revalidate.secret: expected a string, found a number; put it in quotes"],
         ),
-        ("framework: nextjs", &["p.yaml:2: framework: expected `generic`, found \"nextjs\""]),
+        (
+            "framework: nuxt",
+            &["p.yaml:2: framework: expected `generic`, `nextjs` or `gatsby`, found \"nuxt\""],
+        ),
         (
             "log: { access: of }",
             &["log.access: expected `on`, `off` or `errors`, found \"of\"; did you mean \"off\"?"],
@@ -295,7 +329,7 @@ fn mistakes() {
         ("routes:\n  - path: /a\n    isr: { revalidate: 60 }", &["did you mean 60s?"]),
         (
             "routes:\n  - path: /a\n    dsg: yes",
-            &["routes[0].dsg: expected `{}`: this mode has no options, found \"yes\""],
+            &["routes[0].dsg: expected the keys of `dsg`; without any, `{}`, found \"yes\""],
         ),
         (
             "routes:\n  - path: /a\n    dsg: {}\n    query: page",
@@ -620,7 +654,10 @@ fn the_reference_is_up_to_date() {
 #[test]
 fn the_reference_is_a_configuration() {
     let (config, warnings) = load(&reference()).unwrap_or_else(|e| panic!("{}", e.join("\n")));
-    assert_eq!(warnings.len(), 1, "only that there is no secret: {warnings:?}");
+    // That there is no secret, and what needs a preset.
+    let said = ["secret", "nextjs", "gatsby", "deployment.probe"];
+    assert_eq!(warnings.len(), said.len(), "{warnings:?}");
+    assert!(said.iter().all(|said| warnings.iter().any(|w| w.contains(said))), "{warnings:?}");
     let modes: Vec<&str> = config.routes.iter().map(|route| route.mode.as_str()).collect();
     assert_eq!(modes, ["isr", "dsg", "ssr", "pass", "ssr"]);
     assert_eq!(config.origins.len(), 2);
@@ -700,6 +737,73 @@ api     https://[::1]:443      api.internal  30s     64       / every 5s
 3  any            /**       ssr                        web     all    -                -     -
 ";
     assert_eq!(table, expected, "\n{table}");
+}
+
+#[test]
+fn presets_bring_their_routes() {
+    let table = table(&good(
+        "origins: { web: http://a }\nframework: nextjs\nnextjs: { base_path: /docs/ }\n\
+         routes:\n- { path: /docs/api/**, ssr: {} }\n- { path: /docs/a, dsg: {} }",
+    ));
+    let routes = table.split_once("\n#").map_or("", |(_, routes)| routes);
+    let expected = "   \
+host  path                   mode                       origin  query  vary    tags  options
+0   any   /docs/api/**           ssr                        web     all    -       -     -
+1   any   /docs/a                dsg                        web     -      -       -     not_found 1m
+2*  any   /docs/_next/static/**  isr by origin, stale 365d  web     -      -       -     not_found 1m, \
+browser \"public, max-age=31536000, immutable\"
+3*  any   /docs/_next/image      ssr                        web     all    accept  -     -
+4*  any   /docs/_next/**         ssr                        web     all    -       -     -
+5*  any   /**                    isr by origin, stale 365d  web     -      -       -     not_found 1m
+
+*  brought by framework: nextjs
+";
+    assert_eq!(routes, expected, "\n{table}");
+    let gatsby = good(
+        "origins: { web: http://a }\nframework: gatsby\ngatsby: { server_rendered: [/server/, /app/**] }",
+    );
+    let paths: Vec<_> = gatsby.routes.iter().map(|r| (&*r.path, r.mode.as_str())).collect();
+    assert_eq!(
+        paths[2..],
+        [
+            ("/static/**", "dsg"),
+            ("/page-data/app-data.json", "ssr"),
+            ("/api/**", "pass"),
+            ("/server", "ssr"),
+            ("/server/", "ssr"),
+            ("/app/**", "ssr"),
+            ("/**", "dsg"),
+        ]
+    );
+    let bundles = PathPattern::new(&gatsby.routes[0].path).unwrap();
+    assert!(bundles.matches("/app-3f12132802bab8d907a3.js"));
+    assert!(!bundles.matches("/my-lib.js") && !bundles.matches("/sw.js"));
+    // What the file says of everything leaves nothing to the preset.
+    let all = good(
+        "origins: { web: http://a }\nframework: nextjs\nroutes: [ { path: '/**', pass: {} } ]",
+    );
+    assert_eq!(all.routes.len(), 1);
+}
+
+#[test]
+fn deployments() {
+    for (text, id, fields, cookie, settle, probe) in [
+        ("framework: generic", None, 2, None, 60, None),
+        ("framework: nextjs", None, 0, None, 60, Some(10)),
+        ("deployment: v1", Some("v1"), 2, None, 60, None),
+        ("deployment: ''", None, 2, None, 60, None),
+        ("deployment: { field: x-release, settle: 0s }", None, 1, None, 0, None),
+        ("deployment: { cookie: dpl }", None, 0, Some("dpl"), 60, None),
+        ("framework: gatsby\ndeployment: { probe: off }", None, 0, None, 60, None),
+        ("framework: gatsby\ndeployment: { probe: 5s }", None, 0, None, 60, Some(5)),
+    ] {
+        let found = good(&format!("origins: {{ web: http://a }}\n{text}")).deployment;
+        assert_eq!(found.id.as_deref(), id, "{text}");
+        assert_eq!(found.fields.len(), fields, "{text}");
+        assert_eq!(found.cookie.as_deref(), cookie, "{text}");
+        assert_eq!(found.settle.as_secs(), settle, "{text}");
+        assert_eq!(found.probe.map(|probe| probe.as_secs()), probe, "{text}");
+    }
 }
 
 /// Lines from which files can be made that are nearly right.

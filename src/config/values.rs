@@ -467,6 +467,48 @@ impl Serialize for Lifetime {
     }
 }
 
+/// A time between two looks, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe(pub(super) Option<Duration>);
+
+impl<'de> Deserialize<'de> for Probe {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Probe, D::Error> {
+        const EXPECTED: &str = "a duration such as 10s, or `off`";
+        let read = |v: &str| -> Result<Probe, String> {
+            if v == "off" {
+                return Ok(Probe(None));
+            }
+            let text = de::value::StrDeserializer::<de::value::Error>::new(v);
+            let span =
+                Span::deserialize(text).map_err(|_| format!("expected {EXPECTED}, found {v:?}"))?;
+            Ok(Probe(Some(span.0)))
+        };
+        // `off` without quotes is false to some.
+        scalar(deserializer, EXPECTED, read, |v| read(&v.to_string()))
+    }
+}
+
+impl JsonSchema for Probe {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Probe".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "const": "off" }, Span::json_schema(generator)] })
+    }
+}
+
+impl Serialize for Probe {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(span) => Span(span).serialize(serializer),
+            None => serializer.serialize_str("off"),
+        }
+    }
+}
+
 /// `all`, or the names of parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QueryRule(pub(super) Query);

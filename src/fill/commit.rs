@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, DATE, ETAG, LOCATION, SET_COOKIE};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LOCATION, SET_COOKIE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
@@ -69,6 +71,14 @@ impl Arrived {
         self.headers.get_all(SET_COOKIE).iter().cloned().collect()
     }
 
+    /// A page that says nothing at all of its lifetime, but has a validator.
+    fn is_plain_page(&self) -> bool {
+        let silent = [CACHE_CONTROL, EXPIRES].iter().all(|name| !self.headers.contains_key(name));
+        let html =
+            self.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
+        self.status == 200 && silent && html && self.headers.contains_key(ETAG)
+    }
+
     /// Whether asking for JSON where the page may have none brought something
     /// else (semantics §4). A failed render says nothing about that.
     pub(super) fn brought_no_data(&self) -> bool {
@@ -125,7 +135,7 @@ impl Arrived {
             Form::Rsc => Expected::Rsc,
         };
         storable::judge(
-            policy(&ask.route, ask.page),
+            policy(ask, self.is_plain_page()),
             &storable::Exchange {
                 status: self.status,
                 headers: &self.headers,
@@ -339,12 +349,17 @@ pub(super) fn refreshed(
     })
 }
 
-/// The policy by which a response is judged.
-fn policy(route: &Route, page: bool) -> Policy {
+/// The policy by which a response is judged; `plain`: see [`Arrived::is_plain_page`].
+fn policy(ask: &Ask, plain: bool) -> Policy {
+    let (route, page) = (&*ask.route, ask.page);
     let strip_set_cookie = route.strip_set_cookie;
     match route.mode {
         config::Mode::Isr { revalidate, stale_for } if page => Policy::Page {
-            revalidate: revalidate.map_or(Lifetime::Origin, Lifetime::Fixed),
+            revalidate: match revalidate {
+                Some(lifetime) => Lifetime::Fixed(lifetime),
+                None if plain && ask.preset.silent_is_static() => Lifetime::OriginOrForever,
+                None => Lifetime::Origin,
+            },
             stale_for,
             not_found: route.not_found,
             strip_set_cookie,

@@ -255,6 +255,13 @@ impl Preset {
         }
     }
 
+    /// Whether a page of which the origin says nothing was made by the build: Next
+    /// says of every other page how long it lives, or that it does not.
+    #[must_use]
+    pub fn silent_is_static(&self) -> bool {
+        matches!(self, Preset::Nextjs(_))
+    }
+
     /// The hashed assets that a body names, by path.
     #[must_use]
     pub fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use memchr::memmem;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use super::{Place, Told, below, split};
@@ -201,7 +202,12 @@ impl Nextjs {
                     | "wasm"
                     | "json"
             );
-            if !known || name.len() == kind.len() || name.contains("..") || name.starts_with('/') {
+            if !known
+                || name.contains("/.")
+                || name.starts_with('.')
+                || name.contains("..")
+                || name.starts_with('/')
+            {
                 continue;
             }
             let asset = format!("{}{}", self.assets, utf8_percent_encode(name, ESCAPED));
@@ -270,7 +276,7 @@ struct NextData<'a> {
 pub(super) fn told(form: Form, body: &[u8]) -> Told {
     match form {
         Form::Document => of_document(body),
-        Form::Rsc => Told { build: in_flight(body, b"\""), pair: Some(Form::Document) },
+        Form::Rsc => Told { build: in_flight(body), pair: Some(Form::Document) },
         Form::Data => Told { build: None, pair: Some(Form::Document) },
     }
 }
@@ -285,30 +291,290 @@ fn of_document(body: &[u8]) -> Told {
         let pair = (data.gsp && !data.fallback).then_some(Form::Data);
         return Told { build: data.build.as_deref().and_then(plain), pair };
     }
-    const FLIGHT: &[u8] = b"self.__next_f.push(";
-    if memmem::find(body, FLIGHT).is_none() {
+    let flight = flight_of(body);
+    if flight.is_empty() {
         return Told::default();
     }
-    Told { build: in_flight(body, b"\\\""), pair: Some(Form::Rsc) }
+    Told { build: in_flight(&flight), pair: Some(Form::Rsc) }
 }
 
-/// The build that the first row of a payload names; `quote` is how a quotation
-/// mark is written there.
-fn in_flight(body: &[u8], quote: &[u8]) -> Option<Box<str>> {
-    for name in [&b"b"[..], b"buildId"] {
-        let mark = [quote, name, quote, b":", quote].concat();
-        let Some(at) = memmem::find(body, &mark) else { continue };
-        let start = at + mark.len();
-        let Some(end) = memmem::find(&body[start..], quote) else { continue };
-        if let Some(build) = std::str::from_utf8(&body[start..start + end]).ok().and_then(plain) {
-            return Some(build);
+/// The payload that a document of the app router carries along, piece by piece.
+fn flight_of(body: &[u8]) -> Vec<u8> {
+    const PIECE: &[u8] = b"self.__next_f.push([1,";
+    let mut flight = Vec::new();
+    for at in memmem::find_iter(body, PIECE) {
+        let mut pieces =
+            serde_json::Deserializer::from_slice(&body[at + PIECE.len()..]).into_iter::<String>();
+        if let Some(Ok(piece)) = pieces.next() {
+            flight.extend_from_slice(piece.as_bytes());
         }
     }
-    None
+    flight
+}
+
+/// The build that a payload's row 0 names: `{…,"b":"BUILD"}`, or `["BUILD",…` in
+/// Next 14 (there also as `buildId` among the properties in a document).
+fn in_flight(payload: &[u8]) -> Option<Box<str>> {
+    let row = rows(payload).find(|(id, _)| *id == b"0")?.1;
+    match serde_json::from_slice(row).ok()? {
+        Value::Object(row) => plain(row.get("b")?.as_str()?),
+        Value::Array(row) => row
+            .iter()
+            .find_map(|item| plain(item.as_str().or_else(|| item.get("buildId")?.as_str())?)),
+        _ => None,
+    }
+}
+
+/// The rows of a payload, `ID:CONTENT` each: content ends with its line, or is as
+/// long as it says (`T1f,…`) and may then hold anything.
+fn rows(payload: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    const COUNTED: &[u8] = b"TAOoUSsLlGgMmV";
+    let mut rest = payload;
+    std::iter::from_fn(move || {
+        let colon = memchr::memchr(b':', rest)?;
+        let (id, content) = (&rest[..colon], &rest[colon + 1..]);
+        let counted = content.first().is_some_and(|tag| COUNTED.contains(tag)).then(|| {
+            let comma = memchr::memchr(b',', content.get(..18).unwrap_or(content))?;
+            let length = std::str::from_utf8(&content[1..comma]).ok()?;
+            let length = usize::from_str_radix(length, 16).ok()?;
+            Some((content.get(comma + 1..)?.get(..length)?, comma + 1 + length))
+        });
+        let (row, end) = match counted.flatten() {
+            Some(counted) => counted,
+            None => {
+                let end = memchr::memchr(b'\n', content).unwrap_or(content.len());
+                (&content[..end], (end + 1).min(content.len()))
+            }
+        };
+        rest = &content[end..];
+        Some((id, row))
+    })
 }
 
 /// A build id as Next allows it in a URL.
 fn plain(id: &str) -> Option<Box<str>> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
     ((1..=128).contains(&id.len()) && id.bytes().all(good)).then(|| id.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use httparse::Header;
+
+    fn site(change: impl FnOnce(&mut config::Nextjs)) -> Nextjs {
+        let mut site = config::Nextjs::default();
+        change(&mut site);
+        Nextjs::new(&site)
+    }
+
+    fn with<T>(fields: &[(&str, &str)], ask: impl FnOnce(&Request<'_>, &Facts) -> T) -> T {
+        let fields: Vec<_> =
+            fields.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
+        let request = Request {
+            method: "GET",
+            target: "/",
+            host: "h",
+            scheme: "http",
+            fields: &fields,
+            peer: [127, 0, 0, 1].into(),
+        };
+        ask(&request, &Facts::of(&request))
+    }
+
+    #[test]
+    fn pages_and_their_data() {
+        let plain = site(|_| ());
+        let slashed = site(|site| site.trailing_slash = true);
+        let based = site(|site| site.base_path = "/docs".to_owned());
+        let languages = site(|site| {
+            site.default_locale = Some("en".to_owned());
+            site.locales = vec!["en".to_owned(), "fr".to_owned()];
+        });
+        for (next, page, data) in [
+            (&plain, "/", "/_next/data/B/index.json"),
+            (&plain, "/p", "/_next/data/B/p.json"),
+            (&plain, "/a/b", "/_next/data/B/a/b.json"),
+            (&plain, "/index", "/_next/data/B/index/index.json"),
+            (&plain, "/index/a", "/_next/data/B/index/index/a.json"),
+            (&plain, "/indexes", "/_next/data/B/indexes.json"),
+            (&plain, "/p.json", "/_next/data/B/p.json.json"),
+            (&plain, "/caf%C3%A9", "/_next/data/B/caf%C3%A9.json"),
+            (&slashed, "/", "/_next/data/B/index.json"),
+            (&slashed, "/p/", "/_next/data/B/p.json"),
+            (&based, "/docs", "/docs/_next/data/B/index.json"),
+            (&based, "/docs/p", "/docs/_next/data/B/p.json"),
+            (&languages, "/", "/_next/data/B/en.json"),
+            (&languages, "/p", "/_next/data/B/en/p.json"),
+            (&languages, "/fr", "/_next/data/B/fr.json"),
+            (&languages, "/fr/p", "/_next/data/B/fr/p.json"),
+            (&languages, "/french", "/_next/data/B/en/french.json"),
+        ] {
+            assert_eq!(next.target(page, Form::Data, Some("B")).as_deref(), Some(data), "{page}");
+            with(&[], |request, _| {
+                let place = next.locate(data, request);
+                assert_eq!(
+                    (&*place.path, place.form, place.build),
+                    (page, Form::Data, Some("B")),
+                    "{data}"
+                );
+                assert_eq!(next.locate(page, request).form, Form::Document, "{page}");
+            });
+        }
+        assert_eq!(
+            plain.target("/p?q=1", Form::Data, Some("B")).as_deref(),
+            Some("/_next/data/B/p.json?q=1")
+        );
+        assert_eq!(plain.target("/p", Form::Data, None), None, "no URL without a build");
+        for path in
+            ["/_next/data/B", "/_next/data/B/", "/_next/data//p.json", "/x/_next/data/B/p.json"]
+        {
+            with(&[], |request, _| {
+                assert_eq!(plain.locate(path, request).form, Form::Document, "{path}");
+            });
+        }
+    }
+
+    #[test]
+    fn payloads() {
+        let next = site(|_| ());
+        for (fields, form) in [
+            (&[("RSC", "1")][..], Form::Rsc),
+            (&[("rsc", " 1 ")][..], Form::Rsc),
+            (&[("RSC", "0")][..], Form::Document),
+            (&[("Next-Router-Prefetch", "1")][..], Form::Document),
+        ] {
+            with(fields, |request, _| {
+                assert_eq!(next.locate("/p", request).form, form, "{fields:?}")
+            });
+        }
+        let mut response = HeaderMap::new();
+        assert_eq!(selecting(&response).len(), 2);
+        response.insert("vary", "rsc, next-router-prefetch, Next-Url".parse().unwrap());
+        assert_eq!(selecting(&response).last().map(|name| &**name), Some("next-url"));
+    }
+
+    #[test]
+    fn editors() {
+        let open = site(|_| ());
+        let known = site(|site| site.preview_mode_id = Some("secret".to_owned()));
+        for (fields, with_any, with_known) in [
+            (&[("Cookie", "a=1; __prerender_bypass=secret")][..], true, true),
+            (&[("Cookie", "__prerender_bypass=guess")][..], true, false),
+            (&[("Cookie", "__prerender_bypass=")][..], false, false),
+            (&[("Cookie", "x__prerender_bypass=secret")][..], false, false),
+            (&[("Cookie", "__next_preview_data=x")][..], false, false),
+            (&[("Next-Action", "abc")][..], true, true),
+            (&[][..], false, false),
+        ] {
+            with(fields, |request, facts| {
+                assert_eq!(open.draft(request, facts), with_any, "{fields:?}");
+                assert_eq!(known.draft(request, facts), with_known, "{fields:?}");
+            });
+        }
+        assert_eq!(known.anew(), Some(("x-prerender-revalidate", "secret")));
+        assert_eq!(open.anew(), None);
+    }
+
+    #[test]
+    fn what_visitors_may_not_send() {
+        for (name, form, stripped) in [
+            ("X-Middleware-Subrequest", Form::Document, true),
+            ("x-middleware-", Form::Document, true),
+            ("x-middlewar", Form::Document, false),
+            ("x-invoke-path", Form::Document, true),
+            ("X-Now-Route-Matches", Form::Rsc, true),
+            ("x-matched-path", Form::Document, true),
+            ("next-resume", Form::Document, true),
+            ("x-prerender-revalidate", Form::Data, true),
+            ("x-nextjs-data", Form::Document, true),
+            ("x-nextjs-data", Form::Data, false),
+            ("Next-Router-State-Tree", Form::Rsc, false),
+        ] {
+            assert_eq!(strips(name, form), stripped, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_documents_tell() {
+        let pages = |data: &str| {
+            format!(
+                "<p>buildId&quot;</p><script id=\"__NEXT_DATA__\" type=\"application/json\">{data}</script>"
+            )
+        };
+        let flight = |pieces: &[&str]| {
+            let pieces = pieces.iter().map(|piece| {
+                let piece = serde_json::to_string(piece).unwrap();
+                format!("<script>self.__next_f.push([1,{piece}])</script>")
+            });
+            format!(
+                "<script>(self.__next_f=self.__next_f||[]).push([0])</script>{}",
+                pieces.collect::<String>()
+            )
+        };
+        let long = "9:T10,\n0:{\"b\":\"evil\"}\n0:{\"P\":null,\"b\":\"B-3\"}\n";
+        for (form, body, build, pair) in [
+            (
+                Form::Document,
+                pages(r#"{"props":{"b":"x"},"buildId":"B_1","isFallback":false,"gsp":true}"#),
+                Some("B_1"),
+                Some(Form::Data),
+            ),
+            (Form::Document, pages(r#"{"buildId":"B1","nextExport":true}"#), Some("B1"), None),
+            (
+                Form::Document,
+                pages(r#"{"buildId":"B1","isFallback":true,"gsp":true}"#),
+                Some("B1"),
+                None,
+            ),
+            (Form::Document, pages(r#"{"buildId":"../x"}"#), None, None),
+            (
+                Form::Document,
+                flight(&[
+                    "1:\"$Sreact.fragment\"\n0:{\"P\":null,",
+                    "\"c\":[{\"b\":\"x\"}],\"b\":\"B2\"}\n",
+                ]),
+                Some("B2"),
+                Some(Form::Rsc),
+            ),
+            (
+                Form::Document,
+                flight(&["0:[\"$\",\"$L1\",null,{\"buildId\":\"B14\",\"b\":1}]\n"]),
+                Some("B14"),
+                Some(Form::Rsc),
+            ),
+            (Form::Document, flight(&[long]), Some("B-3"), Some(Form::Rsc)),
+            (Form::Document, "<p>\"buildId\":\"evil\"</p>".to_owned(), None, None),
+            (
+                Form::Rsc,
+                "2:I[1]\n0:[\"B14\",[[\"\"]]]\n".to_owned(),
+                Some("B14"),
+                Some(Form::Document),
+            ),
+            (Form::Rsc, long.to_owned(), Some("B-3"), Some(Form::Document)),
+            (Form::Data, "{\"b\":\"x\"}".to_owned(), None, Some(Form::Document)),
+        ] {
+            let told = told(form, body.as_bytes());
+            assert_eq!((told.build.as_deref(), told.pair), (build, pair), "{body}");
+        }
+    }
+
+    #[test]
+    fn assets_that_are_named() {
+        let next = site(|_| ());
+        let body = br#"<script src="/_next/static/chunks/a-1.js" async=""></script>
+            I[1,["1","static/chunks/pages/blog/[slug]-2.js"],""] "static/chunks/a-1.js"
+            url(/_next/static/media/f.woff2) "static/chunks/app/(shop)/page-3.js"
+            "/static/x" "static/../../etc/passwd.js" "static/.js""#;
+        assert_eq!(
+            next.assets("/p", body),
+            [
+                "/_next/static/chunks/a-1.js",
+                "/_next/static/chunks/pages/blog/%5Bslug%5D-2.js",
+                "/_next/static/media/f.woff2",
+                "/_next/static/chunks/app/(shop)/page-3.js",
+            ]
+        );
+        assert!(next.is_asset("/_next/static/chunks/a-1.js") && !next.is_asset("/_next/image"));
+    }
 }

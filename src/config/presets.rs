@@ -1,0 +1,79 @@
+//! The routes that a framework brings: they come after those of the file, and the
+//! last one catches everything.
+
+use std::time::Duration;
+
+use http::header::ACCEPT;
+
+use super::resolved::{Framework, Gatsby, Mode, Nextjs, Query, Route};
+
+/// For what carries a hash of its content in its name.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+const BY_ORIGIN: Mode = Mode::Isr { revalidate: None, stale_for: YEAR };
+const STATIC: Mode = Mode::Dsg { origin: false };
+const STATIC_UNLESS: Mode = Mode::Dsg { origin: true };
+const RENDERED: Mode = Mode::Ssr { heuristic: false };
+
+/// Those of a framework; `server_rendered` are patterns of pages that are rendered
+/// for every visitor.
+pub(super) fn routes(framework: &Framework, server_rendered: Vec<String>) -> Vec<Route> {
+    match framework {
+        Framework::Generic => Vec::new(),
+        Framework::Nextjs(site) => nextjs(site),
+        Framework::Gatsby(site) => gatsby(site, server_rendered),
+    }
+}
+
+fn nextjs(site: &Nextjs) -> Vec<Route> {
+    let base = &site.base_path;
+    vec![
+        Route {
+            browser: Some(IMMUTABLE.to_owned()),
+            ..route(format!("{base}/_next/static/**"), BY_ORIGIN)
+        },
+        // By its query and by the formats that the browser takes.
+        Route { vary: vec![ACCEPT], ..route(format!("{base}/_next/image"), RENDERED) },
+        route(format!("{base}/_next/**"), RENDERED),
+        route(format!("{base}/api/**"), Mode::Pass),
+        route("/**".to_owned(), BY_ORIGIN),
+    ]
+}
+
+fn gatsby(site: &Gatsby, server_rendered: Vec<String>) -> Vec<Route> {
+    let prefix = &site.path_prefix;
+    // What a bundle's name ends with.
+    let hash = "[0-9a-f]".repeat(20);
+    let immutable = |path: String| Route {
+        browser: Some(IMMUTABLE.to_owned()),
+        ..route(format!("{prefix}{path}"), STATIC)
+    };
+    let mut routes = vec![
+        immutable(format!("/*-{hash}.js")),
+        immutable(format!("/*.{hash}.css")),
+        immutable("/static/**".to_owned()),
+        route(format!("{prefix}/page-data/app-data.json"), RENDERED),
+        route(format!("{prefix}/api/**"), Mode::Pass),
+    ];
+    for pattern in server_rendered {
+        // With and without a slash at the end: one of the two redirects.
+        let bare = pattern.trim_end_matches('/');
+        if !bare.is_empty() && !bare.ends_with("/**") {
+            routes.push(route(format!("{prefix}{bare}"), RENDERED));
+            routes.push(route(format!("{prefix}{bare}/"), RENDERED));
+        } else {
+            routes.push(route(format!("{prefix}{pattern}"), RENDERED));
+        }
+    }
+    routes.push(route("/**".to_owned(), STATIC_UNLESS));
+    routes
+}
+
+fn route(path: String, mode: Mode) -> Route {
+    let query = match mode.is_page() {
+        true => Query::Names(Vec::new()),
+        false => Query::All,
+    };
+    Route { path, mode, query, preset: true, ..Route::catch_all() }
+}

@@ -1,0 +1,1 @@
+module.exports = { siteMetadata: { title: "Perennial's Gatsby site" }, trailingSlash: "always" };

@@ -1,0 +1,13 @@
+const path = require("path");
+
+// Ten deferred pages, each rendered when it is first asked for.
+exports.createPages = ({ actions }) => {
+  for (let n = 1; n <= 10; n += 1) {
+    actions.createPage({
+      path: `/deferred/${n}/`,
+      component: path.resolve("src/templates/deferred.js"),
+      context: { n },
+      defer: true,
+    });
+  }
+};

@@ -1,0 +1,22 @@
+import { Link } from "gatsby";
+import * as React from "react";
+
+// When the server rendered this, as the test reads it.
+export function Layout({ name, rendered, children }) {
+  return (
+    <main>
+      <h1 id="page">{name}</h1>
+      <p id="rendered" suppressHydrationWarning>{rendered}</p>
+      <p id="build">{process.env.GATSBY_BUILD}</p>
+      {children}
+      <nav>
+        <Link id="to-home" to="/">home</Link>
+        <Link id="to-about" to="/about/">about</Link>
+        <Link id="to-deferred-1" to="/deferred/1/">deferred 1</Link>
+        <Link id="to-deferred-2" to="/deferred/2/">deferred 2</Link>
+        <Link id="to-server" to="/server/">server</Link>
+        <Link id="to-lived" to="/lived/">lived</Link>
+      </nav>
+    </main>
+  );
+}

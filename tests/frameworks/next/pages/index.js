@@ -1,0 +1,6 @@
+import { PagesLayout } from "../lib/layout";
+
+// Neither props nor renders: exported once, at the build.
+export default function Home() {
+  return <PagesLayout name="home" rendered="at the build" />;
+}

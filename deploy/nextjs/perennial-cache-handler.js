@@ -11,8 +11,10 @@
 //
 // Without PERENNIAL_URL nothing is told, and Next works as it does alone.
 
-const http = require("node:http");
-const https = require("node:https");
+// Next also bundles this file for middleware, where nothing is cached and Node is not.
+const node = process.env.NEXT_RUNTIME !== "edge";
+const http = node ? require("node:http") : undefined;
+const https = node ? require("node:https") : undefined;
 const { default: NextCache } = require("next/dist/server/lib/incremental-cache/file-system-cache");
 
 const NEXT_TAGS = "x-next-cache-tags"; // Next keeps this one to itself
@@ -42,7 +44,8 @@ module.exports = class PerennialCacheHandler extends NextCache {
     // Perennial's own requests are on demand, too, and need not be told.
     const isPage = value && value.kind !== "FETCH" && value.kind !== "IMAGE";
     const asked = this.requestHeaders[ON_DEMAND] && !fromPerennial(this.requestHeaders.via);
-    if (asked && (isPage || value === null)) await tell({ path: pathOf(key), if_cached: "1" });
+    // Not awaited: the edge asks for the very page that Next is about to finish.
+    if (asked && (isPage || value === null)) void tell({ path: pathOf(key), if_cached: "1" });
   }
 
   async revalidateTag(tags, durations) {
@@ -81,7 +84,7 @@ function pathOfTag(tag) {
 }
 
 // Tells every edge, and waits until each has answered or its time is up: whoever
-// called sees the renewed page. What an edge did not get is sent again, for as
+// revalidated a tag or a path sees the renewed page. What an edge did not get is sent again, for as
 // long as this process lives.
 async function tell(message) {
   await Promise.all(edges().map((edge) => edge.tell(message)));

@@ -502,9 +502,8 @@ impl Fills {
             }
         }
         ask.metrics.fill(ask.route.origin, result, began.elapsed());
-        if pages.len() > 1 && pages.iter().any(|page| page.fetched.stale) {
-            // Some of it is of the origin's last render and some may be of its next.
-            outcome = outcome.or(Some(Renewed::Failed("the origin sent a stale copy")));
+        if outcome.is_none() {
+            outcome = self.catch_up(&ask, &mut pages, priority).await;
         }
         if let Some(outcome) = outcome {
             pages.into_iter().for_each(Arrival::end);
@@ -514,6 +513,35 @@ impl Fills {
             return Renewed::Stored;
         }
         self.commit(&ask, pages, &gone)
+    }
+
+    /// An origin that sent a stale copy of one member and a fresh one of another has
+    /// rendered in between: the stale ones are asked for once more. Where all are
+    /// stale they are of one generation, if an old one.
+    async fn catch_up(
+        &self,
+        ask: &Ask,
+        pages: &mut [Arrival],
+        priority: Priority,
+    ) -> Option<Renewed> {
+        if pages.iter().all(|page| page.fetched.stale) {
+            return None;
+        }
+        for page in pages.iter_mut().filter(|page| page.fetched.stale) {
+            let fields = page.flight.fill.fields.clone();
+            let member = self.member(ask, page.fetched.rep.form, fields, None);
+            let ask = ask.for_form(member.form, member.fields.clone())?;
+            match self.fetch(&ask, &member, priority).await {
+                Brought::Page(fetched) if !fetched.stale => {
+                    let new = Arrival { fetched, flight: member.flight, lead: None };
+                    std::mem::replace(page, new).end();
+                }
+                _ => return Some(Renewed::Failed("the origin sent a stale copy")),
+            }
+        }
+        // What they said to wait for has happened.
+        self.0.notes.forget_failures(ask.key.as_str());
+        None
     }
 
     /// Stores members of one generation, under the deployment that rendered them.
@@ -540,7 +568,11 @@ impl Fills {
         let gone = if moved { &[] } else { gone };
         let committed = inner.store.commit_generation(&key, members, gone);
         inner.notes.succeeded(&ask.key);
-        let told = pages.first_mut().map(|page| std::mem::take(&mut page.fetched.told));
+        // The pair of a stale copy might be of the next render.
+        let told = pages
+            .first_mut()
+            .filter(|page| !page.fetched.stale)
+            .map(|page| std::mem::take(&mut page.fetched.told));
         for page in pages {
             let rep = &page.fetched.rep;
             inner.notes.set_collapsible(&ask.key, rep.form);

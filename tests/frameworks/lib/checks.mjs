@@ -1,0 +1,87 @@
+// Checks, each in a world of its own: a fresh Perennial in front of the site. As a
+// control the same checks are made without Perennial, or without its preset, and
+// then each of them must fail: a check that cannot fail shows nothing.
+
+import { Edge, get } from "./edge.mjs";
+import { Tab, launch } from "./browser.mjs";
+import { Origin } from "./origin.mjs";
+
+const all = [];
+
+// `within`: the bound for whatever the check waits for, in ms.
+export function check(name, body) {
+  all.push({ name, body });
+}
+
+// Runs every check. `lines` is the configuration, `lines.generic` the one without
+// the preset; `site.port` is where the site listens. Answers how many went wrong.
+export async function run({ program, control, only, port, site, lines }) {
+  const browser = await launch();
+  let wrong = 0;
+  let made = 0;
+  for (const { name, body } of all) {
+    if (only && !name.includes(only)) continue;
+    made += 1;
+    const begun = Date.now();
+    const world = await World.make({ program, control, port, site, lines, browser });
+    let failed;
+    try {
+      await body(world);
+    } catch (error) {
+      failed = error;
+    }
+    const took = `${((Date.now() - begun) / 1000).toFixed(1)} s`;
+    const good = control ? failed !== undefined : failed === undefined;
+    if (!good) wrong += 1;
+    const verdict = good ? "ok" : "FAILED";
+    console.log(`  ${verdict}  ${name} (${took})${control && good ? `: ${firstLine(failed)}` : ""}`);
+    if (!good && failed) console.log(indent(`${failed.stack}\n${world.tabs.map((tab) => tab.log()).join("\n")}`));
+    if (!good && control) console.log("      it passes without what it is to show");
+    await world.end();
+  }
+  await browser.close();
+  if (made === 0) throw new Error("no check was made");
+  console.log(`  ${made - wrong} of ${made} checks ${control ? `fail with ${control}, as they must` : "passed"}`);
+  return wrong;
+}
+
+class World {
+  static async make({ program, control, port, site, lines, browser }) {
+    const world = new World();
+    world.control = control;
+    world.site = site;
+    world.browser = browser;
+    world.tabs = [];
+    world.within = control ? 1_500 : 10_000;
+    world.origin = await Origin.start(site.port);
+    if (control === "direct") {
+      world.url = world.origin.url;
+      world.edge = { webhook: () => Promise.reject(new Error("there is no webhook")), stop: () => {} };
+    } else {
+      const chosen = control === "generic" ? lines.generic : lines.preset;
+      world.edge = await Edge.start({ program, port, origin: world.origin, lines: chosen });
+      world.url = world.edge.url;
+    }
+    return world;
+  }
+
+  get(path, headers, method) {
+    return get(this.url + path, headers, method);
+  }
+
+  async tab() {
+    const tab = await Tab.open(this.browser, this.url);
+    if (this.control) tab.page.setDefaultTimeout(5_000);
+    this.tabs.push(tab);
+    return tab;
+  }
+
+  async end() {
+    for (const tab of this.tabs) await tab.close();
+    await this.edge.stop();
+    if (!this.origin.away) await this.origin.stop();
+  }
+}
+
+const firstLine = (error) => String(error?.message ?? error).split("\n")[0].slice(0, 120);
+const indent = (text) => text.replace(/^/gm, "      ");

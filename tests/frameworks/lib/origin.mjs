@@ -1,0 +1,46 @@
+// What stands between Perennial and the site: it counts what the site is asked
+// for, and can go away, or turn to another build, in the middle of a test.
+
+import http from "node:http";
+
+export class Origin {
+  static async start(port) {
+    const origin = new Origin();
+    origin.target = port;
+    origin.requests = [];
+    origin.server = http.createServer((request, response) => origin.#pass(request, response));
+    origin.server.keepAliveTimeout = 60_000;
+    await new Promise((resolve) => origin.server.listen(0, "127.0.0.1", resolve));
+    origin.port = origin.server.address().port;
+    origin.url = `http://127.0.0.1:${origin.port}`;
+    return origin;
+  }
+
+  // How often a path was asked for, whatever its query, and as what (`rsc` or not).
+  count(path, { rsc = false } = {}) {
+    const same = (r) => r.url.split("?")[0] === path && Boolean(r.headers.rsc) === rsc;
+    return this.requests.filter(same).length;
+  }
+
+  // From now on nobody is there.
+  stop() {
+    this.away = true;
+    this.server.closeAllConnections();
+    return new Promise((resolve) => this.server.close(resolve));
+  }
+
+  #pass(request, response) {
+    if (this.away) return request.destroy();
+    const { method, url, headers } = request;
+    this.requests.push({ method, url, headers });
+    const options = { host: "127.0.0.1", port: this.target, method, path: url, headers };
+    const onward = http.request(options, (answer) => {
+      response.writeHead(answer.statusCode, answer.rawHeaders);
+      answer.pipe(response);
+      answer.on("error", () => response.destroy());
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
+  }
+}

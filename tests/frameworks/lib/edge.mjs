@@ -20,7 +20,7 @@ export class Edge {
         "admin: off",
         `origins: { web: { servers: "${origin.url}", fill_timeout: 20s } }`,
         `revalidate: { secret: ${SECRET} }`,
-        "log: { format: json }",
+        "log: { format: json, access: errors }",
         ...lines,
       ].join("\n"),
     );

@@ -4,6 +4,8 @@
 //! `config/reference.yaml` are made from them, the defaults from the `Default`
 //! impls, which are also what [`super::resolve`] goes by.
 
+mod site;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -16,9 +18,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::resolved::HostField;
 use super::values::{
-    Address, AdminAddress, Count, Flag, HostRule, Lifetime, Network, OneOrMany, Probe, QueryRule,
-    Secret, ServerUrl, Size, Span,
+    Address, AdminAddress, Count, Flag, HostRule, Lifetime, Network, OneOrMany, QueryRule, Secret,
+    ServerUrl, Size, Span,
 };
+
+pub(super) use site::{Deployment, DeploymentOptions, Gatsby, Nextjs, TrailingSlash};
 
 const fn secs(secs: u64) -> Span {
     Span(Duration::from_secs(secs))
@@ -312,151 +316,6 @@ pub(super) enum Framework {
     Nextjs,
     /// Gatsby 5
     Gatsby,
-}
-
-/// What `framework: nextjs` knows of the site.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "the keys of `nextjs`")]
-#[schemars(inline)]
-pub(super) struct Nextjs {
-    /// The folder that `next build` made, where it is at hand: everything below is
-    /// read from it, and the build id. A path beside this file, or absolute. It is
-    /// read again at a reload.
-    #[schemars(example = &"./.next")]
-    pub(super) build: Option<String>,
-    /// `preview.previewModeId` of the build's `prerender-manifest.json`: with it
-    /// only a true draft cookie passes by the cache, and a page that is renewed is
-    /// rendered anew instead of coming out of a cache of Next's own.
-    #[schemars(example = &"${PREVIEW_MODE_ID:-}")]
-    pub(super) preview_mode_id: Option<Secret>,
-    /// `basePath` of the site.
-    #[schemars(example = &"/docs")]
-    pub(super) base_path: Option<String>,
-    /// `trailingSlash` of the site.
-    #[schemars(example = true)]
-    pub(super) trailing_slash: Option<Flag>,
-    /// `i18n.defaultLocale` of the site: its pages carry no prefix, their data do.
-    #[schemars(example = &"en")]
-    pub(super) default_locale: Option<String>,
-    /// `i18n.locales` of the site.
-    #[schemars(example = ["en", "fr"])]
-    pub(super) locales: Vec<String>,
-}
-
-/// What `framework: gatsby` knows of the site.
-#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "the keys of `gatsby`")]
-#[schemars(inline)]
-pub(super) struct Gatsby {
-    /// The folder of the site after `gatsby build`, where it is at hand: which
-    /// pages are rendered on the server is read from it, and the build. A path
-    /// beside this file, or absolute. It is read again at a reload.
-    #[schemars(example = &".")]
-    pub(super) build: Option<String>,
-    /// `pathPrefix` of the site.
-    #[schemars(example = &"/blog")]
-    pub(super) path_prefix: Option<String>,
-    /// `trailingSlash` of the site. Default: `always`.
-    #[schemars(example = &"always")]
-    pub(super) trailing_slash: Option<TrailingSlash>,
-    /// Paths of pages with `getServerData`, as globs, on top of those that are
-    /// read from the build: they are rendered for every visitor, as far as their
-    /// own `Cache-Control` does not say otherwise.
-    #[schemars(example = ["/account/**"])]
-    pub(super) server_rendered: Vec<String>,
-}
-
-/// `trailingSlash` of a Gatsby site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub(super) enum TrailingSlash {
-    /// pages end in a slash
-    Always,
-    /// they do not
-    Never,
-    /// either way
-    Ignore,
-    /// as written
-    Legacy,
-}
-
-/// The deployment: its name, or how it is noticed.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Deployment(pub(super) DeploymentOptions);
-
-impl<'de> Deserialize<'de> for Deployment {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Deployment, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Deployment;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name in quotes such as \"v42\", or how deployments are noticed")
-            }
-            fn visit_str<E: de::Error>(self, v: &str) -> Result<Deployment, E> {
-                let id = Some(v.to_owned());
-                Ok(Deployment(DeploymentOptions { id, ..DeploymentOptions::default() }))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Deployment, A::Error> {
-                DeploymentOptions::deserialize(MapAccessDeserializer::new(map)).map(Deployment)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl JsonSchema for Deployment {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> Cow<'static, str> {
-        "Deployment".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "type": "string", "examples": ["${DEPLOYMENT:-}"] },
-            generator.subschema_for::<DeploymentOptions>()
-        ] })
-    }
-}
-
-/// How deployments are told apart.
-#[derive(Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "how deployments are noticed")]
-#[schemars(inline)]
-pub(super) struct DeploymentOptions {
-    /// The name of the current one; then nothing is noticed.
-    #[schemars(example = &"${DEPLOYMENT:-}")]
-    pub(super) id: Option<String>,
-    /// The response fields by which the origin names its deployment; the first
-    /// that is there counts. Default: `x-deployment-id` and
-    /// `x-nextjs-deployment-id` without a preset, with one none: it tells the
-    /// build.
-    #[schemars(example = ["x-deployment-id"])]
-    pub(super) field: OneOrMany<String>,
-    /// The cookie by which the origin names its deployment.
-    #[schemars(example = &"deployment")]
-    pub(super) cookie: Option<String>,
-    /// How long a new deployment must have been seen, and no other beside, before
-    /// it becomes the current one: while a rolling deploy answers with both, the
-    /// old one stays.
-    pub(super) settle: Span,
-    /// How often the renderer is asked for its build, or `off`; pages that are
-    /// fresh for a year would never tell. Default: `10s` with a preset.
-    #[schemars(example = &"10s")]
-    pub(super) probe: Option<Probe>,
-}
-
-impl Default for DeploymentOptions {
-    fn default() -> DeploymentOptions {
-        DeploymentOptions {
-            id: None,
-            field: OneOrMany::Many(Vec::new()),
-            cookie: None,
-            settle: secs(60),
-            probe: None,
-        }
-    }
 }
 
 /// Logging.

@@ -4,6 +4,8 @@
 //! Nothing here stops at the first mistake: a wrong value is reported, another
 //! stands in for it, and the whole is thrown away at the end.
 
+mod site;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -14,10 +16,9 @@ use super::pattern::{HostPattern, PathPattern};
 use super::presets;
 use super::raw;
 use super::resolved::{
-    AccessLog, Backoff, Cache, Config, Deployment, Framework, Gatsby, Health, Limits, Log,
-    LogFormat, Mode, Nextjs, Origin, Query, Revalidate, Route,
+    AccessLog, Backoff, Cache, Config, Health, Limits, Log, LogFormat, Mode, Origin, Query,
+    Revalidate, Route,
 };
-use super::sites;
 use super::source::Path;
 use super::values::{Count, Size, Span, human_size, server_url};
 
@@ -87,7 +88,7 @@ pub(super) fn resolve(raw: &raw::Raw, beside: &std::path::Path, report: &mut Rep
     let origins = origins(&raw.origins, &root.key("origins"), report);
     let cache = cache(&raw.cache, &root.key("cache"), report);
     let revalidate = revalidate(raw.revalidate.as_ref(), &root.key("revalidate"), report);
-    let (framework, server_rendered) = framework(raw, beside, &root, report);
+    let (framework, server_rendered) = site::framework(raw, beside, &root, report);
     let config = Config {
         listen: raw.listen.as_slice().iter().map(|address| address.0).collect(),
         admin: raw.admin.0,
@@ -97,7 +98,7 @@ pub(super) fn resolve(raw: &raw::Raw, beside: &std::path::Path, report: &mut Rep
             None => std::thread::available_parallelism().map_or(1, usize::from),
         },
         cache,
-        deployment: deployment(raw, &framework, &root.key("deployment"), report),
+        deployment: site::deployment(raw, &framework, &root.key("deployment"), report),
         log: log(&raw.log, &root.key("log"), report),
         revalidate,
         routes: routes(raw, &presets::routes(&framework, server_rendered), &root, &origins, report),
@@ -124,161 +125,6 @@ fn listeners(config: &Config, root: &Path, report: &mut Report) {
     if config.admin.is_some_and(|admin| seen.contains(&admin)) {
         report.error(root.key("admin"), "this is also a public address (`listen`)");
     }
-}
-
-/// The framework with what is known of the site, and for Gatsby the patterns of
-/// its server-rendered pages.
-fn framework(
-    raw: &raw::Raw,
-    beside: &std::path::Path,
-    root: &Path,
-    report: &mut Report,
-) -> (Framework, Vec<String>) {
-    for (key, given, wanted) in [
-        ("nextjs", raw.nextjs.is_some(), matches!(raw.framework, raw::Framework::Nextjs)),
-        ("gatsby", raw.gatsby.is_some(), matches!(raw.framework, raw::Framework::Gatsby)),
-    ] {
-        if given && !wanted {
-            report.warn(root.key(key), format!("has no effect without `framework: {key}`"));
-        }
-    }
-    let nothing = Vec::new();
-    match raw.framework {
-        raw::Framework::Generic => (Framework::Generic, nothing),
-        raw::Framework::Nextjs => {
-            let default = raw::Nextjs::default();
-            let site = raw.nextjs.as_ref().unwrap_or(&default);
-            (Framework::Nextjs(nextjs(site, beside, &root.key("nextjs"), report)), nothing)
-        }
-        raw::Framework::Gatsby => {
-            let default = raw::Gatsby::default();
-            let site = raw.gatsby.as_ref().unwrap_or(&default);
-            let (gatsby, patterns) = gatsby(site, beside, &root.key("gatsby"), report);
-            (Framework::Gatsby(gatsby), patterns)
-        }
-    }
-}
-
-fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut Report) -> Nextjs {
-    let mut site = Nextjs::default();
-    if let Some(build) = &raw.build {
-        match sites::nextjs(&beside.join(build)) {
-            Ok(read) => site = read,
-            Err(message) => report.error(path.key("build"), message),
-        }
-    }
-    if let Some(id) = raw.preview_mode_id.as_ref().filter(|id| !id.0.is_empty()) {
-        if !id.0.bytes().all(|b| b.is_ascii_graphic()) {
-            let message = "a field cannot carry this: expected hexadecimal digits";
-            report.error(path.key("preview_mode_id"), message);
-        }
-        site.preview_mode_id = Some(id.0.clone());
-    }
-    if let Some(base) = &raw.base_path {
-        site.base_path = self::base(base, &path.key("base_path"), report);
-    }
-    if let Some(slash) = raw.trailing_slash {
-        site.trailing_slash = slash.0;
-    }
-    if let Some(locale) = &raw.default_locale {
-        site.default_locale = Some(locale.clone());
-    }
-    if !raw.locales.is_empty() {
-        site.locales.clone_from(&raw.locales);
-    }
-    if let Some(locale) = &site.default_locale
-        && !site.locales.contains(locale)
-    {
-        site.locales.push(locale.clone());
-    }
-    site
-}
-
-fn gatsby(
-    raw: &raw::Gatsby,
-    beside: &std::path::Path,
-    path: &Path,
-    report: &mut Report,
-) -> (Gatsby, Vec<String>) {
-    let mut site = Gatsby::default();
-    let mut patterns = Vec::new();
-    if let Some(build) = &raw.build {
-        match sites::gatsby(&beside.join(build)) {
-            Ok((read, server_rendered)) => (site, patterns) = (read, server_rendered),
-            Err(message) => report.error(path.key("build"), message),
-        }
-    }
-    if let Some(prefix) = &raw.path_prefix {
-        site.path_prefix = base(prefix, &path.key("path_prefix"), report);
-    }
-    site.trailing_slash = raw.trailing_slash != Some(raw::TrailingSlash::Never);
-    for (index, pattern) in raw.server_rendered.iter().enumerate() {
-        match PathPattern::new(pattern) {
-            Ok(pattern) => patterns.push(pattern.as_str().to_owned()),
-            Err(message) => report.error(path.key("server_rendered").item(index), message),
-        }
-    }
-    (site, patterns)
-}
-
-/// A path below which a site lies: none, or as in `/docs`.
-fn base(base: &str, path: &Path, report: &mut Report) -> String {
-    let base = base.trim_end_matches('/');
-    let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
-    if !base.is_empty() && !plain {
-        report.error(path.clone(), "expected a path such as `/docs`");
-    }
-    base.to_owned()
-}
-
-fn deployment(
-    raw: &raw::Raw,
-    framework: &Framework,
-    path: &Path,
-    report: &mut Report,
-) -> Deployment {
-    const FIELDS: [&str; 2] = ["x-deployment-id", "x-nextjs-deployment-id"];
-    let default = raw::DeploymentOptions::default();
-    let raw = raw.deployment.as_ref().map_or(&default, |deployment| &deployment.0);
-    let id = raw.id.clone().filter(|id| !id.is_empty());
-    if id.as_ref().is_some_and(|id| id.len() > 128 || id.chars().any(char::is_control)) {
-        report.error(path.key("id"), "at most 128 bytes, without control characters");
-    }
-    let written = raw.field.as_slice();
-    if id.is_some() && (!written.is_empty() || raw.cookie.is_some()) {
-        report.error(
-            path.clone(),
-            "either `id`, or `field` and `cookie`: what is named is not noticed",
-        );
-    }
-    let mut fields = Vec::new();
-    for (index, name) in written.iter().enumerate() {
-        match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(name) => fields.push(name),
-            Err(_) => {
-                let message = format!("{name:?} is not the name of a field");
-                report.error(path.key("field").item(index), message);
-            }
-        }
-    }
-    if let Some(cookie) = &raw.cookie
-        && (cookie.is_empty()
-            || !cookie.bytes().all(|b| b.is_ascii_graphic() && !b"=;,\"".contains(&b)))
-    {
-        report.error(path.key("cookie"), format!("{cookie:?} is not the name of a cookie"));
-    }
-    let preset = *framework != Framework::Generic;
-    if fields.is_empty() && raw.cookie.is_none() && !preset {
-        fields = FIELDS.map(HeaderName::from_static).to_vec();
-    }
-    let probe = match &raw.probe {
-        Some(probe) => probe.0.map(|every| report.time(path.key("probe"), Span(every))),
-        None => preset.then_some(Duration::from_secs(10)),
-    };
-    if probe.is_some() && !preset {
-        report.warn(path.key("probe"), "has no effect without a preset, which knows where to look");
-    }
-    Deployment { id, fields, cookie: raw.cookie.clone(), settle: raw.settle.0, probe }
 }
 
 fn origins(raw: &raw::Origins, path: &Path, report: &mut Report) -> Vec<Origin> {

@@ -1,0 +1,167 @@
+//! What is known of a site: its framework, and its deployments.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::{Report, is_path};
+use crate::config::pattern::PathPattern;
+use crate::config::resolved::{Deployment, Framework, Gatsby, Nextjs};
+use crate::config::source::Path;
+use crate::config::values::Span;
+use crate::config::{raw, sites};
+
+/// The framework with what is known of the site, and for Gatsby the patterns of
+/// its server-rendered pages.
+pub(super) fn framework(
+    raw: &raw::Raw,
+    beside: &std::path::Path,
+    root: &Path,
+    report: &mut Report,
+) -> (Framework, Vec<String>) {
+    for (key, given, wanted) in [
+        ("nextjs", raw.nextjs.is_some(), matches!(raw.framework, raw::Framework::Nextjs)),
+        ("gatsby", raw.gatsby.is_some(), matches!(raw.framework, raw::Framework::Gatsby)),
+    ] {
+        if given && !wanted {
+            report.warn(root.key(key), format!("has no effect without `framework: {key}`"));
+        }
+    }
+    let nothing = Vec::new();
+    match raw.framework {
+        raw::Framework::Generic => (Framework::Generic, nothing),
+        raw::Framework::Nextjs => {
+            let default = raw::Nextjs::default();
+            let site = raw.nextjs.as_ref().unwrap_or(&default);
+            (Framework::Nextjs(nextjs(site, beside, &root.key("nextjs"), report)), nothing)
+        }
+        raw::Framework::Gatsby => {
+            let default = raw::Gatsby::default();
+            let site = raw.gatsby.as_ref().unwrap_or(&default);
+            let (gatsby, patterns) = gatsby(site, beside, &root.key("gatsby"), report);
+            (Framework::Gatsby(gatsby), patterns)
+        }
+    }
+}
+
+fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut Report) -> Nextjs {
+    let mut site = Nextjs::default();
+    if let Some(build) = &raw.build {
+        match sites::nextjs(&beside.join(build)) {
+            Ok(read) => site = read,
+            Err(message) => report.error(path.key("build"), message),
+        }
+    }
+    if let Some(id) = raw.preview_mode_id.as_ref().filter(|id| !id.0.is_empty()) {
+        if !id.0.bytes().all(|b| b.is_ascii_graphic()) {
+            let message = "a field cannot carry this: expected hexadecimal digits";
+            report.error(path.key("preview_mode_id"), message);
+        }
+        site.preview_mode_id = Some(id.0.clone());
+    }
+    if let Some(base) = &raw.base_path {
+        site.base_path = self::base(base, &path.key("base_path"), report);
+    }
+    if let Some(slash) = raw.trailing_slash {
+        site.trailing_slash = slash.0;
+    }
+    if let Some(locale) = &raw.default_locale {
+        site.default_locale = Some(locale.clone());
+    }
+    if !raw.locales.is_empty() {
+        site.locales.clone_from(&raw.locales);
+    }
+    if let Some(locale) = &site.default_locale
+        && !site.locales.contains(locale)
+    {
+        site.locales.push(locale.clone());
+    }
+    site
+}
+
+fn gatsby(
+    raw: &raw::Gatsby,
+    beside: &std::path::Path,
+    path: &Path,
+    report: &mut Report,
+) -> (Gatsby, Vec<String>) {
+    let mut site = Gatsby::default();
+    let mut patterns = Vec::new();
+    if let Some(build) = &raw.build {
+        match sites::gatsby(&beside.join(build)) {
+            Ok((read, server_rendered)) => (site, patterns) = (read, server_rendered),
+            Err(message) => report.error(path.key("build"), message),
+        }
+    }
+    if let Some(prefix) = &raw.path_prefix {
+        site.path_prefix = base(prefix, &path.key("path_prefix"), report);
+    }
+    site.trailing_slash = raw.trailing_slash != Some(raw::TrailingSlash::Never);
+    for (index, pattern) in raw.server_rendered.iter().enumerate() {
+        match PathPattern::new(pattern) {
+            Ok(pattern) => patterns.push(pattern.as_str().to_owned()),
+            Err(message) => report.error(path.key("server_rendered").item(index), message),
+        }
+    }
+    (site, patterns)
+}
+
+/// A path below which a site lies: none, or as in `/docs`.
+fn base(base: &str, path: &Path, report: &mut Report) -> String {
+    let base = base.trim_end_matches('/');
+    let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
+    if !base.is_empty() && !plain {
+        report.error(path.clone(), "expected a path such as `/docs`");
+    }
+    base.to_owned()
+}
+
+pub(super) fn deployment(
+    raw: &raw::Raw,
+    framework: &Framework,
+    path: &Path,
+    report: &mut Report,
+) -> Deployment {
+    const FIELDS: [&str; 2] = ["x-deployment-id", "x-nextjs-deployment-id"];
+    let default = raw::DeploymentOptions::default();
+    let raw = raw.deployment.as_ref().map_or(&default, |deployment| &deployment.0);
+    let id = raw.id.clone().filter(|id| !id.is_empty());
+    if id.as_ref().is_some_and(|id| id.len() > 128 || id.chars().any(char::is_control)) {
+        report.error(path.key("id"), "at most 128 bytes, without control characters");
+    }
+    let written = raw.field.as_slice();
+    if id.is_some() && (!written.is_empty() || raw.cookie.is_some()) {
+        report.error(
+            path.clone(),
+            "either `id`, or `field` and `cookie`: what is named is not noticed",
+        );
+    }
+    let mut fields = Vec::new();
+    for (index, name) in written.iter().enumerate() {
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) => fields.push(name),
+            Err(_) => {
+                let message = format!("{name:?} is not the name of a field");
+                report.error(path.key("field").item(index), message);
+            }
+        }
+    }
+    if let Some(cookie) = &raw.cookie
+        && (cookie.is_empty()
+            || !cookie.bytes().all(|b| b.is_ascii_graphic() && !b"=;,\"".contains(&b)))
+    {
+        report.error(path.key("cookie"), format!("{cookie:?} is not the name of a cookie"));
+    }
+    let preset = *framework != Framework::Generic;
+    if fields.is_empty() && raw.cookie.is_none() && !preset {
+        fields = FIELDS.map(HeaderName::from_static).to_vec();
+    }
+    let probe = match &raw.probe {
+        Some(probe) => probe.0.map(|every| report.time(path.key("probe"), Span(every))),
+        None => preset.then_some(Duration::from_secs(10)),
+    };
+    if probe.is_some() && !preset {
+        report.warn(path.key("probe"), "has no effect without a preset, which knows where to look");
+    }
+    Deployment { id, fields, cookie: raw.cookie.clone(), settle: raw.settle.0, probe }
+}

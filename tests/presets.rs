@@ -1,0 +1,468 @@
+//! Presets and deployments, with what a real site would hardly do on demand:
+//! `tests/frameworks` has the real ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{Edge, Origin, Response, eventually};
+
+const ISR: &str = "s-maxage=60, stale-while-revalidate=600";
+const PRIVATE: &str = "private, no-cache, no-store, max-age=0, must-revalidate";
+
+/// No looking for builds: these origins expect every request.
+const NEXTJS: &str = "framework: nextjs\nnextjs: { preview_mode_id: true-id }\n\
+                      deployment: { probe: off, settle: 1h }\n";
+const GATSBY: &str = "framework: gatsby\ndeployment: { probe: off, settle: 1h }\n\
+                      gatsby: { server_rendered: [/server/] }\n";
+
+/// A document of the pages router.
+fn pages(build: &str, text: &str) -> Response {
+    Response::html(pages_text(build, text)).cache(ISR)
+}
+
+fn pages_text(build: &str, text: &str) -> String {
+    format!(
+        "<p>{text}</p><script id=\"__NEXT_DATA__\" type=\"application/json\">\
+         {{\"props\":{{}},\"buildId\":\"{build}\",\"gsp\":true}}</script>"
+    )
+}
+
+/// A document of the app router.
+fn app(build: &str, text: &str) -> Response {
+    let row = format!("0:{{\"P\":null,\"b\":\"{build}\"}}\n");
+    let piece = serde_json::to_string(&row).expect("a string is JSON");
+    let body = format!("<p>{text}</p><script>self.__next_f.push([1,{piece}])</script>");
+    Response::html(body).cache(ISR)
+}
+
+/// A payload of the app router.
+fn rsc(build: &str, text: &str) -> Response {
+    Response::status(200)
+        .header("Content-Type", "text/x-component")
+        .body(rsc_text(build, text))
+        .cache(ISR)
+}
+
+fn rsc_text(build: &str, text: &str) -> String {
+    format!("1:\"{text}\"\n0:{{\"P\":null,\"b\":\"{build}\"}}\n")
+}
+
+/// A page of any renderer that says which deployment it is of.
+fn of(deployment: &str, text: &str) -> Response {
+    Response::html(text.to_owned()).header("X-Deployment-Id", deployment)
+}
+
+// --- deployments ------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_rolling_deploy_does_not_flap() {
+    let origin = Origin::start().await;
+    let yaml = "deployment: { field: x-deployment-id, settle: 1h }\n\
+                routes: [ { path: /**, isr: { revalidate: 1h } } ]\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client();
+    origin.on("/p").reply(of("v1", "one"));
+    client.get("/p").await.is(200, "MISS", "one");
+    client.get("/p").await.is(200, "HIT", "one");
+    // A server of the next deployment answers for a page that nobody has: it is
+    // kept, and served as what there is.
+    origin.on("/q").reply(of("v2", "two"));
+    client.get("/q").await.is(200, "MISS", "two");
+    client.get("/q").await.is(200, "HIT", "two");
+    // A page of the current one stays as it is when the next one renders it.
+    origin.on("/p").reply(of("v2", "two"));
+    edge.revalidate("path=/p&mode=stale").await;
+    client.get("/p").await.is(200, "STALE", "one");
+    eventually("the back-off", || async {
+        let answer = client.get("/p").await;
+        answer.is(200, "STALE", "one");
+        answer.cache_status().ends_with("detail=backoff").then_some(())
+    })
+    .await;
+    // Until it is said to be the current one: then it is there already.
+    assert_eq!(edge.revalidate("deployment=v2").await.status, 200);
+    client.get("/p").await.is(200, "HIT", "two");
+    client.get("/q").await.is(200, "HIT", "two");
+    // And back again: a page that only the other one has is served, and rendered.
+    origin.on("/q").reply(of("v1", "one"));
+    edge.revalidate("deployment=v1").await;
+    client.get("/q").await.is(200, "STALE", "two");
+    eventually("its own", || async { (client.get("/q").await.text() == "one").then_some(()) })
+        .await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_the_deployment_before_are_served_until_they_are_rendered() {
+    let origin = Origin::start().await;
+    let yaml = "deployment: { cookie: release, settle: 0s }\n\
+                routes: [ { path: /**, dsg: {}, strip_set_cookie: true } ]\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client();
+    let page = |release: &str, text: &str| {
+        Response::html(text.to_owned()).header("Set-Cookie", &format!("release={release}; Path=/"))
+    };
+    let json = |release: &str, text: &str| {
+        Response::json(text.to_owned()).header("Set-Cookie", &format!("release={release}; Path=/"))
+    };
+    for path in ["/a", "/b", "/c"] {
+        origin.on(path).with("accept", "html").reply(page("1", "one"));
+        origin.on(path).with("accept", "json").reply(json("1", "{}"));
+        client.get(path).await.is(200, "MISS", "one");
+        eventually("its JSON", || async {
+            let answer = client.get(path).header("Accept", "application/json").await;
+            (answer.header("x-cache") == Some("HIT")).then_some(())
+        })
+        .await;
+    }
+    origin.on("/new").with("accept", "html").reply(page("2", "two"));
+    origin.on("/new").with("accept", "json").reply(json("2", "{}"));
+    client.get("/new").await.is(200, "MISS", "two");
+    // It settles at once. What was there is served while the new one is rendered,
+    // both forms of it together …
+    let render = origin.on("/a").with("accept", "html").hold(page("2", "two"));
+    origin.on("/a").with("accept", "json").reply(json("2", "{2}"));
+    client.get("/a").await.is(200, "STALE", "one");
+    render.reached().await;
+    let data = client.get("/a").header("Accept", "application/json").await;
+    data.is(200, "STALE", "{}");
+    render.release();
+    eventually("the new page", || async { (client.get("/a").await.text() == "two").then_some(()) })
+        .await;
+    client.get("/a").header("Accept", "application/json").await.is(200, "HIT", "{2}");
+    // … a render that fails changes nothing …
+    origin.on("/b").reply(Response::status(500));
+    client.get("/b").await.is(200, "STALE", "one");
+    eventually("the back-off", || async {
+        let answer = client.get("/b").await;
+        answer.is(200, "STALE", "one");
+        answer.cache_status().ends_with("detail=backoff").then_some(())
+    })
+    .await;
+    // … and a page that is not public any more is gone, in every deployment.
+    origin.on("/c").reply(Response::status(403));
+    client.get("/c").await.is(200, "STALE", "one");
+    origin.on("/c").always().reply(Response::status(403));
+    eventually("it to be gone", || async { (client.get("/c").await.status == 403).then_some(()) })
+        .await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_named_deployment_has_its_own_pages() {
+    let origin = Origin::start().await;
+    let yaml = |id: &str| format!("deployment: {id}\nroutes: [ {{ path: /**, dsg: {{}} }} ]\n");
+    let edge = Edge::start(&yaml("v1"), &origin).await;
+    let client = edge.client();
+    origin.on("/p").with("accept", "html").reply(of("x", "one"));
+    origin.on("/p").with("accept", "json").reply(Response::status(404));
+    client.get("/p").await.is(200, "MISS", "one");
+    origin.wait_for(2).await;
+    edge.reload(&yaml("v2"), &origin);
+    origin.on("/p").with("accept", "html").reply(of("y", "two"));
+    origin.on("/p").with("accept", "json").always().reply(Response::status(404));
+    client.get("/p").await.is(200, "STALE", "one");
+    eventually("the new page", || async { (client.get("/p").await.text() == "two").then_some(()) })
+        .await;
+    // Rolling back finds the old pages.
+    edge.reload(&yaml("v1"), &origin);
+    client.get("/p").await.is(200, "HIT", "one");
+    edge.stop().await;
+}
+
+// --- Next.js ------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_page_and_its_data_are_regenerated_in_one_render() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    let data = "/_next/data/B1/p.json";
+    let json = |text: &'static str| Response::json(text).cache(ISR);
+    origin.on("/p").reply(pages("B1", "one"));
+    origin.on(data).reply(json("{1}"));
+    client.get("/p").await.is(200, "MISS", &pages_text("B1", "one"));
+    eventually("its data", || async {
+        (client.get(data).await.header("x-cache") == Some("HIT")).then_some(())
+    })
+    .await;
+    let first = origin.wait_for(1).await;
+    assert!(first.header("user-agent").unwrap().contains("Googlebot"), "{first}");
+    assert_eq!(first.header("x-prerender-revalidate"), None, "Next may have it");
+    // A visitor with that field is nobody; what renews the page says it once.
+    origin.on("/p").reply(pages("B1", "two"));
+    origin.on(data).reply(json("{2}"));
+    assert_eq!(edge.revalidate("path=/p").await.status, 200);
+    let [document, json_request] = [origin.wait_for(3).await, origin.wait_for(4).await];
+    assert_eq!(document.header("x-prerender-revalidate"), Some("true-id"));
+    assert_eq!(json_request.header("x-prerender-revalidate"), None);
+    assert_eq!(client.get(data).header("X-Prerender-Revalidate", "x").await.text(), "{2}");
+    // What is gone for good does not come back out of a cache of Next's.
+    origin.on("/p").reply(pages("B1", "three"));
+    origin.on(data).reply(json("{3}"));
+    edge.revalidate("path=/p&mode=delete").await;
+    client.get("/p").await.is(200, "MISS", &pages_text("B1", "three"));
+    assert_eq!(origin.wait_for(5).await.header("x-prerender-revalidate"), Some("true-id"));
+    origin.wait_for(6).await;
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_not_mixed_of_two_renders() {
+    let origin = Origin::start().await;
+    let yaml = "framework: nextjs\ndeployment: { probe: off }\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client();
+    let data = "/_next/data/B1/p.json";
+    let json = |text: &'static str| Response::json(text).cache(ISR);
+    let stale = |response: Response| response.header("x-nextjs-cache", "STALE");
+    origin.on("/p").reply(pages("B1", "one"));
+    origin.on(data).reply(json("{1}"));
+    client.get("/p").await;
+    eventually("its data", || async {
+        (client.get(data).await.header("x-cache") == Some("HIT")).then_some(())
+    })
+    .await;
+    // Next answers with its old document, renders, and has new data by then: the
+    // document is asked for once more.
+    origin.on("/p").reply(stale(pages("B1", "one")));
+    origin.on(data).reply(json("{2}"));
+    origin.on("/p").reply(pages("B1", "two"));
+    edge.revalidate("path=/p").await;
+    client.get("/p").await.is(200, "HIT", &pages_text("B1", "two"));
+    client.get(data).await.is(200, "HIT", "{2}");
+    // If that is old, too, nothing is replaced.
+    origin.on("/p").reply(stale(pages("B1", "two")));
+    origin.on(data).reply(json("{3}"));
+    origin.on("/p").reply(stale(pages("B1", "two")));
+    assert_eq!(edge.revalidate("path=/p").await.status, 500);
+    origin.on("/p").always().reply(Response::status(500));
+    client.get(data).await.is(200, "STALE", "{2}");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn payloads_follow_the_one_redirect_that_says_nothing_else() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    let moved = |to: &str| Response::status(307).header("Location", to);
+    let prefetch =
+        |path: &str| client.get(path).header("RSC", "1").header("Next-Router-Prefetch", "1");
+    origin.on("/p?_rsc=").reply(moved("/p?_rsc=&_rsc=mark"));
+    origin.on("/p?_rsc=mark").reply(rsc("B1", "one"));
+    origin.on("/p").reply(app("B1", "one"));
+    // Whatever the visitor's own says.
+    let payload = prefetch("/p?_rsc=own").await;
+    payload.is(200, "MISS", &rsc_text("B1", "one"));
+    let asked = origin.wait_for(2).await;
+    assert_eq!((asked.header("rsc"), asked.header("next-router-prefetch")), (Some("1"), Some("1")));
+    prefetch("/p?_rsc=other").await.is(200, "HIT", &rsc_text("B1", "one"));
+    eventually("the document", || async {
+        (client.get("/p").await.header("x-cache") == Some("HIT")).then_some(())
+    })
+    .await;
+    // The value is remembered, for every page.
+    origin.on("/q?_rsc=mark").reply(rsc("B1", "two"));
+    origin.on("/q").reply(app("B1", "two"));
+    prefetch("/q").await.is(200, "MISS", &rsc_text("B1", "two"));
+    // A redirect that leads elsewhere is the page's.
+    origin.on("/r?_rsc=mark").reply(moved("/login?_rsc=mark").cache(ISR));
+    let away = prefetch("/r").await;
+    assert_eq!((away.status, away.header("location")), (307, Some("/login?_rsc=mark")));
+    // One that never ends is an error.
+    origin.on("/s?_rsc=mark").reply(moved("/s?_rsc=1"));
+    origin.on("/s?_rsc=1").reply(moved("/s?_rsc=2"));
+    assert_eq!(prefetch("/s").await.status, 502);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_with_data_of_an_unknown_build_is_unharmed() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    origin.on("/p").reply(pages("B1", "one"));
+    origin.on("/_next/data/B1/p.json").reply(Response::json("{1}").cache(ISR));
+    client.get("/p").await;
+    origin.wait_for(2).await;
+    let other = "/_next/data/B0/p.json";
+    origin.on(other).times(2).reply(Response::status(404).cache(PRIVATE));
+    for _ in 0..2 {
+        assert_eq!(client.clone().ssr().get(other).await.status, 404);
+    }
+    client.get("/p").await.is(200, "HIT", &pages_text("B1", "one"));
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_build_is_noticed_in_what_it_renders() {
+    let origin = Origin::start().await;
+    let yaml = "framework: nextjs\ndeployment: { probe: off, settle: 0s }\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client();
+    let data = |build: &str, page: &str| format!("/_next/data/{build}/{page}.json");
+    for page in ["a", "b"] {
+        origin.on(&format!("/{page}")).reply(pages("B1", "one"));
+        origin.on(&data("B1", page)).reply(Response::json("{1}").cache(ISR));
+        client.get(&format!("/{page}")).await;
+        eventually("its data", || async {
+            (client.get(&data("B1", page)).await.header("x-cache") == Some("HIT")).then_some(())
+        })
+        .await;
+    }
+    // A regeneration of one page brings the new build, and its data by its name.
+    origin.on("/a").reply(pages("B2", "two"));
+    origin.on(&data("B2", "a")).reply(Response::json("{2}").cache(ISR));
+    edge.revalidate("path=/a").await;
+    client.get("/a").await.is(200, "HIT", &pages_text("B2", "two"));
+    client.get(&data("B2", "a")).await.is(200, "HIT", "{2}");
+    // A tab that was open before has the data of its own build.
+    client.get(&data("B1", "a")).await.is(200, "STALE", "{1}");
+    client.get(&data("B1", "b")).await.is(200, "HIT", "{1}");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn assets_are_fetched_before_a_deploy_takes_them_away() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    let script = "/_next/static/chunks/a-1.js";
+    let js = |text: &'static str| {
+        Response::status(200)
+            .body(text)
+            .header("Content-Type", "application/javascript")
+            .cache("public, max-age=31536000, immutable")
+    };
+    let body = format!("<script src=\"{script}\"></script>");
+    origin.on("/p").reply(Response::html(body).cache(ISR));
+    // What a bundle names is fetched, too.
+    origin.on(script).reply(js("load(\"static/chunks/b-2.js\")"));
+    origin.on("/_next/static/chunks/b-2.js").reply(js("b"));
+    client.get("/p").await;
+    origin.wait_for(3).await;
+    eventually("both to be stored", || async {
+        let client = client.clone().browser_route();
+        let stored =
+            client.get("/_next/static/chunks/b-2.js").header("Cache-Control", "only-if-cached");
+        (stored.await.status == 200).then_some(())
+    })
+    .await;
+    origin.any().always().reply(Response::status(404).cache(PRIVATE));
+    edge.revalidate("deployment=B2").await;
+    for path in [script, "/_next/static/chunks/b-2.js"] {
+        let answer = client.clone().browser_route().get(path).await;
+        assert_eq!((answer.status, answer.header("x-cache")), (200, Some("HIT")));
+        assert!(answer.header("cache-control").unwrap().ends_with("immutable"));
+    }
+    let lost = client.clone().ssr().get("/_next/static/chunks/c-3.js").await;
+    assert_eq!(lost.status, 404);
+    assert_eq!(lost.header("cache-control"), Some(PRIVATE), "and no browser keeps that");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn images_differ_by_query_and_by_the_formats_that_are_taken() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client().ssr();
+    let image = "/_next/image?url=x&w=64";
+    let of_type = |kind: &str| {
+        Response::status(200)
+            .body("x")
+            .header("Content-Type", kind)
+            .header("Vary", "Accept")
+            .cache("public, max-age=60, must-revalidate")
+    };
+    origin.on(image).with("accept", "image/webp,*/*").reply(of_type("image/webp"));
+    origin.on(image).with("accept", "*/*").reply(of_type("image/png"));
+    for (accept, kind) in [
+        ("image/webp,image/apng,*/*", "image/webp"),
+        ("image/webp;q=0.5, text/html", "image/webp"),
+        ("*/*", "image/png"),
+        ("image/png", "image/png"),
+    ] {
+        let answer = client.get(image).header("Accept", accept).await;
+        assert_eq!(answer.header("content-type"), Some(kind), "{accept}");
+    }
+    assert_eq!(origin.total(), 2);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn editors_pass_and_nobody_speaks_to_the_inside() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    origin.on("/p").reply(Response::html("page").cache(ISR));
+    client.get("/p").await.is(200, "MISS", "page");
+    let editor = client.clone().ssr();
+    origin.on("/p").with("cookie", "true-id").reply(Response::html("draft").cache(PRIVATE));
+    let draft = editor.get("/p").header("Cookie", "__prerender_bypass=true-id").await;
+    draft.is(200, "BYPASS", "draft");
+    assert_eq!(draft.header("x-nextjs-cache"), Some("BYPASS"));
+    client.get("/p").header("Cookie", "__prerender_bypass=guess").await.is(200, "HIT", "page");
+    origin.on("/p").method("POST").reply(Response::html("done").cache(PRIVATE));
+    let inside = [
+        ("X-Middleware-Subrequest", "middleware"),
+        ("X-Matched-Path", "/admin"),
+        ("X-Prerender-Revalidate", "true-id"),
+        ("X-Nextjs-Data", "1"),
+    ];
+    let mut action = editor.post("/p", "x").header("Next-Action", "abc");
+    for (name, value) in inside {
+        action = action.header(name, value);
+    }
+    action.await.is(200, "BYPASS", "done");
+    let seen = origin.wait_for(3).await;
+    assert_eq!(seen.header("next-action"), Some("abc"));
+    assert!(inside.iter().all(|(name, _)| seen.header(name).is_none()), "{seen}");
+    edge.stop().await;
+}
+
+// --- Gatsby -------------------------------------------------------------------------
+
+#[tokio::test]
+async fn gatsby_pages_are_static_unless_they_say_how_long_they_live() {
+    let renders = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&renders);
+    let origin = Origin::serve(move |request| {
+        let n = count.fetch_add(1, Ordering::Relaxed);
+        let json = request.path().starts_with("/page-data/");
+        let body = format!("{{\"render\":{n}}}");
+        let response = if json { Response::json(body) } else { Response::html(body) };
+        match request.path() {
+            path if path.contains("lived") => {
+                response.cache("public, s-maxage=3, stale-while-revalidate=30").header("Age", "40")
+            }
+            _ => response.cache("public, max-age=0, must-revalidate"),
+        }
+    })
+    .await;
+    let edge = Edge::start(GATSBY, &origin).await;
+    let client = edge.client();
+    let data = |page: &str| format!("/page-data{page}page-data.json");
+    let first = client.get("/deferred/").await;
+    eventually("its data", || async { (origin.count(&data("/deferred/")) == 1).then_some(()) })
+        .await;
+    assert_eq!(client.get("/deferred/").await.text(), first.text());
+    // Its time is up long ago: whoever comes waits for the next one.
+    client.get("/lived/").await;
+    eventually("it to be rendered again", || async {
+        client.get("/lived/").await;
+        (origin.count("/lived/") > 1).then_some(())
+    })
+    .await;
+    // Rendered for each visitor, with the query.
+    let visitor = client.clone().ssr();
+    let twice = async |target: &str| {
+        let (one, two) = (visitor.get(target).await, visitor.get(target).await);
+        assert_ne!(one.text(), two.text(), "{target}");
+    };
+    twice("/server/?q=1").await;
+    assert_eq!(origin.requests().last().unwrap().target, "/server/?q=1");
+    // Its data have the route of their page.
+    twice(&data("/server/")).await;
+    edge.stop().await;
+}

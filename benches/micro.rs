@@ -86,7 +86,7 @@ impl World {
             routes: Routes::new(&config),
             origins: Origins::new(&config.origins),
             preset: Preset::new(&config.framework),
-            deployments: Arc::new(Deployments::new(&config.deployment, None)),
+            deployments: [Arc::new(Deployments::new(&config.deployment, None))].into(),
             metrics: Arc::new(Metrics::for_tests()),
             access: AccessLog::off(),
             config,

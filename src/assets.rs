@@ -4,6 +4,7 @@
 //! as long as the renderer still has it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio::sync::mpsc;
@@ -16,6 +17,8 @@ use crate::page::Representation;
 const WAITING: usize = 4096;
 /// Names that are remembered as seen.
 const SEEN: u64 = 100_000;
+/// For how long: what was evicted meanwhile is fetched again when it is named.
+const SEEN_FOR: Duration = Duration::from_secs(600);
 /// The largest body that is searched, in bytes.
 const MAX_BODY: usize = 4 << 20;
 
@@ -42,7 +45,8 @@ impl Assets {
     #[must_use]
     pub fn new() -> (Assets, mpsc::Receiver<Named>) {
         let (wanted, receiver) = mpsc::channel(WAITING);
-        (Assets { wanted, seen: Cache::new(SEEN) }, receiver)
+        let seen = Cache::builder().max_capacity(SEEN).time_to_live(SEEN_FOR).build();
+        (Assets { wanted, seen }, receiver)
     }
 
     /// A representation was stored: what it names is wanted.

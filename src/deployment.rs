@@ -39,6 +39,9 @@ pub struct State {
     candidate: Option<(Arc<str>, Instant)>,
     /// Those before, the latest one first.
     before: Vec<Arc<str>>,
+    /// Others that answered lately, the latest one first: the next one, or another
+    /// site behind the same origin.
+    lately: Vec<Arc<str>>,
     /// The builds of deployments that have names of their own, the latest one last.
     builds: Vec<(Arc<str>, Arc<str>)>,
 }
@@ -106,15 +109,9 @@ impl State {
     }
 
     /// Where a page may be that is not stored for the current deployment: under
-    /// the one that is on its way in, and under those before.
+    /// those that answered lately, and under those before.
     pub fn others(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.candidate.iter().map(|(id, _)| id).chain(&self.before)
-    }
-
-    /// The deployment that is on its way in.
-    #[must_use]
-    pub fn candidate(&self) -> Option<&str> {
-        self.candidate.as_ref().map(|(id, _)| &**id)
+        self.lately.iter().chain(&self.before)
     }
 }
 
@@ -222,6 +219,12 @@ impl State {
         } else if *self.current == *id {
             self.candidate = None;
         } else {
+            if self.lately.first().is_none_or(|first| **first != *id) {
+                self.lately.retain(|lately| **lately != *id);
+                self.before.retain(|before| **before != *id);
+                self.lately.insert(0, id.into());
+                self.lately.truncate(REMEMBERED);
+            }
             match &self.candidate {
                 Some((candidate, since)) if **candidate == *id => {
                     if now.duration_since(*since) >= settle {
@@ -241,6 +244,7 @@ impl State {
         }
         let old = std::mem::replace(&mut self.current, id);
         self.before.retain(|before| *before != self.current && *before != old);
+        self.lately.retain(|lately| *lately != self.current && *lately != old);
         if !old.is_empty() {
             self.before.insert(0, old);
         }
@@ -311,6 +315,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         deployments.seen("b");
         assert_eq!((current(), others(&deployments)), ("b".to_owned(), vec!["a".to_owned()]));
+        assert!(deployments.load().is_before("a"));
         // And back.
         deployments.set("a");
         assert_eq!((current(), others(&deployments)), ("a".to_owned(), vec!["b".to_owned()]));
@@ -329,6 +334,8 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         deployments.seen("c");
         assert_eq!(deployments.load().current(), "c");
+        assert_eq!(others(&deployments), ["b", "a"]);
+        assert!(!deployments.load().is_before("b") && deployments.load().is_before("a"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -50,6 +50,26 @@ fn labels(config: &Config, routes: &Routes) -> (Vec<String>, Vec<String>) {
     (routes, config.origins.iter().map(|origin| origin.name.clone()).collect())
 }
 
+/// The deployments of the site behind each origin, as they were where `old` knows
+/// the origin. A preset is of the first one.
+fn deployments(
+    config: &Config,
+    preset: &Preset,
+    old: impl Fn(&str) -> Option<Arc<Deployments>>,
+) -> Box<[Arc<Deployments>]> {
+    let of = |(index, origin): (usize, &config::Origin)| {
+        let build = preset.build().filter(|_| index == 0);
+        match old(&origin.name) {
+            Some(old) => {
+                old.configure(&config.deployment, build);
+                old
+            }
+            None => Arc::new(Deployments::new(&config.deployment, build)),
+        }
+    };
+    config.origins.iter().enumerate().map(of).collect()
+}
+
 impl Engine {
     /// An engine, and what its pages will name.
     pub(crate) fn new(config: Config) -> (Arc<Engine>, mpsc::Receiver<Named>) {
@@ -68,7 +88,7 @@ impl Engine {
             live: ArcSwap::from_pointee(Live {
                 routes,
                 origins: Origins::new(&config.origins),
-                deployments: Arc::new(Deployments::new(&config.deployment, preset.build())),
+                deployments: deployments(&config, &preset, |_| None),
                 preset,
                 access: AccessLog::new(&config.log),
                 metrics: Arc::clone(&metrics),
@@ -101,7 +121,10 @@ impl Engine {
             ("framework", !preset.is_like(&old.preset)),
         ];
         let preset = if preset.is_like(&old.preset) { preset } else { old.preset.clone() };
-        old.deployments.configure(&config.deployment, preset.build());
+        let deployments = deployments(&config, &preset, |name| {
+            let place = old.config.origins.iter().position(|origin| origin.name == name)?;
+            old.deployments.get(place).cloned()
+        });
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(old.metrics.relabel(&route_labels, &origin_labels));
@@ -111,7 +134,7 @@ impl Engine {
             routes,
             origins: old.origins.reload(&config.origins),
             preset,
-            deployments: Arc::clone(&old.deployments),
+            deployments,
             access: AccessLog::new(&config.log),
             metrics,
             config,
@@ -165,7 +188,7 @@ impl Engine {
             return StaleWhy::Prefetch;
         }
         // A tab of the deployment before may still want it; nobody renders it any more.
-        if live.deployments.load().is_before(key.deployment()) {
+        if live.deployments(&wanted.route).load().is_before(key.deployment()) {
             return StaleWhy::Superseded;
         }
         let open = live.origin(&wanted.route).breaker_open();

@@ -18,6 +18,7 @@ use crate::live::Live;
 use crate::page::{Form, KeyBuf};
 use crate::plan::{Plan, ask, plan};
 use crate::request::{Facts, Request};
+use crate::route::Route;
 
 /// Assets that are fetched at once.
 const AT_ONCE: usize = 4;
@@ -81,18 +82,21 @@ pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
             _ = draining.wait_for(|draining| *draining) => return,
         }
         if every.is_some()
-            && let Some((headers, told)) = look(&live).await
-            && let Some(deployment) = live.deployments.of(&headers, told.build.as_deref())
+            && let Some((route, headers, told)) = look(&live).await
         {
-            live.deployments.seen(&deployment);
+            let deployments = live.deployments(&route);
+            if let Some(deployment) = deployments.of(&headers, told.build.as_deref()) {
+                deployments.seen(&deployment);
+            }
         }
     }
 }
 
 /// What the renderer answers now; none if it does not.
-async fn look(live: &Live) -> Option<(HeaderMap, Told)> {
+async fn look(live: &Live) -> Option<(Arc<Route>, HeaderMap, Told)> {
     let path = live.preset.probe()?;
-    let origin = live.origin(live.routes.find("", &path));
+    let route = live.routes.find("", &path);
+    let origin = live.origin(route);
     let server = origin.config().servers.first()?;
     let mut head = RequestHeader::build("GET", path.as_bytes(), Some(4)).ok()?;
     let host = format!("{}:{}", server.host, server.port);
@@ -111,5 +115,5 @@ async fn look(live: &Live) -> Option<(HeaderMap, Told)> {
         body.extend_from_slice(&chunk);
     }
     exchange.finish().await;
-    Some((headers, live.preset.told(Form::Document, &body)))
+    Some((Arc::clone(route), headers, live.preset.told(Form::Document, &body)))
 }

@@ -22,8 +22,8 @@ pub struct Live {
     pub origins: Origins,
     /// The preset.
     pub preset: Preset,
-    /// The deployments of the site.
-    pub deployments: Arc<Deployments>,
+    /// The deployments of the site behind each origin.
+    pub deployments: Box<[Arc<Deployments>]>,
     /// The metrics, labelled with these routes and origins.
     pub metrics: Arc<Metrics>,
     /// The access log.
@@ -47,6 +47,13 @@ impl Live {
     pub fn origin(&self, route: &Route) -> &Arc<Origin> {
         // The configuration was checked: a route's origin exists.
         self.origins.get(route.origin).expect("a route names an origin that there is")
+    }
+
+    /// The deployments of the site behind a route.
+    #[must_use]
+    pub fn deployments(&self, route: &Route) -> &Arc<Deployments> {
+        // There are as many as origins.
+        &self.deployments[route.origin]
     }
 
     /// How a visitor asked: by the connection, or as a trusted proxy says.

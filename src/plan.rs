@@ -80,7 +80,7 @@ pub fn plan(
     let form = place.form;
     let query = keyed_of(&live.preset, request.query());
     let begin = |key: &mut KeyBuf| {
-        let deployments = live.deployments.load();
+        let deployments = live.deployments(route).load();
         let deployment = match place.build {
             Some(build) => deployments.of_build(build),
             // Its name says what is in it, whatever is deployed.
@@ -167,7 +167,7 @@ pub fn ask(
     let place = live.preset.locate(&path, request);
     let build = match place.build {
         Some(build) => Some(Arc::from(build)),
-        None => live.deployments.load().build_of(key.deployment()),
+        None => live.deployments(&wanted.route).load().build_of(key.deployment()),
     };
     let page = wanted.page;
     let target = match live.preset.target(key.target(), wanted.form, build.as_deref()) {
@@ -190,7 +190,7 @@ pub fn ask(
         origin: Arc::clone(live.origin(&wanted.route)),
         metrics: Arc::clone(&live.metrics),
         preset: live.preset.clone(),
-        deployments: Arc::clone(&live.deployments),
+        deployments: Arc::clone(live.deployments(&wanted.route)),
         build,
         anew: false,
         route: Arc::clone(&wanted.route),
@@ -273,13 +273,13 @@ pub fn background_ask(ask: Ask, stale: &Representation) -> Ask {
 pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
     let server_rendered = key.variants().any(|(name, _)| name == SERVER_RENDERED);
     let route = Arc::clone(live.routes.find(key.host(), key.path()));
-    let build = live.deployments.load().build_of(key.deployment());
+    let build = live.deployments(&route).load().build_of(key.deployment());
     let target = live.preset.target(key.target(), form, build.as_deref());
     Ask {
         origin: Arc::clone(live.origin(&route)),
         metrics: Arc::clone(&live.metrics),
         preset: live.preset.clone(),
-        deployments: Arc::clone(&live.deployments),
+        deployments: Arc::clone(live.deployments(&route)),
         page: route.mode.is_page() && !server_rendered,
         server_rendered: None,
         key: key.clone(),

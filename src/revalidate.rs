@@ -346,7 +346,7 @@ async fn apply(
 ) -> (u16, Value) {
     if let Some(deployment) = &args.deployment {
         // First: what is rendered below is of it.
-        live.deployments.set(deployment);
+        live.deployments.iter().for_each(|deployments| deployments.set(deployment));
     }
     let host: Option<Box<str>> = args.host.as_deref().map(|h| canonical_host(h, "http").into());
     let mut names: Vec<(Name, Action)> = Vec::new();
@@ -458,17 +458,16 @@ async fn to_render(
             let route = live.routes.find(host, path);
             if !matches!(route.mode, Mode::Pass) && route.vary.is_empty() {
                 let mut key = KeyBuf::default();
-                key.begin(live.deployments.load().current(), request.scheme, host, path);
+                let deployments = live.deployments(route).load();
+                key.begin(deployments.current(), request.scheme, host, path);
                 keys.push(key.key());
             }
         }
         for key in matching {
-            // What is stored for another deployment is rendered for the current one.
-            let key = if live.preset.is_asset(key.path()) {
-                key
-            } else {
-                key.in_deployment(live.deployments.load().current())
-            };
+            // What is stored for a deployment before is rendered for the current one.
+            let deployments = live.deployments(live.routes.find(key.host(), key.path())).load();
+            let before = deployments.is_before(key.deployment());
+            let key = if before { key.in_deployment(deployments.current()) } else { key };
             if !keys.contains(&key) {
                 keys.push(key);
             }

@@ -93,6 +93,54 @@ async fn a_rolling_deploy_does_not_flap() {
 }
 
 #[tokio::test]
+async fn two_sites_behind_one_origin_keep_their_pages() {
+    let origin = Origin::start().await;
+    let edge = Edge::start("- { path: /**, isr: { revalidate: 1h } }", &origin).await;
+    let client = edge.client();
+    let sites = [("/a", "site-1"), ("/b", "site-2"), ("/c", "site-1"), ("/d", "site-2")];
+    for (path, site) in sites {
+        origin.on(path).reply(of(site, "one"));
+        client.get(path).await.is(200, "MISS", "one");
+    }
+    for (path, site) in sites {
+        client.get(path).await.is(200, "HIT", "one");
+        edge.revalidate(&format!("path={path}&mode=stale")).await;
+        origin.on(path).reply(of(site, "two"));
+        client.get(path).await.is(200, "STALE", "one");
+        eventually("the new page", || async {
+            (client.get(path).await.text() == "two").then_some(())
+        })
+        .await;
+        client.get(path).await.is(200, "HIT", "two");
+    }
+    assert_eq!(origin.total(), 8);
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_page_of_a_deployment_is_rendered_once() {
+    let origin = Origin::start().await;
+    let edge = Edge::start("- { path: /**, isr: { revalidate: 1h } }", &origin).await;
+    let render = origin.on("/p").stream(of("v1", ""));
+    let first = edge.client().get("/p").stream();
+    let first = tokio::spawn(first);
+    render.send("half, ").await;
+    let mut first = first.await.expect("it came");
+    first.expect("half, ").await;
+    // Which deployment it is has been seen by now.
+    let mut second = edge.client().get("/p").stream().await;
+    second.expect("half, ").await;
+    render.send("whole").await;
+    render.finish().await;
+    for stream in [first, second] {
+        assert_eq!(stream.rest().await.expect("whole"), "whole");
+    }
+    edge.client().get("/p").await.is(200, "HIT", "half, whole");
+    assert_eq!(origin.total(), 1);
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn pages_of_the_deployment_before_are_served_until_they_are_rendered() {
     let origin = Origin::start().await;
     let yaml = "deployment: { cookie: release, settle: 0s }\n\

@@ -152,8 +152,11 @@ impl Fills {
         {
             let mut inflight = inner.inflight.lock();
             if !alone {
-                let running = inflight.get(&place);
-                for fill in running.into_iter().flatten() {
+                // What began before a deployment was known brings the page of the first.
+                let (key, form, selection) = &place;
+                let unknown = (key.in_deployment(""), *form, *selection);
+                let running = [inflight.get(&place), inflight.get(&unknown)];
+                for fill in running.into_iter().flatten().flatten() {
                     let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
                     if !known
                         && self.fits(ask, fill)

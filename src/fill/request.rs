@@ -223,8 +223,8 @@ impl Ask {
                 head.insert_header(name, value)?;
             }
         }
-        if rsc {
-            head.insert_header("RSC", "1")?;
+        if let (true, Some((name, value))) = (self.page, preset.asks(self.form)) {
+            head.insert_header(name, value)?;
         }
         for (name, value) in self.fields.iter() {
             head.append_header(name.to_owned(), HeaderValue::from_bytes(value).unwrap_or(EMPTY))?;

@@ -127,6 +127,17 @@ impl Preset {
         }
     }
 
+    /// The field by which a fill says which form it wants, where the URL alone does not.
+    #[must_use]
+    pub fn asks(&self, form: Form) -> Option<(&'static str, &'static str)> {
+        match (self, form) {
+            (Preset::Nextjs(_), Form::Rsc) => Some(("RSC", "1")),
+            // Middleware answers such a request with fields instead of a redirect.
+            (Preset::Nextjs(_), Form::Data) => Some(("x-nextjs-data", "1")),
+            _ => None,
+        }
+    }
+
     /// What a fill on a page route sends as `User-Agent`.
     #[must_use]
     pub fn agent(&self) -> &'static str {

@@ -241,9 +241,6 @@ impl ProxyHttp for Proxy {
         for name in ["x-cache"].into_iter().chain(also) {
             response.remove_header(name);
         }
-        if let Some(deployment) = ctx.live.deployments.of(&response.headers, None) {
-            ctx.live.deployments.seen(&deployment);
-        }
         if let Some(route) = &ctx.route
             && !route.forward_tags
         {
@@ -251,6 +248,12 @@ impl ProxyHttp for Proxy {
                 if *name != "cache-groups" {
                     response.remove_header(*name);
                 }
+            }
+        }
+        if let Some(route) = &ctx.route {
+            let deployments = ctx.live.deployments(route);
+            if let Some(deployment) = deployments.of(&response.headers, None) {
+                deployments.seen(&deployment);
             }
         }
         self.invalidate_by_method(ctx, response);

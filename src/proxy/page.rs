@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 use super::{Ctx, write};
 use crate::answer::{Answer, Choice, Stale, choose, selects};
 use crate::engine::Engine;
-use crate::fill::{Fill, Lead, Next, Preview, Subscriber};
+use crate::fill::{Ask, Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
 use crate::page::{FieldsBuf, Form, KeyBuf, Page, Representation};
 use crate::plan::{self, Wanted};
@@ -233,8 +233,8 @@ impl Visit<'_> {
         }
     }
 
-    /// Serves the page of the deployment that is on its way in, where it is fresh,
-    /// or of one before, while it is rendered anew.
+    /// Serves the page as another deployment has it: one that answers now keeps
+    /// its pages itself; what is of one before is rendered for the current one.
     async fn of_another_deployment(
         &mut self,
         session: &mut Session,
@@ -242,7 +242,7 @@ impl Visit<'_> {
         now: Time,
     ) -> pingora::Result<bool> {
         let engine = Arc::clone(self.engine);
-        let deployments = self.live.deployments.load_full();
+        let deployments = self.live.deployments(&self.wanted.route).load_full();
         let key = self.key.key();
         // A URL that names a build is of that one.
         if !self.wanted.page || key.deployment() != deployments.current() {
@@ -258,13 +258,17 @@ impl Visit<'_> {
                 Choice::Fetch { stale: Some(stale), .. } => (stale.rep, stale.ttl, true),
                 Choice::Fetch { stale: None, .. } => continue,
             };
-            let outcome = if !stale && deployments.candidate() == Some(other) {
+            let before = deployments.is_before(other);
+            let outcome = if !stale && !before {
                 Outcome::Hit { ttl }
             } else {
-                let why =
-                    engine.regenerate(&self.live, &key, &page, &rep, &self.wanted, facts, || {
-                        plan::ask(&self.live, request, facts, &self.key, &self.wanted)
-                    });
+                let key = if before { &key } else { &old };
+                let ask = || {
+                    let build = deployments.build_of(key.deployment());
+                    let ask = plan::ask(&self.live, request, facts, &self.key, &self.wanted);
+                    Ask { key: key.clone(), build, ..ask }
+                };
+                let why = engine.regenerate(&self.live, key, &page, &rep, &self.wanted, facts, ask);
                 Outcome::Stale { ttl: ttl.filter(|ttl| *ttl <= 0), why }
             };
             self.stored(session, ctx, rep, outcome).await?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::admin::{Admin, Health};
 use crate::config::Config;
@@ -108,8 +109,10 @@ impl Edge {
                         0
                     }
                 };
-                let patience = if cut_off > 0 { Duration::ZERO } else { patience };
-                let idle = tokio::time::timeout(patience, engine.fills.idle()).await;
+                // One bound for both: what connections took of it, fills have not.
+                let took = engine.drained.get().map_or(Duration::ZERO, Instant::elapsed);
+                let left = patience.saturating_sub(took);
+                let idle = tokio::time::timeout(left, engine.fills.idle()).await;
                 drop(ended);
                 Ended { cut_off, fills_cut_off: idle.is_err() }
             })
@@ -150,6 +153,7 @@ impl Edge {
 
     /// Begins a graceful stop: nothing new is accepted, what is in flight ends.
     pub fn shutdown(&self) {
+        self.engine.drained.get_or_init(Instant::now);
         self.engine.draining.send_replace(true);
         self.trigger.drain();
     }

@@ -1,10 +1,11 @@
 //! What all requests share: the store, the fills, and the configuration at work.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::admin::Health;
 use crate::answer::Answer;
@@ -35,6 +36,8 @@ pub(crate) struct Engine {
     pub(crate) live: ArcSwap<Live>,
     pub(crate) limits: Arc<ArcSwap<config::Limits>>,
     pub(crate) draining: watch::Sender<bool>,
+    /// When the graceful stop began.
+    pub(crate) drained: OnceLock<Instant>,
     /// Whether the front answers plain requests itself.
     pub(crate) plain: AtomicBool,
 }
@@ -84,6 +87,7 @@ impl Engine {
             strangers: Strangers::default(),
             limits: Arc::new(ArcSwap::from_pointee(config.limits.clone())),
             draining: watch::Sender::new(false),
+            drained: OnceLock::new(),
             plain: AtomicBool::new(true),
             live: ArcSwap::from_pointee(Live {
                 routes,
@@ -191,9 +195,9 @@ impl Engine {
         if live.deployments(&wanted.route).load().is_before(key.deployment()) {
             return StaleWhy::Superseded;
         }
-        let open = live.origin(&wanted.route).breaker_open();
+        let shut = live.origin(&wanted.route).breaker_shut();
         let ask = || background_ask(ask(), rep);
-        self.fills.refresh(key, page, rep, wanted.page, open, ask)
+        self.fills.refresh(key, page, rep, wanted.page, shut, ask)
     }
 
     /// The answer from a stored representation.

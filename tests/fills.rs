@@ -3,6 +3,9 @@
 
 mod broken;
 mod fence;
+mod private;
+mod regeneration;
+mod sharing;
 mod size;
 
 use std::future::IntoFuture;
@@ -43,6 +46,11 @@ async fn edge_with(origin: &Origin, options: &str, cache: &str) -> Edge {
 /// say that the origin sent a stale copy of its own.)
 fn dated(response: Response, ago: Duration) -> Response {
     response.header("Date", &date::format(clock::now().minus(ago)))
+}
+
+/// A page that is stale when it arrives, as far as `isr` is concerned.
+fn stale(body: &'static str) -> Response {
+    dated(Response::html(body), Duration::from_secs(100))
 }
 
 /// Asks on a task of its own.

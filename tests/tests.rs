@@ -7,6 +7,7 @@ mod actors;
 mod cli;
 mod differential;
 mod fills;
+mod origins;
 mod presets;
 mod promises;
 mod smoke;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LOCATION, SET_COOKIE,
+    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LOCATION, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
@@ -181,6 +181,12 @@ impl Arrived {
         {
             fields.push("ETag", etag.as_bytes());
         }
+        // What the origin said of its age holds for who gets it first, too.
+        let age_sent = !(ask.page && ask.route.browser.is_some());
+        if !private && age_sent && self.headers.contains_key(AGE) {
+            let age = self.response_time.since(self.generated()).as_secs();
+            fields.push("Age", age.to_string().as_bytes());
+        }
         Preview {
             status: self.status.as_u16(),
             fields: fields.done(),
@@ -295,14 +301,15 @@ pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
     fill.interim(head.status.as_u16(), fields.done());
 }
 
-/// The stored response after a 304 (RFC 9111 §4.3.4); none if the 304 is of
+/// The stored response after a 304 (RFC 9111 §4.3.4), and whether it is a stale
+/// copy of the origin's own all the same; none if the 304 is of
 /// another response, or if what the origin says now forbids storing.
 pub(super) fn refreshed(
     ask: &Ask,
     cache: &config::Cache,
     prior: &Representation,
     update: &Arrived,
-) -> Option<Representation> {
+) -> Option<(Representation, bool)> {
     let stored = prior.origin.to_map();
     if !conditional::selects(&stored, &update.headers) {
         return None;
@@ -328,9 +335,9 @@ pub(super) fn refreshed(
         response_time: update.response_time,
         born: update.born,
     };
-    let Verdict::Store { terms, .. } = merged.judge(ask) else { return None };
+    let Verdict::Store { terms, origin_stale } = merged.judge(ask) else { return None };
     let size = prior.identity().bytes.len() as u64;
-    Some(Representation {
+    let rep = Representation {
         form: prior.form,
         vary: prior.vary.clone(),
         status: prior.status,
@@ -346,7 +353,8 @@ pub(super) fn refreshed(
         generated: merged.generated(),
         born: update.born,
         tags: Arc::new(page_tags(&ask.route, &merged.headers)),
-    })
+    };
+    Some((rep, origin_stale))
 }
 
 /// The policy by which a response is judged; `plain`: see [`Arrived::is_plain_page`].

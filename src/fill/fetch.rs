@@ -8,11 +8,11 @@ use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
 use super::request::Ask;
-use super::stream::{Broken, Lead};
+use super::stream::{Broken, Fill, Lead};
 use super::{Fills, Member, commit};
 use crate::framework::Told;
 use crate::metrics::FillResult;
-use crate::origin::{Exchange, Priority, Verdict as OriginVerdict};
+use crate::origin::{Exchange, Permit, Priority, Verdict as OriginVerdict};
 use crate::page::{Form, Representation};
 use crate::rules::Reason;
 use crate::rules::cache_status::Failure;
@@ -22,8 +22,9 @@ use crate::rules::storable::{Class, Verdict};
 pub(super) enum Brought {
     /// Complete and storable.
     Page(Fetched),
-    /// What is stored is good again; the cookies are for the leader.
-    Refreshed(Arc<Representation>, Vec<HeaderValue>),
+    /// What is stored is good again; the cookies are for the leader. Whether it is
+    /// a stale copy all the same.
+    Refreshed(Arc<Representation>, Vec<HeaderValue>, bool),
     /// The page has no such form.
     NoData,
     /// The path is server-rendered.
@@ -95,12 +96,10 @@ impl Fills {
         };
         let deadline = Instant::now() + ask.origin.config().fill_timeout;
         let background = priority == Priority::Background;
-        let queued = background.then(|| ask.metrics.regeneration_queued());
-        let permit = match ask.origin.acquire(priority, deadline).await {
+        let permit = match slot(ask, fill, priority, deadline).await {
             Ok(permit) => permit,
             Err(why) => return fail(why),
         };
-        drop(queued);
         let _running = if background {
             ask.metrics.regeneration_running()
         } else {
@@ -124,21 +123,36 @@ impl Fills {
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
             ask.deployments.seen(&deployment);
         }
+        // A render that may still break off has not worked yet.
         let failed = arrived.status.is_server_error();
-        ask.origin.record(if failed { OriginVerdict::Failed } else { OriginVerdict::Ok });
+        let worked = || {
+            if !failed {
+                ask.origin.record(OriginVerdict::Ok);
+            }
+        };
+        if failed {
+            ask.origin.record(OriginVerdict::Failed);
+        }
 
         if arrived.status == 304 {
+            worked();
             let Some(prior) = prior else { return Err(Again::Unconditional) };
-            let Some(rep) = commit::refreshed(ask, &inner.cache, prior, &arrived) else {
+            let Some((rep, stale)) = commit::refreshed(ask, &inner.cache, prior, &arrived) else {
                 return Err(Again::Unconditional);
             };
-            exchange.finish().await;
-            return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies()));
+            if stale {
+                inner.notes.wait(&ask.key, ask.route.backoff.min);
+            }
+            drain(exchange).await;
+            return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies(), stale));
         }
         if let Some(mark) = arrived.marked(ask) {
+            worked();
+            drain(exchange).await;
             return Err(Again::Marked(mark));
         }
         if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data() {
+            worked();
             inner.notes.set_no_data(&ask.key, fill.born);
             fill.decide(Lead::NoData);
             return Ok(Brought::NoData);
@@ -160,6 +174,7 @@ impl Fills {
                 (None, Some((Reason::Status, Class::Unshared)))
             }
             Verdict::Refuse { class: Class::ServerRendered, .. } => {
+                worked();
                 // First the note: who hears of it makes the key of the request anew.
                 inner.notes.set_server_rendered(&ask.key);
                 fill.decide(Lead::ServerRendered);
@@ -183,9 +198,12 @@ impl Fills {
         let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
         let preview = Arc::new(arrived.preview(ask, &inner.cache, stored, shared_error));
         let mut permit = Some(permit);
-        if refused.is_none() || shared_error {
+        let shared = refused.is_none() || shared_error;
+        if shared {
             fill.decide(Lead::Shared(preview));
         } else {
+            // How a pipe ends is for its visitor: event streams end as they like.
+            worked();
             inner.notes.set_uncollapsible(&ask.key, ask.form);
             fill.decide(Lead::Private(preview));
             if !background {
@@ -234,6 +252,9 @@ impl Fills {
                     }
                 }
                 Ok(None) => {
+                    if shared {
+                        worked();
+                    }
                     exchange.finish().await;
                     let Some((reason, class)) = refused else {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
@@ -251,7 +272,9 @@ impl Fills {
                     });
                 }
                 Err(_) => {
-                    ask.origin.record(OriginVerdict::Failed);
+                    if shared {
+                        ask.origin.record(OriginVerdict::Failed);
+                    }
                     fill.finish(Err(Broken::Origin));
                     return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
                 }
@@ -272,4 +295,42 @@ impl Fills {
         exchange.set_deadline(None);
         exchange.set_idle(ask.origin.config().idle_timeout);
     }
+}
+
+/// Bytes of a body nobody wants that are read to keep its connection.
+const MAX_DRAINED: usize = 16 << 10;
+
+/// Reads what is left of a short response, and keeps its connection.
+async fn drain(mut exchange: Exchange) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = exchange.chunk().await {
+        read += chunk.len();
+        if read > MAX_DRAINED {
+            return;
+        }
+    }
+    exchange.finish().await;
+}
+
+/// A place among the fills of the origin. A background fill that somebody has
+/// joined waits like a visitor's, not behind all visitors.
+async fn slot(
+    ask: &Ask,
+    fill: &Fill,
+    priority: Priority,
+    deadline: Instant,
+) -> Result<Permit, Failure> {
+    if priority == Priority::Background {
+        let _queued = ask.metrics.regeneration_queued();
+        tokio::select! {
+            biased;
+            place = ask.origin.acquire(priority, deadline) => match place {
+                // Displaced by a visitor, while one has come for this.
+                Err(Failure::Busy) if fill.readers() > 0 => {}
+                place => return place,
+            },
+            () = fill.wanted() => {}
+        }
+    }
+    ask.origin.acquire(Priority::Visitor, deadline).await
 }

@@ -51,11 +51,10 @@ impl Fills {
             // One render serves all members: only the first one asks for it.
             ask.anew = false;
             match self.fetch(&form_ask, &member, priority).await {
-                Brought::Refreshed(rep, cookies) => {
+                Brought::Refreshed(rep, cookies, stale) => {
                     result = FillResult::Refreshed;
                     let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
-                    let fetched =
-                        Fetched { rep, told: Told::default(), deployment: None, stale: false };
+                    let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
                     pages.push(Arrival { fetched, flight: member.flight, lead: Some(lead) });
                 }
                 Brought::Page(fetched) => {
@@ -124,7 +123,8 @@ impl Fills {
         pages: &mut [Arrival],
         priority: Priority,
     ) -> Option<Renewed> {
-        if pages.iter().all(|page| page.fetched.stale) {
+        let stale = pages.iter().filter(|page| page.fetched.stale).count();
+        if stale == 0 || stale == pages.len() {
             return None;
         }
         for page in pages.iter_mut().filter(|page| page.fetched.stale) {
@@ -167,7 +167,10 @@ impl Fills {
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
         let gone = if moved { &[] } else { gone };
         let committed = inner.store.commit_generation(&key, members, gone);
-        inner.notes.succeeded(&ask.key);
+        // That there is no such form says nothing of a render that failed.
+        if !pages.is_empty() {
+            inner.notes.succeeded(&ask.key);
+        }
         // The pair of a stale copy might be of the next render.
         let told = pages
             .first_mut()

@@ -13,6 +13,8 @@ mod generation;
 mod notes;
 mod request;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
@@ -128,7 +130,7 @@ impl Fills {
     /// that turned out not to fit this request.
     ///
     /// None, where `may_look_again`: a fill has ended since the request looked, and
-    /// the store has what it brought.
+    /// the store has what it brought, or the notes what it found.
     #[must_use]
     pub fn join(
         &self,
@@ -146,6 +148,7 @@ impl Fills {
             || ask.no_store
             || (ask.cookie && seen.is_none())
             || !inner.notes.collapsible(&ask.key, ask.form);
+        let varies = known_to_vary(ask, seen, refused);
         let place = place(ask);
         let fill;
         let subscriber;
@@ -159,15 +162,15 @@ impl Fills {
                 for fill in running.into_iter().flatten().flatten() {
                     let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
                     if !known
-                        && self.fits(ask, fill)
+                        && self.fits(ask, fill, &varies)
                         && let Some(subscriber) = fill.join(seq)
                     {
                         return Some(subscriber);
                     }
                 }
-                // A fill commits before it leaves: what is not in flight any more
-                // is stored by now.
-                if may_look_again && self.changed(ask, seen) {
+                // A fill commits before it leaves, and notes what it found: what
+                // is not in flight any more is known by now.
+                if may_look_again && self.learned(ask, seen) {
                     return None;
                 }
             }
@@ -182,26 +185,34 @@ impl Fills {
         // What was removed for good must not come back out of a cache of the origin's.
         let tags = seen.map(|page| &*page.tags);
         ask.anew = ask.page && inner.store.fence(&ask.key, tags, 0) == Standing::Dead;
+        let running = self.running();
         tokio::spawn(async move {
             let lifetime = prior.as_ref().map(|stale| stale.terms.fresh_for);
             let member = Member { form: ask.form, fields: ask.fields.clone(), flight, prior };
             let renewed = this.run(&ask, vec![member], Priority::Visitor).await;
-            if let (Renewed::Failed(why), Some(lifetime), true) = (renewed, lifetime, ask.page) {
+            if let (Renewed::Failed(why), Some(lifetime)) = (renewed, lifetime) {
                 this.failed(&ask, lifetime, why);
             }
+            drop(running);
         });
         Some(subscriber)
     }
 
-    /// Whether the page was stored since a request looked.
-    fn changed(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
-        let stored = self.0.store.get(ask.key.as_str());
-        stored.is_some_and(|stored| seen.is_none_or(|seen| !Arc::ptr_eq(seen, &stored)))
+    /// Whether more is known of the page than when a request looked: it was
+    /// stored, or turned out to be server-rendered or without this form.
+    fn learned(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
+        let inner = &self.0;
+        let stored = inner.store.get(ask.key.as_str());
+        let by_origin = matches!(ask.route.mode, config::Mode::Isr { revalidate: None, .. });
+        (ask.page && by_origin && inner.notes.server_rendered(ask.key.as_str()))
+            || (ask.page && self.lacks_data(&ask.preset, &ask.key, ask.form, stored.as_deref()))
+            || stored.is_some_and(|stored| seen.is_none_or(|seen| !Arc::ptr_eq(seen, &stored)))
     }
 
     /// Whether a fill may answer this request, as far as is known: no hard
-    /// invalidation since it began, and RFC 9111 §4.1 selects it.
-    fn fits(&self, ask: &Ask, fill: &Fill) -> bool {
+    /// invalidation since it began, and RFC 9111 §4.1 selects it. `varies`: what
+    /// the page is known to vary on while the fill's head has not come.
+    fn fits(&self, ask: &Ask, fill: &Fill, varies: &[Box<str>]) -> bool {
         let lead = fill.lead();
         let tags = match &lead {
             Some(Lead::Shared(preview)) => Some(&preview.tags),
@@ -216,7 +227,7 @@ impl Fills {
             Some(Lead::Shared(preview)) => {
                 commit::selects(&preview.vary, &fill.fields, &ask.fields)
             }
-            _ => true,
+            _ => commit::selects(varies, &fill.fields, &ask.fields),
         }
     }
 
@@ -240,13 +251,32 @@ impl Fills {
 
     /// Brings what is asked for in the background, if nobody does it already.
     pub fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
-        if self.0.inflight.lock().contains_key(&place(&ask)) {
-            return None;
+        let inner = &self.0;
+        let place = place(&ask);
+        let fill;
+        {
+            // One step, or a visitor could ask for it in between.
+            let mut inflight = inner.inflight.lock();
+            let page = inner.store.get(ask.key.as_str());
+            let stored = page
+                .as_ref()
+                .is_some_and(|page| page.members.iter().any(|member| member.form == ask.form));
+            if stored
+                || inflight.contains_key(&place)
+                || self.lacks_data(&ask.preset, &ask.key, ask.form, page.as_deref())
+            {
+                return None;
+            }
+            fill = Fill::new(inner.store.seq(), ask.fields.clone());
+            inflight.insert(place.clone(), vec![Arc::clone(&fill)]);
         }
-        let members = vec![self.member(&ask, ask.form, ask.fields.clone(), None)];
-        let this = self.clone();
+        let fields = ask.fields.clone();
+        let member =
+            Member { form: ask.form, fields, flight: self.flight(place, fill), prior: None };
+        let (this, running) = (self.clone(), self.running());
         Some(tokio::spawn(async move {
-            this.run(&ask, members, Priority::Background).await;
+            this.run(&ask, vec![member], Priority::Background).await;
+            drop(running);
         }))
     }
 
@@ -262,7 +292,7 @@ impl Fills {
         page: &Arc<Page>,
         stale: &Arc<Representation>,
         whole: bool,
-        breaker_open: bool,
+        breaker_shut: bool,
         ask: impl FnOnce() -> Ask,
     ) -> StaleWhy {
         let inner = &self.0;
@@ -273,22 +303,28 @@ impl Fills {
         if inner.regenerating.lock().contains(&mark) {
             return StaleWhy::Regenerating;
         }
-        if breaker_open {
+        // A regeneration may be the probe: a site of which every page is stored
+        // has nothing else to close the breaker with.
+        if breaker_shut {
             return StaleWhy::Breaker;
         }
         if !inner.regenerating.lock().insert(mark.clone()) {
             return StaleWhy::Regenerating;
         }
         let guard = Regenerating { fills: self.clone(), mark };
-        let stored = inner.store.get(key.as_str());
-        if stored.is_some_and(|stored| !Arc::ptr_eq(&stored, page)) {
-            // One has ended since the page was looked at.
+        // One that ended since the page was looked at has left its page in the
+        // store, or begun the back-off, before it took its mark away.
+        if inner.notes.waiting(key.as_str()) {
+            return StaleWhy::Backoff;
+        }
+        if self.renewed(key, page, stale) {
             return StaleWhy::Regenerating;
         }
         let ask = ask();
         let ask = Ask { anew: ask.page, ..ask };
         let members = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), stale.terms.fresh_for);
+        let running = self.running();
         tokio::spawn(async move {
             match this.run(&ask, members, Priority::Background).await {
                 Renewed::Stored => {}
@@ -296,7 +332,7 @@ impl Fills {
                 Renewed::Failed(why) => this.failed(&ask, lifetime, why),
                 Renewed::NotStored(reason) => this.failed(&ask, lifetime, reason.as_str()),
             }
-            drop(guard);
+            drop((guard, running));
         });
         StaleWhy::Regenerating
     }
@@ -305,6 +341,7 @@ impl Fills {
     /// `page` is what is stored.
     pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewed {
         let priority = Priority::Background;
+        let _running = self.running();
         let ask = &Ask { anew: ask.page, ..ask.clone() };
         let mut result = Renewed::Stored;
         let stored: Vec<&Arc<Representation>> =
@@ -385,8 +422,28 @@ impl Fills {
         Member { form, fields, flight: self.flight(place, fill), prior }
     }
 
-    fn flight(&self, place: Place, fill: Arc<Fill>) -> Flight {
+    /// Whether another render has taken the place of `stale` since it was looked
+    /// up: its own, or, of a page of another deployment, any.
+    fn renewed(&self, key: &PageKey, page: &Page, stale: &Representation) -> bool {
+        let Some(now) = self.0.store.get(key.as_str()) else { return false };
+        if *key != page.key {
+            return true;
+        }
+        let same = |rep: &&Arc<Representation>| rep.form == stale.form && rep.vary == stale.vary;
+        now.members.iter().find(same).is_some_and(|rep| {
+            rep.born != stale.born
+                || rep.generated != stale.generated
+                || rep.identity().bytes.as_ptr() != stale.identity().bytes.as_ptr()
+        })
+    }
+
+    /// Counts a task as running until it is dropped.
+    fn running(&self) -> Running {
         self.0.running.send_modify(|running| *running += 1);
+        Running(Arc::clone(&self.0))
+    }
+
+    fn flight(&self, place: Place, fill: Arc<Fill>) -> Flight {
         Flight { fills: self.clone(), place, fill }
     }
 
@@ -399,9 +456,7 @@ impl Fills {
         if !ask.page || (tried && !matches!(ask.route.mode, config::Mode::Dsg { .. })) {
             return;
         }
-        let Some(page) = inner.store.get(key.as_str()) else { return };
-        let stored = page.members.iter().any(|member| member.form == form);
-        if stored || self.lacks_data(&ask.preset, &page.key, form, Some(&page)) {
+        if inner.store.get(key.as_str()).is_none() {
             return;
         }
         let build = told.build.as_deref().map(Into::into).or_else(|| ask.build.clone());
@@ -432,6 +487,26 @@ impl Fills {
         self.0.notes.forget_no_data(key.as_str());
         false
     }
+}
+
+/// What a page varies on as far as this request knows: by what is stored of it,
+/// and by the fills it has waited for in vain.
+fn known_to_vary(ask: &Ask, seen: Option<&Arc<Page>>, refused: &[Arc<Fill>]) -> Vec<Box<str>> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    let stored = seen.into_iter().flat_map(|page| page.members.iter());
+    for rep in stored.filter(|rep| rep.form == ask.form) {
+        names.extend(rep.vary.iter().map(|field| field.name.clone()));
+    }
+    for fill in refused {
+        match fill.lead() {
+            Some(Lead::Shared(preview)) => names.extend(preview.vary.iter().cloned()),
+            Some(Lead::Refreshed(rep, _)) => {
+                names.extend(rep.vary.iter().map(|field| field.name.clone()));
+            }
+            _ => {}
+        }
+    }
+    names
 }
 
 /// Where a fill for this is found.
@@ -471,8 +546,15 @@ impl Drop for Flight {
                 inflight.remove(&self.place);
             }
         }
-        drop(inflight);
-        self.fills.0.running.send_modify(|running| *running -= 1);
+    }
+}
+
+/// A task under way, its last steps included.
+struct Running(Arc<Inner>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.send_modify(|running| *running -= 1);
     }
 }
 

@@ -246,6 +246,17 @@ impl Fill {
         self.state.lock().tail = Some(chunk);
     }
 
+    /// Resolves when somebody reads it.
+    pub(super) async fn wanted(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.readers() > 0 {
+                return;
+            }
+            moved.await;
+        }
+    }
+
     /// Resolves when nobody reads any more.
     pub(super) async fn deserted(&self) {
         loop {
@@ -410,19 +421,6 @@ mod tests {
 
     use super::*;
     use crate::page::testing;
-
-    impl Fill {
-        /// Resolves when somebody reads it.
-        async fn wanted(&self) {
-            loop {
-                let moved = self.moved.notified();
-                if self.readers() > 0 {
-                    return;
-                }
-                moved.await;
-            }
-        }
-    }
 
     /// Nothing here takes long; what hangs is a lost wake-up.
     async fn soon<T>(event: impl Future<Output = T>) -> T {

@@ -82,6 +82,12 @@ impl Breaker {
         }
     }
 
+    /// Whether [`admit`](Self::admit) would let nothing through now.
+    #[must_use]
+    pub(super) fn is_shut(&self, now: Instant) -> bool {
+        self.open.is_some_and(|next| next > now)
+    }
+
     /// Whether it is open.
     #[must_use]
     pub(super) const fn is_open(&self) -> bool {
@@ -108,6 +114,7 @@ mod tests {
         }
         assert!(breaker.admit(now));
         assert_eq!(breaker.record(Verdict::Failed, now), Change::Opened);
+        assert!(breaker.is_shut(now) && !breaker.is_shut(now + PROBE_INTERVAL));
         assert_eq!(breaker.record(Verdict::Failed, now), Change::None, "said once");
 
         assert!(!breaker.admit(now), "the first probe comes a second later");

@@ -251,6 +251,13 @@ impl Origin {
         }
     }
 
+    /// Whether the breaker lets nothing through now: it is open, and its next
+    /// probe is not due. Asking takes no probe.
+    #[must_use]
+    pub fn breaker_shut(&self) -> bool {
+        self.breaker.lock().is_shut(Instant::now())
+    }
+
     /// Whether the breaker is open.
     #[must_use]
     pub fn breaker_open(&self) -> bool {

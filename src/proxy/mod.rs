@@ -48,6 +48,8 @@ pub struct Ctx {
     /// The server that was picked, and those that failed.
     target: Option<Target>,
     tried: Vec<SocketAddr>,
+    /// The breaker lets it through.
+    admitted: bool,
     /// The head as the visitor sent it.
     head: Option<Box<RequestHeader>>,
 }
@@ -122,6 +124,7 @@ impl ProxyHttp for Proxy {
             age: None,
             target: None,
             tried: Vec::new(),
+            admitted: false,
             head: None,
         }
     }
@@ -154,8 +157,14 @@ impl ProxyHttp for Proxy {
             }
             Plan::Page(wanted) => {
                 ctx.route = Some(Arc::clone(&wanted.route));
-                page::serve(&self.engine, session, ctx, &request, &facts, key, wanted).await?;
-                Ok(true)
+                let bypass =
+                    page::serve(&self.engine, session, ctx, &request, &facts, key, wanted).await?;
+                let Some((route, why)) = bypass else { return Ok(true) };
+                ctx.route = Some(route);
+                ctx.set(Outcome::Bypass { why });
+                drop(fields);
+                ctx.head = Some(head);
+                Ok(false)
             }
         }
     }
@@ -169,6 +178,14 @@ impl ProxyHttp for Proxy {
             return Error::e_explain(ErrorType::InternalError, "a request without a route");
         };
         let origin = ctx.live.origin(route);
+        // Once for a request, however many servers it tries.
+        if !ctx.admitted {
+            if let Err(why) = origin.admit() {
+                ctx.set(Outcome::Failed { why });
+                return Error::e_explain(ErrorType::ConnectNoRoute, why.as_str());
+            }
+            ctx.admitted = true;
+        }
         let deadline = tokio::time::Instant::now() + origin.config().connect_timeout;
         match origin.target(&ctx.tried, deadline).await {
             Ok(target) => {
@@ -266,6 +283,22 @@ impl ProxyHttp for Proxy {
         });
         suit_http10(session, response);
         result
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        #[cfg(unix)] _fd: std::os::unix::io::RawFd,
+        #[cfg(windows)] _sock: std::os::windows::io::RawSocket,
+        _digest: Option<&pingora::protocols::Digest>,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        if let Some(target) = &ctx.target {
+            target.connected();
+        }
+        Ok(())
     }
 
     fn fail_to_connect(

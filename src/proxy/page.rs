@@ -11,15 +11,19 @@ use crate::engine::Engine;
 use crate::fill::{Ask, Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
 use crate::page::{FieldsBuf, Form, KeyBuf, Page, Representation};
-use crate::plan::{self, Wanted};
+use crate::plan::{self, Plan, Wanted};
 use crate::request::{Facts, Request};
+use crate::route::Route;
 use crate::rules::cache_status::{Bypass, Failure, Fwd, StaleWhy};
 use crate::rules::freshness::State;
 use crate::rules::{Outcome, Reason, Time};
 
-/// Times that a request asks again, because what it waited for was not for it.
-/// Each time it learned something, so a few are enough; after that it fails.
+/// Times that a request asks again, because what it waited for was not for it, or
+/// more became known of the page before it could wait. Each time it learned
+/// something, so a few are enough; after that it fails.
 const ROUNDS: usize = 8;
+/// In how many of them it looks again before it begins a fill.
+const LOOKS: usize = 4;
 
 /// What a fill left to do.
 enum Step {
@@ -29,6 +33,8 @@ enum Step {
     Again,
     /// Nothing came.
     Failed(Failure),
+    /// It is not for the cache after all.
+    Bypass(Arc<Route>, Bypass),
 }
 
 struct Visit<'a> {
@@ -42,10 +48,12 @@ struct Visit<'a> {
     refused: Vec<Arc<Fill>>,
     /// The page outgrew what is stored: stream it, whatever the request's conditions.
     whole: bool,
-    /// The store was looked at again because a fill had ended meanwhile.
-    looked_again: bool,
+    /// Whether it may look again before it begins a fill.
+    may_look_again: bool,
 }
 
+/// Serves it; or answers the route by which it goes to the origin, and why, if
+/// it turns out that the cache has no part in it.
 pub(super) async fn serve(
     engine: &Arc<Engine>,
     session: &mut Session,
@@ -54,7 +62,7 @@ pub(super) async fn serve(
     facts: &Facts,
     key: KeyBuf,
     wanted: Wanted,
-) -> pingora::Result<()> {
+) -> pingora::Result<Option<(Arc<Route>, Bypass)>> {
     let live = Arc::clone(&ctx.live);
     let mut visit = Visit {
         engine,
@@ -65,21 +73,28 @@ pub(super) async fn serve(
         wanted,
         refused: Vec::new(),
         whole: false,
-        looked_again: false,
+        may_look_again: true,
     };
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        visit.may_look_again = round < LOOKS;
         match visit.round(session, ctx).await? {
-            Step::Done => return Ok(()),
+            Step::Done => return Ok(None),
             Step::Again => {}
             Step::Failed(why) => return fail(session, ctx, why).await,
+            Step::Bypass(route, why) => return Ok(Some((route, why))),
         }
     }
     fail(session, ctx, Failure::Reset).await
 }
 
-async fn fail(session: &mut Session, ctx: &mut Ctx, why: Failure) -> pingora::Result<()> {
+async fn fail(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    why: Failure,
+) -> pingora::Result<Option<(Arc<Route>, Bypass)>> {
     ctx.set(Outcome::Failed { why });
-    write::failure(session, why).await
+    write::failure(session, why).await?;
+    Ok(None)
 }
 
 impl Visit<'_> {
@@ -142,7 +157,7 @@ impl Visit<'_> {
             return Ok(Step::Done);
         }
         if let Some(stale) = &stale
-            && self.wanted.page
+            && (self.wanted.page || stale.if_error)
             && engine.fills.notes().waiting(self.key.as_str())
         {
             // Too old to be served while it is renewed, and it could not be renewed
@@ -158,9 +173,9 @@ impl Visit<'_> {
         let fwd =
             if engine.fills.notes().collapsible(&ask.key, ask.form) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
-        let once = !std::mem::replace(&mut self.looked_again, true);
-        let joined = engine.fills.join(&ask, page.as_ref(), prior, &self.refused, once);
-        let Some(mut subscriber) = joined else { return Ok(Step::Again) };
+        let again = self.may_look_again;
+        let joined = engine.fills.join(&ask, page.as_ref(), prior, &self.refused, again);
+        let Some(mut subscriber) = joined else { return Ok(self.replan()) };
         loop {
             let next = if session.is_body_done() {
                 tokio::select! {
@@ -184,7 +199,7 @@ impl Visit<'_> {
                 }
                 Lead::Private(preview) if subscriber.leader => {
                     if let Some(stale) = stale.filter(|s| s.if_error && preview.status >= 500) {
-                        return self.stale(session, ctx, stale).await;
+                        return self.stale(session, ctx, stale, StaleWhy::Error).await;
                     }
                     let outcome = self.missed(fwd, &preview, &subscriber);
                     self.streamed(session, ctx, subscriber, &preview, outcome).await
@@ -216,8 +231,7 @@ impl Visit<'_> {
                 }
                 Lead::ServerRendered => {
                     ctx.set(Outcome::Bypass { why: Bypass::ServerRendered });
-                    self.replan();
-                    Ok(Step::Again)
+                    Ok(self.replan())
                 }
                 Lead::NoData => {
                     self.wanted.form = Form::Document;
@@ -225,7 +239,9 @@ impl Visit<'_> {
                 }
                 Lead::Failed(why) => match stale {
                     Some(stale) if stale.if_error || stale.if_unreachable => {
-                        self.stale(session, ctx, stale).await
+                        let shut = why == Failure::Breaker;
+                        let why = if shut { StaleWhy::Breaker } else { StaleWhy::Error };
+                        self.stale(session, ctx, stale, why).await
                     }
                     _ => Ok(Step::Failed(why)),
                 },
@@ -277,13 +293,18 @@ impl Visit<'_> {
         Ok(false)
     }
 
-    /// The path turned out to be server-rendered: the key is made again.
-    fn replan(&mut self) {
+    /// More is known of the path, perhaps that it is server-rendered: the key is
+    /// made again.
+    fn replan(&mut self) -> Step {
         let notes = self.engine.fills.notes();
-        if let plan::Plan::Page(wanted) =
-            plan::plan(&self.live, notes, self.request, self.facts, &mut self.key)
-        {
-            self.wanted = wanted;
+        match plan::plan(&self.live, notes, self.request, self.facts, &mut self.key) {
+            Plan::Page(wanted) => {
+                self.wanted = wanted;
+                Step::Again
+            }
+            Plan::Bypass(route, why) => Step::Bypass(route, why),
+            // It would have been that before.
+            Plan::Webhook => Step::Again,
         }
     }
 
@@ -300,7 +321,7 @@ impl Visit<'_> {
         if preview.failed
             && let Some(stale) = stale.filter(|s| s.if_error)
         {
-            return self.stale(session, ctx, stale).await;
+            return self.stale(session, ctx, stale, StaleWhy::Error).await;
         }
         let outcome = self.missed(fwd, preview, &subscriber);
         // Conditions and ranges are answered from the page that is being stored.
@@ -358,8 +379,9 @@ impl Visit<'_> {
         session: &mut Session,
         ctx: &mut Ctx,
         stale: Stale,
+        why: StaleWhy,
     ) -> pingora::Result<Step> {
-        let outcome = Outcome::Stale { ttl: stale.ttl, why: StaleWhy::Error };
+        let outcome = Outcome::Stale { ttl: stale.ttl, why };
         self.stored(session, ctx, stale.rep, outcome).await?;
         Ok(Step::Done)
     }

@@ -53,6 +53,28 @@ impl Edge {
         self.edge.reload(config(yaml, &[("origin", origin)]));
     }
 
+    /// Where visitors connect.
+    pub(crate) fn addr(&self) -> std::net::SocketAddr {
+        self.edge.addrs()[0]
+    }
+
+    /// The value of a metric, its labels as they are shown.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let page = self.admin().get("/metrics").await;
+        let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Tells it to stop.
+    pub(crate) fn shutdown(&self) {
+        self.edge.shutdown();
+    }
+
+    /// Waits until it has stopped.
+    pub(crate) async fn ended(mut self) -> perennial::edge::Ended {
+        patient("the edge to stop", self.edge.wait()).await
+    }
+
     /// Tells it to stop, and waits until it has.
     pub(crate) async fn stop(mut self) {
         self.edge.shutdown();

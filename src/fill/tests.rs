@@ -1,0 +1,389 @@
+//! Fills by themselves, where a test must know who has joined before the origin
+//! answers.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::Config;
+use crate::deployment::Deployments;
+use crate::framework::Preset;
+use crate::origin::Origins;
+use crate::page::testing::{self, key};
+use crate::page::{Fields, FieldsBuf, KeyBuf};
+use crate::route::Routes;
+use crate::store::Committed;
+
+/// An origin that hands out each request with the means to answer it: bytes, and
+/// then the connection closes.
+struct Scripted {
+    requests: mpsc::UnboundedReceiver<mpsc::Sender<String>>,
+    fills: Fills,
+    ask: Ask,
+}
+
+async fn scripted(mode: &str, memory: &str) -> Scripted {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, requests) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await?);
+                }
+                let (answer, mut answers) = mpsc::channel::<String>(1);
+                let _ = sender.send(answer);
+                while let Some(bytes) = answers.recv().await {
+                    stream.write_all(bytes.as_bytes()).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    let options = if mode == "isr" { "revalidate: 60s" } else { "" };
+    let yaml = format!(
+        "origins: {{ web: 'http://{address}' }}\ncache: {{ memory: {memory} }}\n\
+         routes: [ {{ path: /**, {mode}: {{ {options} }} }} ]\n"
+    );
+    let (config, _) = Config::from_yaml(&yaml, "test.yaml", &|_| None).unwrap();
+    let routes = Routes::new(&config);
+    let origins = Origins::new(&config.origins);
+    let store = Arc::new(Store::new(&config.cache));
+    let mut keys = KeyBuf::default();
+    keys.begin("", "http", "example.com", "/a");
+    let ask = Ask {
+        route: Arc::clone(routes.find("example.com", "/a")),
+        page: mode != "ssr",
+        server_rendered: None,
+        preset: Preset::Generic,
+        deployments: Arc::new(Deployments::new(&config.deployment, None)),
+        build: None,
+        anew: false,
+        origin: Arc::clone(origins.get(0).unwrap()),
+        metrics: Arc::new(Metrics::new(&["/**".into()], &["web".into()])),
+        key: keys.key(),
+        form: Form::Document,
+        target: "/a".into(),
+        host: "example.com".into(),
+        scheme: "http",
+        fields: Fields::default(),
+        authorization: false,
+        cookie: false,
+        no_store: false,
+    };
+    Scripted { requests, fills: Fills::new(store, Assets::new().0, &config.cache), ask }
+}
+
+async fn soon<T>(event: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), event).await.expect("somebody is left waiting")
+}
+
+fn with_language(ask: &Ask, language: &str) -> Ask {
+    let mut fields = FieldsBuf::default();
+    fields.push("accept-language", language.as_bytes());
+    Ask { fields: fields.done(), ..ask.clone() }
+}
+
+const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: s-maxage=60\r\nContent-Length: 4\r\n\r\n";
+
+impl Scripted {
+    fn join(&self) -> Subscriber {
+        self.fills.join(&self.ask, None, None, &[], false).expect("nothing is stored")
+    }
+
+    async fn request(&mut self) -> mpsc::Sender<String> {
+        soon(self.requests.recv()).await.unwrap()
+    }
+
+    /// Nothing is left of any fill.
+    async fn is_clean(&mut self) {
+        soon(self.fills.idle()).await;
+        assert!(self.fills.0.inflight.lock().is_empty());
+        assert!(self.fills.0.regenerating.lock().is_empty());
+        assert!(self.requests.try_recv().is_err(), "the origin was asked again");
+        assert_eq!((self.ask.origin.running(), self.ask.origin.waiting()), (0, 0));
+    }
+}
+
+async fn lead(reader: &mut Subscriber) -> Lead {
+    match soon(reader.head()).await {
+        Next::Lead(lead) => lead,
+        Next::Interim(..) => panic!("an interim response"),
+    }
+}
+
+async fn body(reader: &mut Subscriber) -> Result<Vec<u8>, Broken> {
+    let mut body = Vec::new();
+    while let Some(chunk) = soon(reader.chunk()).await? {
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_get_the_one_page() {
+    for (mode, memory) in [("isr", "1MiB"), ("ssr", "1MiB"), ("isr", "0"), ("ssr", "0")] {
+        let mut site = scripted(mode, memory).await;
+        let mut readers: Vec<_> = (0..100).map(|_| site.join()).collect();
+        let answer = site.request().await;
+        answer.send(format!("{PAGE}pa")).await.unwrap();
+        for reader in &mut readers {
+            assert!(matches!(lead(reader).await, Lead::Shared(_)));
+            assert_eq!(soon(reader.chunk()).await.unwrap().unwrap(), "pa");
+        }
+        answer.send("ge".into()).await.unwrap();
+        for reader in &mut readers {
+            assert_eq!(body(reader).await.unwrap(), b"ge");
+        }
+        let stored = site.fills.0.store.get(site.ask.key.as_str());
+        assert_eq!(stored.is_some(), memory != "0");
+        site.is_clean().await;
+    }
+}
+
+/// An error on a page route is shared by all who waited for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_who_wait_get_the_one_error() {
+    let error = "HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno";
+    for answer in ["", "HTTP/1.1 2", "rubbish\r\n\r\n", error] {
+        let mut site = scripted("isr", "1MiB").await;
+        let mut readers: Vec<_> = (0..100).map(|_| site.join()).collect();
+        let request = site.request().await;
+        request.send(answer.into()).await.unwrap();
+        drop(request);
+        for reader in &mut readers {
+            match lead(reader).await {
+                Lead::Shared(preview) => {
+                    assert!(answer == error && preview.failed);
+                    assert_eq!(body(reader).await.unwrap(), b"no");
+                }
+                Lead::Failed(Failure::Reset) => assert_ne!(answer, error),
+                other => panic!("{other:?}"),
+            }
+        }
+        site.is_clean().await;
+    }
+}
+
+/// What is not storable goes to the leader, and the others hear of it with the head.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_private_is_the_leaders() {
+    let mut site = scripted("ssr", "1MiB").await;
+    let mut leader = site.join();
+    let mut followers: Vec<_> = (0..20).map(|_| site.join()).collect();
+    let answer = site.request().await;
+    answer.send("HTTP/1.1 200 OK\r\nCache-Control: private\r\n\r\nmi".into()).await.unwrap();
+    assert!(matches!(lead(&mut leader).await, Lead::Private(_)) && leader.leader);
+    for follower in &mut followers {
+        assert!(matches!(lead(follower).await, Lead::Private(_)) && !follower.leader);
+    }
+    // Whoever comes now waits for nobody.
+    let mut other = site.join();
+    let second = site.request().await;
+    assert!(other.leader);
+    second.send(format!("{PAGE}page")).await.unwrap();
+    assert_eq!(body(&mut other).await.unwrap(), b"page");
+    drop(followers);
+    assert_eq!(soon(leader.chunk()).await.unwrap().unwrap(), "mi");
+    answer.send("ne".into()).await.unwrap();
+    drop(answer);
+    assert_eq!(body(&mut leader).await.unwrap(), b"ne");
+    site.is_clean().await;
+}
+
+/// A request that looked into the store before a fill committed, and joins after
+/// it has ended, looks again.
+#[tokio::test]
+async fn who_looked_before_the_commit_looks_again() {
+    let mut site = scripted("isr", "1MiB").await;
+    let mut reader = site.join();
+    site.request().await.send(format!("{PAGE}page")).await.unwrap();
+    assert_eq!(body(&mut reader).await.unwrap(), b"page");
+    assert!(site.fills.join(&site.ask, None, None, &[], true).is_none());
+    // Who has seen the page and wants another asks.
+    let page = site.fills.0.store.get(site.ask.key.as_str());
+    let again = site.fills.join(&site.ask, page.as_ref(), None, &[], true);
+    assert!(again.is_some_and(|reader| reader.leader));
+    drop(site.request().await);
+    site.is_clean().await;
+}
+
+/// The same for who was served the stale page of before.
+#[tokio::test]
+async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
+    let mut site = scripted("isr", "1MiB").await;
+    let rep = |body: &str| vec![testing::rep(Form::Document, 0, &[], body)];
+    let Committed::Stored { page: old, .. } = site.fills.0.store.commit(&site.ask.key, rep("old"))
+    else {
+        panic!("not stored")
+    };
+    let stale = Arc::clone(&old.members[0]);
+    let refresh = |site: &Scripted| {
+        site.fills.refresh(&old.key, &old, &stale, true, false, || site.ask.clone())
+    };
+    assert_eq!(refresh(&site), StaleWhy::Regenerating);
+    assert_eq!(refresh(&site), StaleWhy::Regenerating);
+    site.request().await.send(format!("{PAGE}page")).await.unwrap();
+    soon(site.fills.idle()).await;
+    assert_eq!(refresh(&site), StaleWhy::Regenerating);
+    site.is_clean().await;
+
+    // And after a failure it waits.
+    let now = site.fills.0.store.get(site.ask.key.as_str()).unwrap();
+    let stale = Arc::clone(&now.members[0]);
+    let refresh = |site: &Scripted| {
+        site.fills.refresh(&now.key, &now, &stale, true, false, || site.ask.clone())
+    };
+    assert_eq!(refresh(&site), StaleWhy::Regenerating);
+    drop(site.request().await);
+    soon(site.fills.idle()).await;
+    assert_eq!(refresh(&site), StaleWhy::Backoff);
+    site.is_clean().await;
+}
+
+/// What a page is known to vary on tells fills apart before their heads come.
+#[tokio::test]
+async fn variants_that_are_known_do_not_wait_for_one_another() {
+    let mut site = scripted("ssr", "1MiB").await;
+    let stored =
+        testing::varying(testing::rep(Form::Document, 0, &[], "x"), "accept-language", "x");
+    site.fills.0.store.commit(&site.ask.key, vec![stored]);
+    let page = site.fills.0.store.get(site.ask.key.as_str());
+    let join = |site: &Scripted, language: &str| {
+        let ask = with_language(&site.ask, language);
+        site.fills.join(&ask, page.as_ref(), None, &[], false).unwrap()
+    };
+    let readers = ["de", "en", "de", "fr", "en"].map(|language| join(&site, language));
+    assert_eq!(readers.each_ref().map(|r| r.leader), [true, true, false, true, false]);
+    for _ in 0..3 {
+        drop(site.request().await);
+    }
+    drop(readers);
+    site.is_clean().await;
+}
+
+/// And so does what a fill told that was waited for in vain.
+#[tokio::test]
+async fn a_fill_that_was_waited_for_in_vain_tells_what_the_page_varies_on() {
+    let mut site = scripted("ssr", "1MiB").await;
+    let de = with_language(&site.ask, "de");
+    let join = |site: &Scripted, language: &str, refused: &[Arc<Fill>]| {
+        site.fills.join(&with_language(&site.ask, language), None, None, refused, false).unwrap()
+    };
+    let mut first = join(&site, "de", &[]);
+    let mut others = ["en", "fr", "en"].map(|language| join(&site, language, &[]));
+    let answer = site.request().await;
+    let head = PAGE.replace("\r\n\r\n", "\r\nVary: Accept-Language\r\n\r\n");
+    answer.send(head).await.unwrap();
+    assert!(matches!(lead(&mut first).await, Lead::Shared(_)));
+    for (other, language) in others.iter_mut().zip(["en", "fr", "en"]) {
+        let Lead::Shared(preview) = lead(other).await else { panic!("not shared") };
+        let ask = with_language(&de, language);
+        assert!(!site.fills.suits(&ask, other, &preview));
+    }
+    let refused = [Arc::clone(first.fill())];
+    let again = ["en", "fr", "en"].map(|language| join(&site, language, &refused));
+    assert_eq!(again.each_ref().map(|r| r.leader), [true, true, false]);
+    for _ in 0..2 {
+        drop(site.request().await);
+    }
+    drop((answer, again, others, first));
+    site.is_clean().await;
+}
+
+/// A fill whose task dies leaves nobody waiting, and nothing behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_dies_leaves_nobody_waiting() {
+    let mut site = scripted("isr", "1MiB").await;
+    for streamed in [false, true] {
+        let member = site.fills.member(&site.ask, Form::Document, Fields::default(), None);
+        let mut readers: Vec<_> = (0..3).map(|_| site.join()).collect();
+        assert!(readers.iter().all(|reader| !reader.leader));
+        let running = site.fills.running();
+        let dies = tokio::spawn(async move {
+            let _running = running;
+            if streamed {
+                let preview = Preview {
+                    status: 200,
+                    fields: Fields::default(),
+                    date: None,
+                    length: None,
+                    stored: Ok(()),
+                    failed: false,
+                    vary: Vec::new(),
+                    tags: Tags::default(),
+                };
+                member.flight.fill.decide(Lead::Shared(Arc::new(preview)));
+            }
+            // A panic that is meant: no backtrace in the log of the tests.
+            std::panic::resume_unwind(Box::new("the task dies"));
+        });
+        assert!(dies.await.unwrap_err().is_panic());
+        for reader in &mut readers {
+            if streamed {
+                assert!(matches!(lead(reader).await, Lead::Shared(_)));
+                assert_eq!(body(reader).await, Err(Broken::Origin));
+            } else {
+                assert!(matches!(lead(reader).await, Lead::Failed(_)));
+            }
+        }
+        site.is_clean().await;
+    }
+    let mark = (key("/a"), 0);
+    site.fills.0.regenerating.lock().insert(mark.clone());
+    let guard = Regenerating { fills: site.fills.clone(), mark };
+    let dies = tokio::spawn(async move {
+        let _guard = guard;
+        std::panic::resume_unwind(Box::new("the task dies"));
+    });
+    assert!(dies.await.unwrap_err().is_panic());
+    site.is_clean().await;
+}
+
+/// Requests that come, join, leave and look again while fills commit and end:
+/// one render for each time that the page went away, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_render_for_each_time_the_page_is_gone() {
+    let mut site = scripted("isr", "1MiB").await;
+    let (fills, ask) = (site.fills.clone(), site.ask.clone());
+    for round in 0..200 {
+        let visitors: Vec<_> = (0..6)
+            .map(|n| {
+                let (fills, ask) = (fills.clone(), ask.clone());
+                tokio::spawn(async move {
+                    loop {
+                        let seen = fills.0.store.get(ask.key.as_str());
+                        if seen.is_some() {
+                            return;
+                        }
+                        if n % 2 == 0 {
+                            tokio::task::yield_now().await;
+                        }
+                        let Some(mut reader) = fills.join(&ask, None, None, &[], true) else {
+                            continue;
+                        };
+                        if n == 5 {
+                            // It leaves, and comes back.
+                            drop(reader);
+                            tokio::task::yield_now().await;
+                            continue;
+                        }
+                        let _ = reader.head().await;
+                        assert_eq!(body(&mut reader).await.unwrap(), b"page");
+                    }
+                })
+            })
+            .collect();
+        site.request().await.send(format!("{PAGE}page")).await.unwrap();
+        for visitor in visitors {
+            soon(visitor).await.unwrap();
+        }
+        site.is_clean().await;
+        assert!(fills.0.store.remove(&ask.key).is_some(), "round {round}");
+    }
+}

@@ -3,14 +3,13 @@
 //! renderer has them no more. What stored pages name is therefore stored, too,
 //! as long as the renderer still has it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio::sync::mpsc;
 
-use crate::fill::Ask;
-use crate::page::Representation;
+use crate::framework::Preset;
+use crate::page::{PageKey, Representation};
 
 /// Names that wait to be fetched; what comes on top is named again by the next
 /// render.
@@ -50,17 +49,17 @@ impl Assets {
     }
 
     /// A representation was stored: what it names is wanted.
-    pub(crate) fn named_by(&self, ask: &Ask, rep: &Arc<Representation>) {
+    pub(crate) fn named_by(&self, preset: &Preset, key: &PageKey, rep: &Representation) {
         let body = &rep.identity().bytes;
         if !is_text(rep) || body.len() > MAX_BODY {
             return;
         }
-        for path in ask.preset.assets(ask.key.path(), body) {
-            let hash = xxhash_rust::xxh3::xxh3_64(format!("{}\0{path}", ask.host).as_bytes());
+        for path in preset.assets(key.path(), body) {
+            let hash = xxhash_rust::xxh3::xxh3_64(format!("{}\0{path}", key.host()).as_bytes());
             if self.seen.contains_key(&hash) {
                 continue;
             }
-            let named = Named { scheme: ask.scheme, host: ask.host.clone(), path };
+            let named = Named { scheme: key.scheme(), host: key.host().into(), path };
             if self.wanted.try_send(named).is_ok() {
                 self.seen.insert(hash, ());
             }

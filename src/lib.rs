@@ -30,9 +30,9 @@
 //! | [`edge`] | the rooms put together |
 //! | [`demo`] | a small renderer to try it all with |
 //!
-//! Arrows point down: `edge → {front, proxy, revalidate} → engine → {plan, fill,
-//! answer} → {store, origin, route, framework} → page → rules`; `server` and
-//! `admin` know nothing of pages, and are told by traits.
+//! Arrows point down: `edge → {front, proxy, revalidate, errands} → engine → {plan,
+//! answer} → fill → {assets, store, origin, route, framework, deployment} → page →
+//! rules`; `server` and `admin` know nothing of pages, and are told by traits.
 //!
 //! # The way of a request
 //!
@@ -56,6 +56,7 @@
 //!   not reach the origin on page routes.
 //! - A page is replaced whole or not at all; a failed fill leaves the stored
 //!   page as it was.
+//! - Members of a page are of one generation and one deployment.
 //! - A response that is not storable never reaches a second visitor, but for an
 //!   error on a page route.
 //! - An invalidation is recorded before it is acknowledged, and beats every

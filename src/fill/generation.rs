@@ -185,7 +185,7 @@ impl Fills {
                     inner.compressor.compress(&ask.metrics, &key, stored);
                 }
                 if rep.status.is_success() {
-                    inner.assets.named_by(ask, rep);
+                    inner.assets.named_by(&ask.preset, &ask.key, rep);
                 }
             }
             // Readers hear of the end when the store has it, or their next

@@ -2,9 +2,11 @@
 // control the same checks are made without Perennial, or without its preset, and
 // then each of them must fail: a check that cannot fail shows nothing.
 
+import assert from "node:assert/strict";
 import { Edge, get } from "./edge.mjs";
 import { Tab, launch } from "./browser.mjs";
 import { Origin } from "./origin.mjs";
+import { until } from "./process.mjs";
 
 const all = [];
 
@@ -67,6 +69,24 @@ class World {
 
   get(path, headers, method) {
     return get(this.url + path, headers, method);
+  }
+
+  // What is answered once it is a hit.
+  hit(path, headers) {
+    return until(`a hit of ${path}`, this.within, async () => {
+      const answer = await this.get(path, headers);
+      return answer.hit && answer;
+    });
+  }
+
+  // The assets that a page names are there before they are asked for, and for good.
+  async keepsAssets(page, pattern) {
+    const named = [...new Set((await this.get(page)).text.match(pattern))];
+    assert.ok(named.length > 3, "it names some");
+    await until("all of them", this.within, () => named.every((path) => this.origin.count(path) === 1));
+    for (const path of named) {
+      assert.match((await this.hit(path)).headers["cache-control"], /immutable/);
+    }
   }
 
   async tab() {

@@ -326,6 +326,48 @@ async fn payloads_follow_the_one_redirect_that_says_nothing_else() {
 }
 
 #[tokio::test]
+async fn intercepted_routes_have_payloads_by_the_page_they_are_seen_from() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    let seen_from = |path: &'static str, page: &'static str| {
+        client.get(path).header("RSC", "1").header("Next-Url", page)
+    };
+    let vary = "rsc, next-router-state-tree, next-router-prefetch, next-url";
+    // Where the response says so …
+    origin.on("/photo").always().reply(app("B1", "photo"));
+    for (page, text) in [("/feed", "modal"), ("/", "page")] {
+        origin
+            .on("/photo?_rsc=")
+            .with("next-url", page)
+            .reply(rsc("B1", text).header("Vary", vary));
+        seen_from("/photo?_rsc=x", page).await.is(200, "MISS", &rsc_text("B1", text));
+    }
+    seen_from("/photo?_rsc=y", "/feed").await.is(200, "HIT", &rsc_text("B1", "modal"));
+    seen_from("/photo?_rsc=y", "/").await.is(200, "HIT", &rsc_text("B1", "page"));
+    // … and nowhere else: a page that nothing intercepts has one for all.
+    origin.on("/about").always().reply(app("B1", "about"));
+    origin.on("/about?_rsc=").reply(rsc("B1", "about").header("Vary", "rsc"));
+    seen_from("/about?_rsc=x", "/feed").await.is(200, "MISS", &rsc_text("B1", "about"));
+    seen_from("/about?_rsc=y", "/").await.is(200, "HIT", &rsc_text("B1", "about"));
+    // Renewed, each of them is asked for as it was.
+    for (page, text) in [("/feed", "modal 2"), ("/", "page 2")] {
+        origin
+            .on("/photo?_rsc=")
+            .with("next-url", page)
+            .reply(rsc("B1", text).header("Vary", vary));
+    }
+    eventually("the document", || async {
+        (client.get("/photo").await.header("x-cache") == Some("HIT")).then_some(())
+    })
+    .await;
+    assert_eq!(edge.revalidate("path=/photo").await.status, 200);
+    seen_from("/photo", "/feed").await.is(200, "HIT", &rsc_text("B1", "modal 2"));
+    seen_from("/photo", "/").await.is(200, "HIT", &rsc_text("B1", "page 2"));
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_with_data_of_an_unknown_build_is_unharmed() {
     let origin = Origin::start().await;
     let edge = Edge::start(NEXTJS, &origin).await;

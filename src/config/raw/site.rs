@@ -139,7 +139,8 @@ pub(in crate::config) struct DeploymentOptions {
     /// old one stays.
     pub(in crate::config) settle: Span,
     /// How often the renderer is asked for its build, or `off`; pages that are
-    /// fresh for a year would never tell. Default: `10s` with a preset.
+    /// fresh for a year would never tell. Next.js is asked for a page that no site
+    /// has, Gatsby for `app-data.json`. Default: `10s` with a preset.
     #[schemars(example = &"10s")]
     pub(in crate::config) probe: Option<Probe>,
 }

@@ -83,7 +83,7 @@ export class Tab {
   }
 
   log() {
-    return this.responses.map(({ path, status, said }) => `      ${status} ${path}  ${said}`).join("\n");
+    return this.responses.map(({ path, status, said }) => `${status} ${path}  ${said}`).join("\n");
   }
 
   close() {

@@ -3,6 +3,7 @@
 // then each of them must fail: a check that cannot fail shows nothing.
 
 import assert from "node:assert/strict";
+import { appendFileSync } from "node:fs";
 import { Edge, get } from "./edge.mjs";
 import { Tab, launch } from "./browser.mjs";
 import { Origin } from "./origin.mjs";
@@ -17,7 +18,8 @@ export function check(name, body) {
 
 // Runs every check. `lines` is the configuration, `lines.generic` the one without
 // the preset; `site.port` is where the site listens. Answers how many went wrong.
-export async function run({ program, control, only, port, site, lines }) {
+// `log` is the file to which every request of a browser is written.
+export async function run({ program, control, only, log, port, site, lines }) {
   const browser = await launch();
   let wrong = 0;
   let made = 0;
@@ -37,8 +39,9 @@ export async function run({ program, control, only, port, site, lines }) {
     if (!good) wrong += 1;
     const verdict = good ? "ok" : "FAILED";
     console.log(`  ${verdict}  ${name} (${took})${control && good ? `: ${firstLine(failed)}` : ""}`);
-    if (!good && failed) console.log(indent(`${failed.stack}\n${world.tabs.map((tab) => tab.log()).join("\n")}`));
+    if (!good && failed) console.log(indent(`${failed.stack}\n${world.requests()}`));
     if (!good && control) console.log("      it passes without what it is to show");
+    if (log) appendFileSync(log, `== ${control ?? "checks"}: ${name}\n${world.requests()}`);
     await world.end();
   }
   await browser.close();
@@ -94,6 +97,11 @@ class World {
     if (this.control) tab.page.setDefaultTimeout(5_000);
     this.tabs.push(tab);
     return tab;
+  }
+
+  // What its tabs asked for, and how the cache answered.
+  requests() {
+    return this.tabs.map((tab) => `${tab.log()}\n`).join("\n");
   }
 
   async end() {

@@ -16,6 +16,7 @@ const { values: given } = parseArgs({
     seconds: { type: "string", default: "5" },
     control: { type: "string" },
     only: { type: "string" },
+    log: { type: "string" },
   },
 });
 

@@ -1,6 +1,6 @@
 // What Perennial promises of a Gatsby site, shown with a real one.
 //
-//   node suites/gatsby.mjs --site FOLDER --program PERENNIAL [--control direct|generic] [--only TEXT]
+//   node suites/gatsby.mjs --site FOLDER --program PERENNIAL [--control direct|generic] [--only TEXT] [--log FILE]
 //
 // FOLDER holds the site twice after its build: in `one`, and in `two` with another
 // build.
@@ -18,6 +18,7 @@ const { values: given } = parseArgs({
     program: { type: "string" },
     control: { type: "string" },
     only: { type: "string" },
+    log: { type: "string" },
   },
 });
 

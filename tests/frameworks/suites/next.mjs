@@ -1,6 +1,6 @@
 // What Perennial promises of a Next.js site, shown with a real one.
 //
-//   node suites/next.mjs --site FOLDER --program PERENNIAL [--control direct|generic] [--only TEXT]
+//   node suites/next.mjs --site FOLDER --program PERENNIAL [--control direct|generic] [--only TEXT] [--log FILE]
 //
 // FOLDER is the site after both of its builds, `one` and `two`.
 
@@ -19,6 +19,7 @@ const { values: given } = parseArgs({
     program: { type: "string" },
     control: { type: "string" },
     only: { type: "string" },
+    log: { type: "string" },
   },
 });
 

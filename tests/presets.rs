@@ -368,6 +368,39 @@ async fn intercepted_routes_have_payloads_by_the_page_they_are_seen_from() {
 }
 
 #[tokio::test]
+async fn what_visitors_make_up_harms_no_page() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    let payload = |path: &'static str| client.get(path).header("RSC", "1");
+    // A page of the pages router has no payload: its document is what Next sends.
+    origin.on("/p").always().reply(pages("B1", "page"));
+    origin.on("/_next/data/B1/p.json").reply(Response::json("{}").cache(ISR));
+    client.get("/p").await;
+    for answer in [payload("/p").await, payload("/p?_rsc=1").await, payload("/p?_rsc=2").await] {
+        answer.is(200, "HIT", &pages_text("B1", "page"));
+    }
+    assert_eq!(origin.count("/p"), 2, "it was tried once");
+    // A segment that no page has, and one that is nobody else's.
+    origin.on("/a").always().reply(app("B1", "page"));
+    origin.on("/a?_rsc=").reply(rsc("B1", "page"));
+    client.get("/a").await;
+    eventually("its payload", || async {
+        (payload("/a").await.header("x-cache") == Some("HIT")).then_some(())
+    })
+    .await;
+    for cache in [ISR, PRIVATE, ISR] {
+        origin.on("/a?_rsc=").reply(Response::status(404).cache(cache));
+        let made_up = client.clone().ssr().get("/a").header("RSC", "1");
+        let made_up = made_up.header("Next-Router-Segment-Prefetch", "/made-up").await;
+        assert_eq!((made_up.status, made_up.x_cache()), (404, "MISS"));
+    }
+    payload("/a").await.is(200, "HIT", &rsc_text("B1", "page"));
+    assert_eq!(client.get("/a").await.x_cache(), "HIT");
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn a_page_with_data_of_an_unknown_build_is_unharmed() {
     let origin = Origin::start().await;
     let edge = Edge::start(NEXTJS, &origin).await;

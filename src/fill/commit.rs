@@ -79,9 +79,12 @@ impl Arrived {
         self.status == 200 && silent && html && self.headers.contains_key(ETAG)
     }
 
-    /// Whether asking for JSON where the page may have none brought something
-    /// else (semantics §4). A failed render says nothing about that.
-    pub(super) fn brought_no_data(&self) -> bool {
+    /// Whether asking for a form that the page may not have brought something else
+    /// (semantics §4). A failed render says nothing about that.
+    pub(super) fn brought_no_data(&self, form: Form) -> bool {
+        if form == Form::Rsc {
+            return self.status.is_success() && !media::is_rsc(&self.headers);
+        }
         !media::is_json(&self.headers)
             && !self.status.is_server_error()
             && !matches!(self.status.as_u16(), 401 | 403 | 451)

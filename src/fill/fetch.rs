@@ -151,7 +151,7 @@ impl Fills {
             drain(exchange).await;
             return Err(Again::Marked(mark));
         }
-        if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data() {
+        if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form) {
             worked();
             inner.notes.set_no_data(&ask.key, fill.born);
             fill.decide(Lead::NoData);
@@ -159,6 +159,14 @@ impl Fills {
         }
         let mut stale = false;
         let (terms, mut refused) = match arrived.judge(ask) {
+            // What visitors can make up must not take the place of what there is.
+            Verdict::Store { .. }
+                if arrived.status == 404
+                    && ask.form == Form::Rsc
+                    && ask.preset.is_part(ask.form, &ask.fields) =>
+            {
+                (None, Some((Reason::Status, Class::Unshared)))
+            }
             Verdict::Store { terms, origin_stale } => {
                 stale = origin_stale;
                 if origin_stale {
@@ -169,7 +177,8 @@ impl Fills {
             // Of a build that is not the origin's, or of a page without: that says
             // nothing of the page, and is not kept.
             Verdict::Refuse { class: Class::ServerRendered, .. }
-                if ask.form == Form::Data && arrived.status == 404 =>
+                if (arrived.status == 404 || ask.form == Form::Rsc)
+                    && ask.preset.is_part(ask.form, &ask.fields) =>
             {
                 (None, Some((Reason::Status, Class::Unshared)))
             }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use crate::config::Framework;
-use crate::page::Form;
+use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
 
 /// A preset. Everything that is particular to a framework is asked here.
@@ -156,11 +156,22 @@ impl Preset {
         }
     }
 
-    /// Whether a form of a page can only be told by trying: its JSON may not
-    /// exist, and asking for it then brings something else.
+    /// Whether a form of a page can only be told by trying: its JSON, or the
+    /// payload of a page of Next's other router, may not exist, and asking for it
+    /// then brings something else.
     #[must_use]
     pub fn is_probe(&self, form: Form) -> bool {
-        matches!(self, Preset::Generic) && form == Form::Data
+        matches!((self, form), (Preset::Generic, Form::Data) | (Preset::Nextjs(_), Form::Rsc))
+    }
+
+    /// Whether a fill with these fields asks for a part of a page only: that there
+    /// is none, or that it is private, says nothing of the page.
+    #[must_use]
+    pub fn is_part(&self, form: Form, fields: &Fields) -> bool {
+        match self {
+            Preset::Nextjs(_) => nextjs::is_part(form, fields),
+            Preset::Generic | Preset::Gatsby(_) => false,
+        }
     }
 
     /// The request fields that choose between representations of one form, on

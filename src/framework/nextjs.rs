@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Place, Told, below, split};
 use crate::config;
-use crate::page::Form;
+use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
 use crate::rules::Lines;
 use crate::rules::vary::{self, Vary};
@@ -238,6 +238,15 @@ pub(super) fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
         names.push("next-url".into());
     }
     names
+}
+
+/// Data at a URL of their own, and one segment of a payload.
+pub(super) fn is_part(form: Form, fields: &Fields) -> bool {
+    match form {
+        Form::Document => false,
+        Form::Data => true,
+        Form::Rsc => fields.get("next-router-segment-prefetch").is_some(),
+    }
 }
 
 /// Fields that speak to the inside of Next, from middleware to renderer, and

@@ -178,6 +178,15 @@ impl Deployments {
         id.filter(|_| state.names != Names::Given)
     }
 
+    /// Whether a `Set-Cookie` names the deployment and nothing of a visitor.
+    #[must_use]
+    pub fn is_cookie(&self, line: &[u8]) -> bool {
+        let config = self.config.lock();
+        let name = config.cookie.as_deref().filter(|_| config.id.is_none());
+        let end = line.iter().position(|b| matches!(b, b'=' | b';')).unwrap_or(line.len());
+        name.is_some_and(|name| line[..end].trim_ascii() == name.as_bytes())
+    }
+
     /// A response of this deployment came from the origin.
     pub fn seen(&self, id: &str) {
         let state = self.state.load();
@@ -398,6 +407,23 @@ mod tests {
             deployments.set(&id.to_string());
         }
         assert_eq!(others(&deployments), ["18", "17", "16", "15"]);
+    }
+
+    #[test]
+    fn its_cookie_is_of_no_visitor() {
+        let deployments = Deployments::new(&config(), None);
+        for (line, own) in [
+            ("dpl=v2; Path=/", true),
+            (" dpl =v2", true),
+            ("dpl", true),
+            ("session=dpl", false),
+            ("xdpl=1", false),
+            ("", false),
+        ] {
+            assert_eq!(deployments.is_cookie(line.as_bytes()), own, "{line}");
+        }
+        let given = config::Deployment { id: Some("v1".to_owned()), ..config() };
+        assert!(!Deployments::new(&given, None).is_cookie(b"dpl=v2"));
     }
 
     #[test]

@@ -144,7 +144,7 @@ async fn the_first_page_of_a_deployment_is_rendered_once() {
 async fn pages_of_the_deployment_before_are_served_until_they_are_rendered() {
     let origin = Origin::start().await;
     let yaml = "deployment: { cookie: release, settle: 0s }\n\
-                routes: [ { path: /**, dsg: {}, strip_set_cookie: true } ]\n";
+                routes: [ { path: /**, dsg: {} } ]\n";
     let edge = Edge::start(yaml, &origin).await;
     let client = edge.client();
     let page = |release: &str, text: &str| {
@@ -153,6 +153,12 @@ async fn pages_of_the_deployment_before_are_served_until_they_are_rendered() {
     let json = |release: &str, text: &str| {
         Response::json(text.to_owned()).header("Set-Cookie", &format!("release={release}; Path=/"))
     };
+    // Its cookie is of no visitor, another one is.
+    origin.on("/own").times(2).reply(page("1", "own").header("Set-Cookie", "session=1"));
+    for _ in 0..2 {
+        let own = client.clone().ssr().get("/own").await;
+        assert_eq!((own.x_cache(), own.header("set-cookie")), ("MISS", Some("session=1")));
+    }
     for path in ["/a", "/b", "/c"] {
         origin.on(path).with("accept", "html").reply(page("1", "one"));
         origin.on(path).with("accept", "json").reply(json("1", "{}"));

@@ -66,6 +66,26 @@ impl Arrived {
         }
     }
 
+    /// Takes away the cookies of which this holds: they are of no visitor, and do
+    /// not make the page one's own.
+    pub(super) fn drop_cookies(&mut self, ours: impl Fn(&[u8]) -> bool) {
+        let all = self.cookies();
+        if !all.iter().any(|line| ours(line.as_bytes())) {
+            return;
+        }
+        self.headers.remove(SET_COOKIE);
+        for line in all.into_iter().filter(|line| !ours(line.as_bytes())) {
+            self.headers.append(SET_COOKIE, line);
+        }
+        let mut fields = FieldsBuf::default();
+        for (name, value) in self.fields.iter() {
+            if !(name.eq_ignore_ascii_case("set-cookie") && ours(value)) {
+                fields.push(name, value);
+            }
+        }
+        self.fields = fields.done();
+    }
+
     /// The cookies that it sets.
     pub(super) fn cookies(&self) -> Vec<HeaderValue> {
         self.headers.get_all(SET_COOKIE).iter().cloned().collect()

@@ -119,9 +119,13 @@ impl Fills {
                 return fail(error.failure);
             }
         };
-        let arrived = commit::Arrived::new(&exchange, fill.born);
+        let mut arrived = commit::Arrived::new(&exchange, fill.born);
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
             ask.deployments.seen(&deployment);
+        }
+        let as_sent = exchange.head.headers.clone();
+        if ask.page {
+            arrived.drop_cookies(|line| ask.deployments.is_cookie(line));
         }
         // A render that may still break off has not worked yet.
         let failed = arrived.status.is_server_error();
@@ -268,8 +272,7 @@ impl Fills {
                     let Some((reason, class)) = refused else {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
                         let told = arrived.told(ask, &body);
-                        let deployment =
-                            ask.deployments.of(&arrived.headers, told.build.as_deref());
+                        let deployment = ask.deployments.of(&as_sent, told.build.as_deref());
                         let rep = Arc::new(arrived.store(ask, &inner.cache, terms, body));
                         return Ok(Brought::Page(Fetched { rep, told, deployment, stale }));
                     };

@@ -131,7 +131,8 @@ pub(in crate::config) struct DeploymentOptions {
     /// build.
     #[schemars(example = ["x-deployment-id"])]
     pub(in crate::config) field: OneOrMany<String>,
-    /// The cookie by which the origin names its deployment.
+    /// The cookie by which the origin names its deployment. On `isr` and `dsg` it
+    /// does not go on to visitors, and does not keep a page from being stored.
     #[schemars(example = &"deployment")]
     pub(in crate::config) cookie: Option<String>,
     /// How long a new deployment must have been seen, and no other beside, before

@@ -5,7 +5,6 @@
 //! that is the system's: see `benches/load/run` for the whole.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box};
@@ -21,14 +20,15 @@ use perennial::log::AccessLog;
 use perennial::metrics::Metrics;
 use perennial::origin::Origins;
 use perennial::page::{
-    Body, Coding, Compress, FieldsBuf, Form, KeyBuf, Page, Representation, Tags, canonical_path,
+    Asked, Body, Coding, Compress, FieldsBuf, Form, Judged, Judgement, KeyBuf, Page,
+    Representation, Tags, Uses, canonical_path,
 };
 use perennial::plan::{Plan, plan};
 use perennial::request::{Facts, Request};
 use perennial::route::Routes;
-use perennial::rules::freshness::{Terms, Window};
 use perennial::rules::{Outcome, Time};
 use perennial::store::Store;
+use perennial::terms::Judge;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -131,9 +131,12 @@ impl World {
         let request = self.request();
         let facts = Facts::of(&request);
         let standing = |page: &Page, rep: &Representation| self.store.standing(page, rep);
-        let choice = choose(Some(page), form, &request, &facts, self.now, standing);
+        let route = self.live.routes.find("www.example.com", page.key.path());
+        let judge = Judge { route, page: true, preset: &self.live.preset };
+        let choice = choose(Some(page), form, &request, &facts, self.now, &judge, standing);
         let Choice::Serve { rep, ttl, .. } = choice else { panic!("not servable") };
-        let answer = Answer::new(rep, &request, &facts, Outcome::Hit { ttl }, self.now, true);
+        let outcome = Outcome::Hit { ttl };
+        let answer = Answer::new(rep, &judge, &request, &facts, outcome, self.now);
         out.clear();
         answer.write_head(out);
         let mut length = 0;
@@ -164,9 +167,12 @@ fn representation(now: Time) -> Representation {
         form: Form::Document,
         vary: Box::default(),
         status: StatusCode::OK,
-        origin: fields.clone(),
-        head: fields,
-        head_stamp: 0,
+        // Judged by the route at the first hit.
+        judged: Judged::new(Judgement { stamp: 1, terms: None, head: fields.clone() }),
+        uses: Uses::default(),
+        origin: fields,
+        set_cookie: false,
+        asked: Asked::Route,
         origin_etag: false,
         last_modified: None,
         bodies: Box::new([
@@ -176,12 +182,8 @@ fn representation(now: Time) -> Representation {
             body(Coding::Zstd, 5 << 10),
         ]),
         compress: Compress::new(false),
-        terms: Terms {
-            fresh_for: Some(Duration::from_secs(60)),
-            while_revalidating: Window::Unbounded,
-            if_error: Window::Unbounded,
-            if_unreachable: Window::Unbounded,
-        },
+        request_time: now,
+        response_time: now,
         generated: now,
         born: 0,
         tags: Arc::new(Tags::default()),

@@ -8,8 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::admin::Health;
-use crate::answer::Answer;
-use crate::answer::head::Shape;
+use crate::answer::{Answer, Choice, choose};
 use crate::assets::{Assets, Named};
 use crate::config::{self, Config};
 use crate::deployment::Deployments;
@@ -25,8 +24,9 @@ use crate::request::{Facts, Request};
 use crate::revalidate::Strangers;
 use crate::route::{Route, Routes};
 use crate::rules::cache_status::StaleWhy;
-use crate::rules::{Outcome, date};
+use crate::rules::{Outcome, Time};
 use crate::store::Store;
+use crate::terms::Judge;
 
 /// What all requests share.
 pub(crate) struct Engine {
@@ -200,6 +200,22 @@ impl Engine {
         self.fills.refresh(key, page, rep, wanted.page, shut, ask)
     }
 
+    /// Chooses among what is stored of a page (see [`choose`]).
+    pub(crate) fn choose(
+        &self,
+        live: &Live,
+        wanted: &Wanted,
+        page: Option<&Page>,
+        request: &Request<'_>,
+        facts: &Facts,
+        now: Time,
+    ) -> Choice {
+        let tags = &wanted.route.tags;
+        let standing =
+            |page: &Page, rep: &Representation| self.store.standing_under(page, rep, tags);
+        choose(page, wanted.form, request, facts, now, &judge(live, wanted), standing)
+    }
+
     /// The answer from a stored representation.
     pub(crate) fn answer(
         &self,
@@ -210,26 +226,8 @@ impl Engine {
         facts: &Facts,
         outcome: Outcome,
     ) -> Answer {
-        let route = &*wanted.route;
-        let age = !(wanted.page && route.browser.is_some());
-        // Stored under other options of its route: shaped again, until it is renewed.
-        let head = (rep.head_stamp != route.stamp).then(|| {
-            Shape {
-                route,
-                page: wanted.page,
-                preset: &live.preset,
-                status: rep.status,
-                compressible: rep.bodies.len() > 1 || rep.compress.wanted(),
-                received: &date::format(rep.generated),
-            }
-            .visitor(&rep.origin)
-        });
-        let answer = Answer::new(rep, request, facts, outcome, crate::clock::now(), age)
-            .with_cache_field(live.preset.cache_field());
-        match head {
-            Some(head) => answer.with_head(head),
-            None => answer,
-        }
+        let now = crate::clock::now();
+        Answer::new(rep, &judge(live, wanted), request, facts, outcome, now)
     }
 
     /// A request is over: one line and the metrics.
@@ -240,6 +238,11 @@ impl Engine {
         live.metrics.request(route, line.outcome, line.status, duration);
         live.access.access(line);
     }
+}
+
+/// What judges the pages that a request wants.
+fn judge<'a>(live: &'a Live, wanted: &'a Wanted) -> Judge<'a> {
+    Judge { route: &wanted.route, page: wanted.page, preset: &live.preset }
 }
 
 impl Health for Engine {

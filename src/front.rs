@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use pingora::proxy::HttpProxy;
 
-use crate::answer::{Choice, choose};
+use crate::answer::Choice;
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
 use crate::metrics::Guard;
-use crate::page::{Form, KeyBuf, Page, Representation};
+use crate::page::{Form, KeyBuf};
 use crate::plan::{Plan, ask, plan};
 use crate::proxy::Proxy;
 use crate::request::{Facts, Request};
@@ -145,9 +145,8 @@ impl Front {
             wanted.form = Form::Document;
         }
         let now = crate::clock::now();
-        let standing = |page: &Page, rep: &Representation| engine.store.standing(page, rep);
         let Choice::Serve { rep, ttl, stale } =
-            choose(Some(&page), wanted.form, &view, &facts, now, standing)
+            engine.choose(&live, &wanted, Some(&page), &view, &facts, now)
         else {
             return None;
         };

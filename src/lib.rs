@@ -17,6 +17,7 @@
 //! | [`origin`] | servers, pools, health, limits: asking the renderer |
 //! | [`fill`] | single flight, the shared stream, back-off, compression |
 //! | [`assets`] | bundles that stored pages name, fetched before a deploy takes them away |
+//! | [`terms`] | what a response is good for under its route, asked when a page is read |
 //! | [`answer`] | request + stored page → the answer |
 //! | [`plan`] | request → webhook, bypass, or a form of a page under a key |
 //! | [`live`] | what a reload replaces |
@@ -98,3 +99,4 @@ pub mod route;
 pub mod rules;
 pub mod server;
 pub mod store;
+pub mod terms;

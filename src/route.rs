@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Backoff, Config, HostPattern, Mode, PathPattern, Query};
 use crate::page::Tags;
@@ -49,8 +49,9 @@ pub struct Route {
     pub forward_tags: bool,
     /// Waiting after failed regenerations.
     pub backoff: Backoff,
-    /// A hash of the options that shape a stored head. A representation that was
-    /// stored under another one gets a new head.
+    /// A hash of the options by which a stored response is judged (see
+    /// [`crate::terms`]). Even, so that its lowest bit can tell two sets of terms
+    /// apart.
     pub stamp: u64,
 }
 
@@ -170,17 +171,11 @@ fn push_normalised(parameter: &str, out: &mut String) {
 
 /// See [`Route::stamp`].
 fn stamp(route: &config::Route) -> u64 {
-    let mut hash = Xxh3::new();
-    let flags = [route.mode.is_page(), route.forward_tags, route.strip_set_cookie];
-    hash.update(&flags.map(u8::from));
-    match &route.browser {
-        Some(browser) => {
-            hash.update(&[1]);
-            hash.update(browser.as_bytes());
-        }
-        None => hash.update(&[0]),
-    }
-    hash.digest()
+    let config::Route { mode, not_found, browser, vary, .. } = route;
+    let flags = (route.forward_tags, route.strip_set_cookie);
+    // Their texts are made at a reload only, and tell all of them apart.
+    let text = format!("{mode:?} {not_found:?} {browser:?} {vary:?} {flags:?}");
+    xxh3_64(text.as_bytes()) & !1
 }
 
 /// All routes, in order.
@@ -352,15 +347,18 @@ mod tests {
     }
 
     #[test]
-    fn the_stamp_is_of_what_shapes_a_head() {
+    fn the_stamp_is_of_what_judges_a_response() {
         let of = |options: &str| {
             let config = config(&format!("- {{ path: /a, {options} }}"));
             Routes::new(&config).find("a", "/a").stamp
         };
         let plain = of("dsg: {}");
         for (options, same) in [
-            ("isr: { revalidate: 1s }", true),
-            ("dsg: {}, tags: [a], query: all, vary: [x-a], not_found: 1s, origin: api", true),
+            ("dsg: {}, tags: [a], query: all, origin: api", true),
+            ("isr: { revalidate: 1s }", false),
+            ("dsg: { revalidate: origin }", false),
+            ("dsg: {}, vary: [x-a]", false),
+            ("dsg: {}, not_found: 1s", false),
             ("dsg: {}, unsafe_invalidates: true, backoff: { min: 1s }", true),
             ("ssr: {}", false),
             ("pass: {}", false),

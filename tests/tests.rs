@@ -10,5 +10,6 @@ mod fills;
 mod origins;
 mod presets;
 mod promises;
+mod reload;
 mod smoke;
 mod webhook;

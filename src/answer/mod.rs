@@ -8,16 +8,18 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::page::{Body, Coding, Fields, Form, Page, Representation, Standing};
+use crate::page::{Body, Coding, Fields, Form, Judgement, Page, Representation, Standing};
 use crate::request::{Facts, Request};
 use crate::rules::cache_control::governing;
 use crate::rules::cache_status::Fwd;
 use crate::rules::conditional::{self, Precondition, Ranges, Selected};
-use crate::rules::freshness::State;
+use crate::rules::freshness::{State, Terms};
 use crate::rules::{Lines, Outcome, Time, negotiate, vary};
+use crate::terms::Judge;
 
 /// What the store has for a request.
 #[derive(Debug)]
@@ -62,25 +64,25 @@ pub fn choose(
     request: &Request<'_>,
     facts: &Facts,
     now: Time,
+    judge: &Judge<'_>,
     standing: impl Fn(&Page, &Representation) -> Standing,
 ) -> Choice {
     let Some(page) = page else { return Choice::Fetch { fwd: Fwd::UriMiss, stale: None } };
-    let mut best: Option<(&Arc<Representation>, Standing)> = None;
+    let mut best: Option<(&Arc<Representation>, Standing, Terms)> = None;
     let mut missed = Fwd::VaryMiss;
     for rep in page.members.iter().filter(|rep| rep.form == form) {
-        if !selects(rep, request) || best.is_some_and(|(other, _)| other.generated > rep.generated)
+        if !selects(rep, request) || best.is_some_and(|(other, ..)| other.generated > rep.generated)
         {
             continue;
         }
         let standing = standing(page, rep);
-        if standing == Standing::Dead {
-            // Gone, though its memory is not free yet.
-            missed = Fwd::UriMiss;
-        } else {
-            best = Some((rep, standing));
+        match judge.of(rep).terms {
+            Some(terms) if standing != Standing::Dead => best = Some((rep, standing, terms)),
+            // Gone, though its memory is not free yet; or of no use under its route.
+            _ => missed = Fwd::UriMiss,
         }
     }
-    let Some((rep, standing)) = best else {
+    let Some((rep, standing, terms)) = best else {
         return Choice::Fetch { fwd: missed, stale: None };
     };
     if facts.authorization && !shareable(rep) {
@@ -89,7 +91,7 @@ pub fn choose(
         return Choice::Fetch { fwd: Fwd::Bypass, stale: None };
     }
     let rep = Arc::clone(rep);
-    match rep.terms.state(now.since(rep.generated), standing == Standing::Stale) {
+    match terms.state(now.since(rep.generated), standing == Standing::Stale) {
         State::Fresh { ttl } => Choice::Serve { rep, ttl, stale: false },
         State::Stale { ttl, while_revalidating: true, .. } => {
             Choice::Serve { rep, ttl, stale: true }
@@ -118,7 +120,7 @@ fn shareable(rep: &Representation) -> bool {
 #[derive(Debug)]
 pub struct Answer {
     rep: Arc<Representation>,
-    head: Option<Fields>,
+    judgement: Guard<Arc<Judgement>>,
     outcome: Outcome,
     age: Option<u64>,
     part: Part,
@@ -144,18 +146,20 @@ enum Part {
 const CODINGS: [Coding; 4] = [Coding::Zstd, Coding::Brotli, Coding::Gzip, Coding::Identity];
 
 impl Answer {
-    /// Makes it. `age_sent`: whether `Age` goes out (semantics §2: not where
-    /// the route sets a browser lifetime). `head`: the fields to send instead of
-    /// the ready-made ones.
+    /// Makes it.
     #[must_use]
     pub fn new(
         rep: Arc<Representation>,
+        judge: &Judge<'_>,
         request: &Request<'_>,
         facts: &Facts,
         outcome: Outcome,
         now: Time,
-        age_sent: bool,
     ) -> Answer {
+        rep.uses.add();
+        let judgement = judge.of(&rep);
+        // Semantics §2: not where the route sets a lifetime for browsers.
+        let age_sent = !(judge.page && judge.route.browser.is_some());
         let mut body = select_body(&rep.bodies, request);
         let part = if facts.conditional {
             conditional_part(&rep, request, now, &mut body)
@@ -165,29 +169,15 @@ impl Answer {
         let age = age_sent.then(|| now.since(rep.generated).as_secs());
         Answer {
             rep,
-            head: None,
+            judgement,
             outcome,
             age,
             part,
             body,
             head_only: request.method == "HEAD",
             extra: Fields::default(),
-            cache_field: None,
+            cache_field: judge.preset.cache_field(),
         }
-    }
-
-    /// With these fields instead of the ready-made ones.
-    #[must_use]
-    pub fn with_head(mut self, head: Fields) -> Answer {
-        self.head = Some(head);
-        self
-    }
-
-    /// With `X-Cache` also in this field.
-    #[must_use]
-    pub fn with_cache_field(mut self, name: Option<&'static str>) -> Answer {
-        self.cache_field = name;
-        self
     }
 
     /// With these fields beside.
@@ -228,7 +218,7 @@ impl Answer {
     }
 
     fn head(&self) -> &Fields {
-        self.head.as_ref().unwrap_or(&self.rep.head)
+        &self.judgement.head
     }
 
     fn body_of(&self) -> &Body {

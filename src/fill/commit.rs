@@ -4,27 +4,27 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, ETAG, EXPIRES, LOCATION, SET_COOKIE,
-};
+use http::header::{AGE, CONTENT_LENGTH, DATE, ETAG, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::request::Ask;
 use super::stream::{Fill, Preview};
-use crate::answer::head::{Shape, compressible};
+use crate::answer::head::compressible;
 use crate::config;
 use crate::framework::Told;
 use crate::origin::Exchange;
 use crate::page::{
-    Body, Coding, Compress, Fields, FieldsBuf, Form, Representation, Seq, Tags, VaryField,
+    Body, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, Representation, Seq, Tags,
+    Uses, VaryField,
 };
 use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
-use crate::rules::storable::{self, Expected, Lifetime, Policy, Verdict};
+use crate::rules::storable::Verdict;
 use crate::rules::vary::{self, Vary};
-use crate::rules::{Reason, Time, conditional, date, hop, media, tags};
+use crate::rules::{Reason, Time, conditional, hop, media, tags};
+use crate::terms::{Judge, Response};
 
 /// A response head, with what the rules need beside it.
 pub(super) struct Arrived {
@@ -91,14 +91,6 @@ impl Arrived {
         self.headers.get_all(SET_COOKIE).iter().cloned().collect()
     }
 
-    /// A page that says nothing at all of its lifetime, but has a validator.
-    fn is_plain_page(&self) -> bool {
-        let silent = [CACHE_CONTROL, EXPIRES].iter().all(|name| !self.headers.contains_key(name));
-        let html =
-            self.headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
-        self.status == 200 && silent && html && self.headers.contains_key(ETAG)
-    }
-
     /// Whether asking for a form that the page may not have brought something else
     /// (semantics §4). A failed render says nothing about that.
     pub(super) fn brought_no_data(&self, form: Form) -> bool {
@@ -151,25 +143,14 @@ impl Arrived {
     }
 
     pub(super) fn judge(&self, ask: &Ask) -> Verdict {
-        let expected = match ask.form {
-            Form::Document => Expected::Document,
-            Form::Data if ask.preset.is_probe(Form::Data) => Expected::DataByAccept,
-            Form::Data => Expected::Data,
-            Form::Rsc => Expected::Rsc,
-        };
-        storable::judge(
-            policy(ask, self.is_plain_page()),
-            &storable::Exchange {
-                status: self.status,
-                headers: &self.headers,
-                expected,
-                authorization: ask.authorization,
-                cookie: ask.cookie,
-                no_store: ask.no_store,
-                request_time: self.request_time,
-                response_time: self.response_time,
-            },
-        )
+        ask.judge().response(&Response {
+            form: ask.form,
+            status: self.status,
+            headers: &self.headers,
+            asked: ask.asked(),
+            request_time: self.request_time,
+            response_time: self.response_time,
+        })
     }
 
     /// What visitors see of it while it is streamed.
@@ -223,15 +204,22 @@ impl Arrived {
     }
 
     fn shape(&self, ask: &Ask, cache: &config::Cache, page: bool, size: u64) -> Fields {
-        Shape {
-            route: &ask.route,
-            page,
-            preset: &ask.preset,
-            status: self.status,
-            compressible: self.compressible(cache, size),
-            received: &date::format(self.response_time),
-        }
-        .visitor(&self.fields)
+        let compressible = self.compressible(cache, size);
+        Judge { page, ..ask.judge() }.head(
+            &self.fields,
+            self.status,
+            compressible,
+            self.response_time,
+        )
+    }
+
+    /// How it is judged, to be stored with it.
+    fn judged(&self, ask: &Ask, cache: &config::Cache, terms: Terms, size: u64) -> Judged {
+        Judged::new(Judgement {
+            stamp: ask.judge().stamp(),
+            terms: Some(terms),
+            head: self.shape(ask, cache, ask.page, size),
+        })
     }
 
     /// The names that select between stored representations: on page routes what
@@ -259,7 +247,6 @@ impl Arrived {
         body: Vec<u8>,
     ) -> Representation {
         let size = body.len() as u64;
-        let head = self.shape(ask, cache, ask.page, size);
         let origin_etag = self.headers.get(ETAG).and_then(|v| v.to_str().ok());
         let etag = origin_etag.map_or_else(
             || format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into(),
@@ -280,8 +267,8 @@ impl Arrived {
                 .collect(),
             status: self.status,
             origin: origin.done(),
-            head,
-            head_stamp: ask.route.stamp,
+            set_cookie: self.headers.contains_key(SET_COOKIE),
+            asked: ask.asked(),
             origin_etag: origin_etag.is_some(),
             last_modified: last_modified(&self.headers, self.response_time),
             bodies: Box::new([Body {
@@ -290,7 +277,10 @@ impl Arrived {
                 bytes: Bytes::from(body.into_boxed_slice()),
             }]),
             compress: Compress::new(self.compressible(cache, size)),
-            terms,
+            judged: self.judged(ask, cache, terms, size),
+            uses: Uses::default(),
+            request_time: self.request_time,
+            response_time: self.response_time,
             generated: self.generated(),
             born: self.born,
             tags: Arc::new(page_tags(&ask.route, &self.headers)),
@@ -364,50 +354,27 @@ pub(super) fn refreshed(
         form: prior.form,
         vary: prior.vary.clone(),
         status: prior.status,
-        head: merged.shape(ask, cache, ask.page, size),
         origin: merged.fields.clone(),
-        head_stamp: ask.route.stamp,
+        set_cookie: prior.set_cookie,
+        asked: prior.asked,
         origin_etag: prior.origin_etag,
         last_modified: last_modified(&merged.headers, merged.response_time),
         bodies: prior.bodies.clone(),
         // What was begun for the prior one may come too late to be attached.
-        compress: Compress::new(prior.bodies.len() == 1 && merged.compressible(cache, size)),
-        terms,
+        compress: if prior.bodies.len() == 1 {
+            Compress::new(merged.compressible(cache, size))
+        } else {
+            Compress::new(true).done()
+        },
+        judged: merged.judged(ask, cache, terms, size),
+        uses: prior.uses.clone(),
+        request_time: merged.request_time,
+        response_time: merged.response_time,
         generated: merged.generated(),
         born: update.born,
         tags: Arc::new(page_tags(&ask.route, &merged.headers)),
     };
     Some((rep, origin_stale))
-}
-
-/// The policy by which a response is judged; `plain`: see [`Arrived::is_plain_page`].
-fn policy(ask: &Ask, plain: bool) -> Policy {
-    let (route, page) = (&*ask.route, ask.page);
-    let strip_set_cookie = route.strip_set_cookie;
-    match route.mode {
-        config::Mode::Isr { revalidate, stale_for } if page => Policy::Page {
-            revalidate: match revalidate {
-                Some(lifetime) => Lifetime::Fixed(lifetime),
-                None if plain && ask.preset.silent_is_static() => Lifetime::OriginOrForever,
-                None => Lifetime::Origin,
-            },
-            stale_for,
-            not_found: route.not_found,
-            strip_set_cookie,
-        },
-        config::Mode::Dsg { origin } if page => Policy::Page {
-            revalidate: if origin { Lifetime::OriginOrForever } else { Lifetime::Forever },
-            stale_for: std::time::Duration::MAX,
-            not_found: route.not_found,
-            strip_set_cookie,
-        },
-        config::Mode::Ssr { heuristic } => Policy::Ssr { heuristic, strip_set_cookie },
-        config::Mode::Pass => Policy::Pass,
-        // A page route whose path is server-rendered for now.
-        config::Mode::Isr { .. } | config::Mode::Dsg { .. } => {
-            Policy::Ssr { heuristic: false, strip_set_cookie }
-        }
-    }
 }
 
 /// The tags of a response: its route's, and those the origin sent.

@@ -34,7 +34,7 @@ use crate::config;
 use crate::framework::{Preset, Told};
 use crate::metrics::Metrics;
 use crate::origin::Priority;
-use crate::page::{Fields, FieldsBuf, Form, Page, PageKey, Representation, Standing, Tags};
+use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Standing, Tags};
 use crate::rules::Reason;
 use crate::rules::cache_status::{Failure, StaleWhy};
 use crate::store::Store;
@@ -187,7 +187,7 @@ impl Fills {
         ask.anew = ask.page && inner.store.fence(&ask.key, tags, 0) == Standing::Dead;
         let running = self.running();
         tokio::spawn(async move {
-            let lifetime = prior.as_ref().map(|stale| stale.terms.fresh_for);
+            let lifetime = prior.as_ref().map(|stale| ask.judge().lifetime(stale));
             let member = Member { form: ask.form, fields: ask.fields.clone(), flight, prior };
             let renewed = this.run(&ask, vec![member], Priority::Visitor).await;
             if let (Renewed::Failed(why), Some(lifetime)) = (renewed, lifetime) {
@@ -323,7 +323,7 @@ impl Fills {
         let ask = ask();
         let ask = Ask { anew: ask.page, ..ask };
         let members = self.members(&ask, page, stale, *key == page.key);
-        let (this, lifetime) = (self.clone(), stale.terms.fresh_for);
+        let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let running = self.running();
         tokio::spawn(async move {
             match this.run(&ask, members, Priority::Background).await {
@@ -389,7 +389,7 @@ impl Fills {
         conditional: bool,
     ) -> Vec<Member> {
         let prior = |rep: &Arc<Representation>| {
-            let dead = self.0.store.standing(page, rep) == Standing::Dead;
+            let dead = self.0.store.standing_under(page, rep, &ask.route.tags) == Standing::Dead;
             (conditional && !dead).then(|| Arc::clone(rep))
         };
         if !ask.page {
@@ -397,7 +397,9 @@ impl Fills {
         }
         let mut members: Vec<Member> = Vec::new();
         for form in ask.preset.forms() {
-            for rep in page.members.iter().filter(|m| m.form == *form) {
+            // What was stored while its path was server-rendered is none of them.
+            let of_form = page.members.iter().filter(|m| m.form == *form);
+            for rep in of_form.filter(|m| m.asked == Asked::Route) {
                 let mut fields = FieldsBuf::default();
                 let selecting = commit::selecting(rep);
                 for (name, value) in variant_fields(&ask.key).iter().chain(selecting.iter()) {

@@ -10,10 +10,11 @@ use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::page::{Fields, FieldsBuf, Form, PageKey, Representation};
+use crate::page::{Asked, Fields, FieldsBuf, Form, PageKey, Representation};
 use crate::request::Request;
 use crate::route::Route;
 use crate::rules::{Lines, hop};
+use crate::terms::Judge;
 
 /// Everything a fill needs to know. Owned, because a fill outlives the request
 /// that began it.
@@ -156,6 +157,22 @@ pub fn variant_fields(key: &PageKey) -> Fields {
 }
 
 impl Ask {
+    /// What judges its response.
+    #[must_use]
+    pub fn judge(&self) -> Judge<'_> {
+        Judge { route: &self.route, page: self.page, preset: &self.preset }
+    }
+
+    /// Whose fields it carries.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        if self.page {
+            return Asked::Route;
+        }
+        let &Ask { authorization, cookie, no_store, .. } = self;
+        Asked::Client { authorization, cookie, no_store }
+    }
+
     /// The same for another form of the page, or another representation of this
     /// one; none if the page cannot have that form.
     #[must_use]

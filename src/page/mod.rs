@@ -8,8 +8,9 @@ mod path;
 pub(crate) mod testing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -107,38 +108,149 @@ pub struct VaryField {
     pub value: Option<Box<[u8]>>,
 }
 
-/// Whether a body is to be compressed after storing.
+/// Whether a body is compressed after storing.
 #[derive(Debug)]
-pub struct Compress(AtomicBool);
+pub struct Compress {
+    /// It is of a kind that is.
+    worth: bool,
+    /// It is still to be tried.
+    wanted: AtomicBool,
+}
 
 impl Compress {
     /// Worth trying, or not.
     #[must_use]
-    pub fn new(wanted: bool) -> Compress {
-        Compress(AtomicBool::new(wanted))
+    pub fn new(worth: bool) -> Compress {
+        Compress { worth, wanted: AtomicBool::new(worth) }
+    }
+
+    /// The same kind of body, with its codings made already.
+    #[must_use]
+    pub fn done(&self) -> Compress {
+        Compress { worth: self.worth, wanted: AtomicBool::new(false) }
+    }
+
+    /// Whether the body is of a kind that is compressed, so that clients may get
+    /// different codings of it.
+    #[must_use]
+    pub fn worth(&self) -> bool {
+        self.worth
     }
 
     /// Whether it is still to be tried.
     #[must_use]
     pub fn wanted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.wanted.load(Ordering::Relaxed)
     }
 
     /// Whether it is to be tried by the caller: true once.
     #[must_use]
     pub fn take(&self) -> bool {
-        self.wanted() && self.0.swap(false, Ordering::Relaxed)
+        self.wanted() && self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// It could not be tried now.
     pub fn put_off(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.wanted.store(true, Ordering::Relaxed);
     }
 }
 
 impl Clone for Compress {
     fn clone(&self) -> Compress {
-        Compress::new(self.wanted())
+        Compress { worth: self.worth, wanted: AtomicBool::new(self.wanted()) }
+    }
+}
+
+/// Whose fields the origin was asked with. Under which terms a response may be
+/// used depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The route's own, on `isr` and `dsg`: nothing of a client.
+    Route,
+    /// A client's, on `ssr`.
+    Client {
+        /// `Authorization` was among them (RFC 9111 §3.5).
+        authorization: bool,
+        /// `Cookie` was among them.
+        cookie: bool,
+        /// The request said `no-store` (RFC 9111 §5.2.1.5).
+        no_store: bool,
+    },
+}
+
+/// What a stored response is good for under a route, and what clients get of it.
+#[derive(Debug)]
+pub struct Judgement {
+    /// Under which options of the route.
+    pub stamp: u64,
+    /// How long it is fresh, and when it may be served stale; none: it is of no
+    /// use under this route.
+    pub terms: Option<Terms>,
+    /// The client's fields, ready-made: what is sent on every answer from this
+    /// representation, but for `Age`, `Cache-Status`, and what belongs to a body.
+    pub head: Fields,
+}
+
+/// The latest judgement on a representation. It is made anew when the options of
+/// its route have changed.
+#[derive(Debug)]
+pub struct Judged(ArcSwap<Judgement>);
+
+impl Judged {
+    /// Judged like this.
+    #[must_use]
+    pub fn new(judgement: Judgement) -> Judged {
+        Judged(ArcSwap::from_pointee(judgement))
+    }
+
+    /// The judgement under the options of that stamp, made by `judge` if it is
+    /// another one.
+    pub fn under(&self, stamp: u64, judge: impl FnOnce() -> Judgement) -> Guard<Arc<Judgement>> {
+        let known = self.0.load();
+        if known.stamp == stamp {
+            return known;
+        }
+        self.0.store(Arc::new(judge()));
+        self.0.load()
+    }
+
+    /// Bytes of heap that it takes.
+    fn size(&self) -> usize {
+        size_of::<Judgement>() + 2 * size_of::<usize>() + self.0.load().head.size()
+    }
+}
+
+impl Clone for Judged {
+    fn clone(&self) -> Judged {
+        Judged(ArcSwap::new(self.0.load_full()))
+    }
+}
+
+/// How often something was used lately: it saturates, so that a page that is asked
+/// for all the time is not written to all the time.
+#[derive(Debug, Default)]
+pub struct Uses(AtomicU8);
+
+impl Uses {
+    /// One more.
+    pub fn add(&self) {
+        let uses = self.0.load(Ordering::Relaxed);
+        if uses < u8::MAX {
+            // Two at once may count as one.
+            self.0.store(uses + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many there were, up to 255.
+    #[must_use]
+    pub fn count(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Clone for Uses {
+    fn clone(&self) -> Uses {
+        Uses(AtomicU8::new(self.count()))
     }
 }
 
@@ -154,11 +266,10 @@ pub struct Representation {
     /// The origin's end-to-end fields, as they came, without those of framing
     /// and of one hop. `Set-Cookie` is never among them.
     pub origin: Fields,
-    /// The visitor's fields, ready-made: what is sent on every answer from this
-    /// representation, but for `Age`, `Cache-Status`, and what belongs to a body.
-    pub head: Fields,
-    /// Which options of the route `head` was made under.
-    pub head_stamp: u64,
+    /// Whether there was a `Set-Cookie`.
+    pub set_cookie: bool,
+    /// Whose fields the origin was asked with.
+    pub asked: Asked,
     /// Whether the entity tag is the origin's own (and may be sent to it).
     pub origin_etag: bool,
     /// `Last-Modified`, if it is there and valid.
@@ -167,8 +278,15 @@ pub struct Representation {
     pub bodies: Box<[Body]>,
     /// Whether the body is to be compressed, or was.
     pub compress: Compress,
-    /// How long it is fresh, and when it may be served stale.
-    pub terms: Terms,
+    /// What it is good for under its route.
+    pub judged: Judged,
+    /// How often it was served since it was stored.
+    pub uses: Uses,
+    /// When the request was sent, and when the head of the response had arrived
+    /// (RFC 9111 §4.2.3).
+    pub request_time: Time,
+    /// See [`request_time`](Self::request_time).
+    pub response_time: Time,
     /// When it was generated, by its corrected initial age (RFC 9111 §4.2.3):
     /// its age is `now` less this.
     pub generated: Time,
@@ -247,7 +365,7 @@ impl Representation {
         size_of::<Self>()
             + vary
             + self.origin.size()
-            + self.head.size()
+            + self.judged.size()
             + size_of::<Tags>()
             + self.tags.size()
             + bodies

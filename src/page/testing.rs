@@ -6,9 +6,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Body, Coding, FieldsBuf, Form, PageKey, Representation, Seq, Tags, VaryField};
+use super::{
+    Asked, Body, Coding, FieldsBuf, Form, Judged, Judgement, PageKey, Representation, Seq, Tags,
+    Uses, VaryField,
+};
 use crate::rules::Time;
 use crate::rules::freshness::{Terms, Window};
+
+/// Fresh for a minute.
+const TERMS: Terms = Terms {
+    fresh_for: Some(Duration::from_secs(60)),
+    while_revalidating: Window::Unbounded,
+    if_error: Window::Unbounded,
+    if_unreachable: Window::Unbounded,
+};
 
 /// The key of `path` on `example.com`.
 pub(crate) fn key(path: &str) -> PageKey {
@@ -29,9 +40,11 @@ pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Repr
         form,
         vary: Box::default(),
         status: StatusCode::OK,
-        head: origin.clone(),
+        judged: Judged::new(Judgement { stamp: 0, terms: Some(TERMS), head: origin.clone() }),
+        uses: Uses::default(),
         origin,
-        head_stamp: 0,
+        set_cookie: false,
+        asked: Asked::Route,
         origin_etag: false,
         last_modified: None,
         bodies: Box::new([Body {
@@ -40,12 +53,8 @@ pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Repr
             bytes: Bytes::copy_from_slice(body.as_bytes()),
         }]),
         compress: crate::page::Compress::new(false),
-        terms: Terms {
-            fresh_for: Some(Duration::from_secs(60)),
-            while_revalidating: Window::Unbounded,
-            if_error: Window::Unbounded,
-            if_unreachable: Window::Unbounded,
-        },
+        request_time: Time(0),
+        response_time: Time(0),
         generated: Time(0),
         born,
         tags: Arc::new(tags(tag_names)),

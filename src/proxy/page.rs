@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pingora::proxy::Session;
 
 use super::{Ctx, write};
-use crate::answer::{Answer, Choice, Stale, choose, selects};
+use crate::answer::{Answer, Choice, Stale, selects};
 use crate::engine::Engine;
 use crate::fill::{Ask, Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
@@ -112,14 +112,7 @@ impl Visit<'_> {
             self.wanted.form = Form::Document;
         }
         let now = crate::clock::now();
-        let choice = choose(
-            page.as_deref(),
-            self.wanted.form,
-            self.request,
-            self.facts,
-            now,
-            |page, rep| engine.store.standing(page, rep),
-        );
+        let choice = self.choose(page.as_deref(), now);
         let (fwd, stale) = match choice {
             Choice::Serve { rep, ttl, stale } => {
                 if let (true, Some(page)) = (rep.compress.wanted(), &page) {
@@ -218,8 +211,10 @@ impl Visit<'_> {
                 }
                 Lead::Refreshed(rep, cookies) => {
                     let collapsed = !subscriber.leader;
-                    let (State::Fresh { ttl } | State::Stale { ttl, .. }) =
-                        rep.terms.state(now.since(rep.generated), false);
+                    // It was judged storable, under this route.
+                    let terms = ask.judge().of(&rep).terms;
+                    let state = terms.map(|terms| terms.state(now.since(rep.generated), false));
+                    let ttl = state.and_then(State::ttl);
                     let mut extra = FieldsBuf::default();
                     if subscriber.leader && !ask.page {
                         cookies.iter().for_each(|c| extra.push("Set-Cookie", c.as_bytes()));
@@ -249,6 +244,10 @@ impl Visit<'_> {
         }
     }
 
+    fn choose(&self, page: Option<&Page>, now: Time) -> Choice {
+        self.engine.choose(&self.live, &self.wanted, page, self.request, self.facts, now)
+    }
+
     /// Serves the page as another deployment has it: one that answers now keeps
     /// its pages itself; what is of one before is rendered for the current one.
     async fn of_another_deployment(
@@ -267,9 +266,8 @@ impl Visit<'_> {
         for other in deployments.others() {
             let old = key.in_deployment(other);
             let Some(page) = engine.store.lookup(old.as_str()).await else { continue };
-            let (request, facts, form) = (self.request, self.facts, self.wanted.form);
-            let standing = |page: &Page, rep: &Representation| engine.store.standing(page, rep);
-            let (rep, ttl, stale) = match choose(Some(&page), form, request, facts, now, standing) {
+            let (request, facts) = (self.request, self.facts);
+            let (rep, ttl, stale) = match self.choose(Some(&page), now) {
                 Choice::Serve { rep, ttl, stale } => (rep, ttl, stale),
                 Choice::Fetch { stale: Some(stale), .. } => (stale.rep, stale.ttl, true),
                 Choice::Fetch { stale: None, .. } => continue,

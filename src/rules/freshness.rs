@@ -86,6 +86,23 @@ pub enum State {
     },
 }
 
+impl State {
+    /// Seconds of freshness left, where they are counted.
+    #[must_use]
+    pub const fn ttl(self) -> Option<i64> {
+        match self {
+            Self::Fresh { ttl } | Self::Stale { ttl, .. } => ttl,
+        }
+    }
+
+    /// Whether a response in this state may be used without asking the origin
+    /// first: it is fresh, or stale inside `stale-while-revalidate`.
+    #[must_use]
+    pub const fn without_validation(self) -> bool {
+        matches!(self, Self::Fresh { .. } | Self::Stale { while_revalidating: true, .. })
+    }
+}
+
 impl Terms {
     /// The state at an age (RFC 9111 §4.2). `soft_invalidated`: an invalidation
     /// has marked it stale, so that its staleness begins now if its lifetime is

@@ -253,13 +253,28 @@ impl Invalidations {
     /// long as nothing was invalidated since it was asked last.
     #[must_use]
     pub fn standing(&self, page: &Page, rep: &Representation) -> Standing {
+        self.standing_under(page, rep, &Tags::default())
+    }
+
+    /// The same, with the tags that its route has now, which may be others than
+    /// when it was stored: a purge by one of them counts.
+    #[must_use]
+    pub fn standing_under(&self, page: &Page, rep: &Representation, route: &Tags) -> Standing {
         // Before the names are read, so that those are at least as new.
         let seq = self.seq();
         let memo = page.memo(rep);
         if let Some(known) = memo.and_then(|memo| memo.at(seq)) {
             return known;
         }
-        let standing = self.table.read().judge(&page.key, Some(&page.tags), rep.born);
+        let held = self.table.read();
+        let mut standing = held.judge(&page.key, Some(&page.tags), rep.born);
+        if standing != Standing::Dead && !route.names.iter().all(|t| page.tags.names.contains(t)) {
+            let by_route = held.judge(&page.key, Some(route), rep.born);
+            if by_route != Standing::Live {
+                standing = by_route;
+            }
+        }
+        drop(held);
         if let Some(memo) = memo {
             memo.set(seq, standing);
         }

@@ -132,6 +132,13 @@ impl Store {
         self.invalidations.standing(page, rep)
     }
 
+    /// The same, with the tags that its route has now: they may be others than
+    /// when it was stored.
+    #[must_use]
+    pub fn standing_under(&self, page: &Page, rep: &Representation, route: &Tags) -> Standing {
+        self.invalidations.standing_under(page, rep, route)
+    }
+
     /// How a fill in flight stands. See [`Invalidations::fence`].
     #[must_use]
     pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
@@ -437,6 +444,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::page::Judgement;
     use crate::page::testing::{key, rep, tags, varying};
     use crate::page::{Coding, FieldsBuf, KeyBuf};
 
@@ -747,7 +755,8 @@ mod tests {
         let fields = fields.done();
         let mut rep = rep(Form::Document, 0, &["article-1234", "section-news", "author-99"], "");
         rep.origin = fields.clone();
-        rep.head = fields.clone();
+        let head = fields.clone();
+        rep.judged = crate::page::Judged::new(Judgement { stamp: 0, terms: None, head });
         rep.bodies[0].bytes = Bytes::from(vec![0; 16 << 10]);
         rep.bodies[0].etag = "\"0123456789abcdef\"".into();
         let path = "/blog/2024/05/a-typical-title-of-an-article";

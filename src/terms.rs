@@ -1,0 +1,194 @@
+//! What a response is good for under its route: whether it may be stored, its
+//! terms, and the head that clients get.
+//!
+//! The store keeps what the origin said. The options of a route (mode, lifetimes,
+//! `browser`, …) are applied when a page is *read*, so that a reload is true for
+//! the next request (semantics §6). The judgement is kept beside the page until
+//! they change.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::Guard;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::answer::head::Shape;
+use crate::config;
+use crate::framework::Preset;
+use crate::page::{Asked, Fields, Form, Judgement, Representation};
+use crate::route::Route;
+use crate::rules::storable::{self, Expected, Lifetime, Policy, Verdict};
+use crate::rules::{Time, date};
+
+/// What judges responses: a route, under one of its two sets of terms.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge<'a> {
+    /// The route.
+    pub route: &'a Route,
+    /// Under the terms of `isr` and `dsg`; otherwise of `ssr`.
+    pub page: bool,
+    /// The preset.
+    pub preset: &'a Preset,
+}
+
+/// A response to be judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// Which form was asked for.
+    pub form: Form,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields as they came.
+    pub headers: &'a HeaderMap,
+    /// Whose fields the origin was asked with.
+    pub asked: Asked,
+    /// When the request was sent.
+    pub request_time: Time,
+    /// When the response's head had arrived.
+    pub response_time: Time,
+}
+
+impl Judge<'_> {
+    /// What a stored representation is good for now. One that was asked for with
+    /// other fields than this route sends is good for nothing: on `isr` and `dsg`
+    /// what was rendered with a client's fields is for nobody else, and on `ssr`
+    /// what was rendered without them is not what the client asked for.
+    #[must_use]
+    pub fn of(&self, rep: &Representation) -> Guard<Arc<Judgement>> {
+        rep.judged.under(self.stamp(), || {
+            let terms = self.suits(rep.asked).then(|| self.stored(rep)).flatten();
+            Judgement {
+                stamp: self.stamp(),
+                terms,
+                head: self.head(&rep.origin, rep.status, rep.compress.worth(), rep.response_time),
+            }
+        })
+    }
+
+    /// The freshness lifetime of a stored representation; none: fresh until it is
+    /// revalidated, or of no use.
+    #[must_use]
+    pub fn lifetime(&self, rep: &Representation) -> Option<Duration> {
+        self.of(rep).terms.and_then(|terms| terms.fresh_for)
+    }
+
+    /// Whether what was asked for with these fields can be used under these terms.
+    #[must_use]
+    pub fn suits(&self, asked: Asked) -> bool {
+        self.page == (asked == Asked::Route)
+    }
+
+    /// Under which options of the route it is judged.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        self.route.stamp ^ u64::from(self.page)
+    }
+
+    fn stored(&self, rep: &Representation) -> Option<crate::rules::freshness::Terms> {
+        let mut headers = rep.origin.to_map();
+        if rep.set_cookie {
+            // Only that there was one counts.
+            headers.insert(SET_COOKIE, HeaderValue::from_static("stripped"));
+        }
+        let verdict = self.response(&Response {
+            form: rep.form,
+            status: rep.status,
+            headers: &headers,
+            asked: rep.asked,
+            request_time: rep.request_time,
+            response_time: rep.response_time,
+        });
+        match verdict {
+            Verdict::Store { terms, .. } => Some(terms),
+            Verdict::Refuse { .. } => None,
+        }
+    }
+
+    /// Judges a response.
+    #[must_use]
+    pub fn response(&self, response: &Response<'_>) -> Verdict {
+        let (authorization, cookie, no_store) = match response.asked {
+            Asked::Route => (false, false, false),
+            Asked::Client { authorization, cookie, no_store } => (authorization, cookie, no_store),
+        };
+        let expected = match response.form {
+            Form::Document => Expected::Document,
+            Form::Data if self.preset.is_probe(Form::Data) => Expected::DataByAccept,
+            Form::Data => Expected::Data,
+            Form::Rsc => Expected::Rsc,
+        };
+        storable::judge(
+            self.policy(response),
+            &storable::Exchange {
+                status: response.status,
+                headers: response.headers,
+                expected,
+                authorization,
+                cookie,
+                no_store,
+                request_time: response.request_time,
+                response_time: response.response_time,
+            },
+        )
+    }
+
+    /// The fields that clients get of a response.
+    #[must_use]
+    pub fn head(
+        &self,
+        origin: &Fields,
+        status: StatusCode,
+        compressible: bool,
+        received: Time,
+    ) -> Fields {
+        Shape {
+            route: self.route,
+            page: self.page,
+            preset: self.preset,
+            status,
+            compressible,
+            received: &date::format(received),
+        }
+        .visitor(origin)
+    }
+
+    fn policy(&self, response: &Response<'_>) -> Policy {
+        let route = self.route;
+        let strip_set_cookie = route.strip_set_cookie;
+        match route.mode {
+            config::Mode::Isr { revalidate, stale_for } if self.page => Policy::Page {
+                revalidate: match revalidate {
+                    Some(lifetime) => Lifetime::Fixed(lifetime),
+                    None if self.preset.silent_is_static() && is_plain_page(response) => {
+                        Lifetime::OriginOrForever
+                    }
+                    None => Lifetime::Origin,
+                },
+                stale_for,
+                not_found: route.not_found,
+                strip_set_cookie,
+            },
+            config::Mode::Dsg { origin } if self.page => Policy::Page {
+                revalidate: if origin { Lifetime::OriginOrForever } else { Lifetime::Forever },
+                stale_for: Duration::MAX,
+                not_found: route.not_found,
+                strip_set_cookie,
+            },
+            config::Mode::Ssr { heuristic } => Policy::Ssr { heuristic, strip_set_cookie },
+            config::Mode::Pass => Policy::Pass,
+            // A page route whose path is server-rendered for now.
+            config::Mode::Isr { .. } | config::Mode::Dsg { .. } => {
+                Policy::Ssr { heuristic: false, strip_set_cookie }
+            }
+        }
+    }
+}
+
+/// A page that says nothing at all of its lifetime, but has a validator.
+fn is_plain_page(response: &Response<'_>) -> bool {
+    let headers = response.headers;
+    let silent = [CACHE_CONTROL, EXPIRES].iter().all(|name| !headers.contains_key(name));
+    let html = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
+    response.status == 200 && silent && html && headers.contains_key(ETAG)
+}

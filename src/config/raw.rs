@@ -417,6 +417,10 @@ pub(super) struct Limits {
     pub(super) body_timeout: Span,
     /// Connections at once; more wait to be accepted.
     pub(super) max_connections: Count,
+    /// The longest value of a request field that a route names in `vary`, 16B to
+    /// 64KiB, after it was normalised. A longer one counts as absent: the field is
+    /// neither sent to the origin nor part of the page's key.
+    pub(super) max_variant: Size,
 }
 
 impl Default for Limits {
@@ -430,6 +434,7 @@ impl Default for Limits {
             write_timeout: secs(60),
             body_timeout: secs(60),
             max_connections: Count(16_384),
+            max_variant: Size(256),
         }
     }
 }

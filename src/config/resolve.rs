@@ -293,6 +293,7 @@ fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {
         write_timeout: report.time(path.key("write_timeout"), raw.write_timeout),
         body_timeout: report.time(path.key("body_timeout"), raw.body_timeout),
         max_connections: report.count(path.key("max_connections"), raw.max_connections, 1, 1 << 24),
+        max_variant: report.bytes(path.key("max_variant"), raw.max_variant, 16, 64 << 10),
     }
 }
 

@@ -267,6 +267,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Connections at once; more wait in the listen queue.
     pub max_connections: usize,
+    /// Bytes of the normalised value of a declared variant; a longer one counts as absent.
+    pub max_variant: usize,
 }
 
 /// One route.

@@ -134,6 +134,7 @@ fn defaults() {
         write_timeout: secs(60),
         body_timeout: secs(60),
         max_connections: 16_384,
+        max_variant: 256,
     };
     assert_eq!(config.limits, expected);
     assert_eq!(config.shutdown_timeout, secs(30));
@@ -364,6 +365,7 @@ fn mistakes() {
         ("limits: { max_fields: 300 }", &["limits.max_fields: from 1 to 256, found 300"]),
         ("limits: { max_head: 2KiB }", &["limits.max_uri: larger than `max_head`"]),
         ("limits: { head_timeout: 0s }", &["limits.head_timeout: must be longer than 0s"]),
+        ("limits: { max_variant: 1MiB }", &["limits.max_variant: from 16B to 64KiB, found 1MiB"]),
         ("limits: { max_head: 1GiB }", &["limits.max_head: from 1KiB to 1MiB, found 1GiB"]),
         ("revalidate: { path: revalidate }", &["revalidate.path: expected a path"]),
         (

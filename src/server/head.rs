@@ -452,6 +452,7 @@ mod tests {
             write_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
             max_connections: 1000,
+            max_variant: 256,
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) fn limits() -> Limits {
         write_timeout: BOUND * 2,
         body_timeout: BOUND * 2,
         max_connections: 1000,
+        max_variant: 256,
     }
 }
 

@@ -94,7 +94,7 @@ impl World {
         let fields =
             FIELDS.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
         let world =
-            World { live, notes: Notes::default(), store, fields, now: Time(1_700_000_000_000) };
+            World { live, notes: Notes::new(1 << 20), store, fields, now: Time(1_700_000_000_000) };
         let mut key = KeyBuf::default();
         world.plan(&mut key);
         world.store.commit(&key.key(), vec![representation(world.now)]);

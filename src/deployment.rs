@@ -98,6 +98,16 @@ impl State {
         }
     }
 
+    /// Whether a build is one of those that are remembered. Anybody can name others.
+    #[must_use]
+    pub fn knows_build(&self, build: &str) -> bool {
+        let mut named = self.builds.iter().map(|(_, build)| build);
+        let deployments = [&self.current].into_iter().chain(self.others());
+        named.any(|known| **known == *build)
+            || (self.names == Names::Builds
+                && deployments.into_iter().any(|known| **known == *build))
+    }
+
     /// The build for the URLs of a deployment's data.
     #[must_use]
     pub fn build_of(&self, deployment: &str) -> Option<Arc<str>> {

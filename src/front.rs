@@ -140,7 +140,13 @@ impl Front {
         };
         let page = engine.store.get(key.as_str())?;
         if wanted.form != Form::Document
-            && engine.fills.lacks_data(&live.preset, &page.key, wanted.form, Some(&page))
+            && engine.fills.lacks_data(
+                &live.preset,
+                &page.key,
+                wanted.form,
+                wanted.selection,
+                Some(&page),
+            )
         {
             wanted.form = Form::Document;
         }

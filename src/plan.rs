@@ -9,7 +9,8 @@ use http::header::ACCEPT;
 
 use crate::config::{Mode, Query};
 use crate::fill::{
-    Ask, Notes, SERVER_RENDERED, end_to_end, variant_field, variant_fields, without,
+    Ask, Notes, SERVER_RENDERED, Subject, end_to_end, selection, variant_field, variant_fields,
+    without,
 };
 use crate::framework::{Place, Preset};
 use crate::live::Live;
@@ -39,9 +40,10 @@ pub struct Wanted {
     pub page: bool,
     /// The form.
     pub form: Form,
-    /// The page that its route would make of the URL, were it not server-rendered
-    /// for now.
-    pub server_rendered: Option<PageKey>,
+    /// Which representation of it, as far as the preset tells (see [`selection`]).
+    pub selection: u64,
+    /// What its route would make of the URL, were it not server-rendered for now.
+    pub server_rendered: Option<Subject>,
 }
 
 /// Decides what a request is about, and makes the key of the page it names.
@@ -71,6 +73,9 @@ pub fn plan(
         Mode::Isr { .. } | Mode::Dsg { .. } if live.preset.draft(request, facts) => {
             return bypass(Bypass::Draft);
         }
+        Mode::Isr { .. } | Mode::Dsg { .. } if is_unknown(live, route, request, &place) => {
+            return bypass(Bypass::Unknown);
+        }
         Mode::Isr { .. } | Mode::Dsg { .. } => true,
         Mode::Ssr { .. } if facts.websocket => return bypass(Bypass::Upgrade),
         // A fill carries no body.
@@ -94,9 +99,15 @@ pub fn plan(
         let mut scratch = String::new();
         key.query(route.keyed_query(&query, &mut scratch));
     }
-    variants(route, request, |name, value| key.variant(name, value));
+    let longest = live.config.limits.max_variant;
+    variants(route, request, longest, |name, value| key.variant(name, value));
+    let selection = selection(&live.preset, form, request);
+    let noted = || {
+        let subject = notes.form(key.as_str(), form, selection);
+        notes.server_rendered(subject).then_some(subject)
+    };
     if matches!(route.mode, Mode::Isr { revalidate: None, .. })
-        && notes.server_rendered(key.as_str())
+        && let Some(subject) = noted()
     {
         if facts.websocket {
             return bypass(Bypass::Upgrade);
@@ -104,14 +115,25 @@ pub fn plan(
         if facts.body {
             return bypass(Bypass::Method);
         }
-        let server_rendered = Some(key.key());
+        let server_rendered = Some(subject);
         // All of the query, and apart from the page that its route makes.
         begin(key);
         key.query(&query);
+        variants(route, request, longest, |name, value| key.variant(name, value));
         key.variant(SERVER_RENDERED, "");
-        return Plan::Page(Wanted { route: Arc::clone(route), page: false, form, server_rendered });
+        let route = Arc::clone(route);
+        return Plan::Page(Wanted { route, page: false, form, selection, server_rendered });
     }
-    Plan::Page(Wanted { route: Arc::clone(route), page, form, server_rendered: None })
+    let route = Arc::clone(route);
+    Plan::Page(Wanted { route, page, form, selection, server_rendered: None })
+}
+
+/// Whether a request names a form of a page that nobody has heard of: of a build
+/// that is not known, or with values that no client of the framework sends. Anybody
+/// can make those up, so nothing of them is stored.
+fn is_unknown(live: &Live, route: &Route, request: &Request<'_>, place: &Place<'_>) -> bool {
+    let unknown_build = |build| !live.deployments(route).load().knows_build(build);
+    place.build.is_some_and(unknown_build) || live.preset.is_foreign(request, place.form)
 }
 
 /// A query less what says nothing of the page.
@@ -129,8 +151,13 @@ fn is_parameter(parameter: &str, name: &str) -> bool {
 }
 
 /// The declared variants of a page with their normalised values: of `Accept` the
-/// image formats it names.
-fn variants(route: &Route, request: &Request<'_>, mut each: impl FnMut(&str, &str)) {
+/// image formats it names. A value of more than `longest` bytes counts as absent.
+fn variants(
+    route: &Route,
+    request: &Request<'_>,
+    longest: usize,
+    mut each: impl FnMut(&str, &str),
+) {
     for name in &route.vary {
         if name == ACCEPT {
             each(name.as_str(), &negotiate::image_formats(request.lines("accept")));
@@ -138,7 +165,7 @@ fn variants(route: &Route, request: &Request<'_>, mut each: impl FnMut(&str, &st
         }
         let value = vary::value(name.as_str(), request);
         let value = value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        each(name.as_str(), &value);
+        each(name.as_str(), if value.len() <= longest { &value } else { "" });
     }
 }
 
@@ -176,7 +203,9 @@ pub fn ask(
     };
     let fields = if page {
         let mut fields = FieldsBuf::default();
-        variants(&wanted.route, request, |name, value| variant_field(&mut fields, name, value));
+        let longest = live.config.limits.max_variant;
+        let each = |name: &str, value: &str| variant_field(&mut fields, name, value);
+        variants(&wanted.route, request, longest, each);
         for name in live.preset.fields(wanted.form) {
             if let Some(value) = request.lines(name).next() {
                 fields.push(name, value);
@@ -195,7 +224,7 @@ pub fn ask(
         anew: false,
         route: Arc::clone(&wanted.route),
         page,
-        server_rendered: wanted.server_rendered.clone(),
+        server_rendered: wanted.server_rendered,
         key: key.key(),
         form: wanted.form,
         target,
@@ -206,6 +235,7 @@ pub fn ask(
         authorization: facts.authorization && !page,
         cookie: facts.cookie && !page,
         no_store: facts.no_store && !page,
+        prefetch: facts.prefetch && !page,
     }
 }
 
@@ -233,19 +263,18 @@ fn visitors_fields(
     wanted: &Wanted,
     place: &Place<'_>,
 ) -> Fields {
-    let images = wanted.route.vary.contains(&ACCEPT);
+    let declared = &wanted.route.vary;
     let mut fields = FieldsBuf::default();
     for (name, value) in end_to_end(request).iter() {
-        let drop =
-            live.preset.strips(name, place.form) || (images && name.eq_ignore_ascii_case("accept"));
-        if !drop {
+        let keyed = declared.iter().any(|declared| name.eq_ignore_ascii_case(declared.as_str()));
+        if !live.preset.strips(name, place.form) && !keyed {
             fields.push(name, value);
         }
     }
-    if images {
-        let formats = negotiate::image_formats(request.lines("accept"));
-        variant_field(&mut fields, "accept", &formats);
-    }
+    // What is in the key goes out as it is there.
+    let longest = live.config.limits.max_variant;
+    let each = |name: &str, value: &str| variant_field(&mut fields, name, value);
+    variants(&wanted.route, request, longest, each);
     fields.done()
 }
 
@@ -264,6 +293,7 @@ pub fn background_ask(ask: Ask, stale: &Representation) -> Ask {
         authorization: ask.authorization && !drop.contains(&"authorization"),
         cookie: ask.cookie && !drop.contains(&"cookie"),
         no_store: false,
+        prefetch: false,
         ..ask
     }
 }
@@ -293,6 +323,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         authorization: false,
         cookie: false,
         no_store: false,
+        prefetch: false,
         route,
     }
 }

@@ -73,6 +73,15 @@ impl Judge<'_> {
         self.of(rep).terms.and_then(|terms| terms.fresh_for)
     }
 
+    /// Whether a representation may be used as it arrived, without asking the origin
+    /// first (RFC 9111 §4): it was fresh, or stale inside an explicit
+    /// `stale-while-revalidate`.
+    #[must_use]
+    pub fn without_validation(&self, rep: &Representation) -> bool {
+        let age = rep.response_time.since(rep.generated);
+        self.of(rep).terms.is_some_and(|terms| terms.state(age, false).without_validation())
+    }
+
     /// Whether what was asked for with these fields can be used under these terms.
     #[must_use]
     pub fn suits(&self, asked: Asked) -> bool {

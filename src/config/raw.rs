@@ -289,6 +289,10 @@ pub(super) struct Cache {
     /// How many distinct invalidated names (tags, paths, prefixes) are remembered
     /// before the oldest are folded into one that invalidates everything older.
     pub(super) max_invalidations: Count,
+    /// Memory for notes about pages that are not stored: that they are not storable,
+    /// server-rendered, or without JSON. Without its note a page costs a request to
+    /// the origin more.
+    pub(super) max_notes: Size,
     /// Text smaller than this is not compressed.
     pub(super) compress_min: Size,
 }
@@ -300,6 +304,7 @@ impl Default for Cache {
             max_object: Size(32 << 20),
             max_variants: Count(16),
             max_invalidations: Count(100_000),
+            max_notes: Size(32 << 20),
             compress_min: Size(1 << 10),
         }
     }

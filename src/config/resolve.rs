@@ -219,6 +219,7 @@ fn cache(raw: &raw::Cache, path: &Path, report: &mut Report) -> Cache {
             1,
             100_000_000,
         ),
+        max_notes: raw.max_notes.0,
         compress_min: raw.compress_min.0,
     }
 }

@@ -108,6 +108,8 @@ pub struct Cache {
     pub max_variants: usize,
     /// Distinct invalidation names kept before the oldest are folded into a floor.
     pub max_invalidations: usize,
+    /// Memory for notes about pages that are not stored, in bytes.
+    pub max_notes: u64,
     /// Bodies of text smaller than this are not compressed, in bytes.
     pub compress_min: u64,
 }

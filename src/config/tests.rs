@@ -120,6 +120,7 @@ fn defaults() {
         max_object: 32 << 20,
         max_variants: 16,
         max_invalidations: 100_000,
+        max_notes: 32 << 20,
         compress_min: 1024,
     };
     assert_eq!(config.cache, expected);

@@ -21,7 +21,7 @@ use crate::page::{
 use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
-use crate::rules::storable::Verdict;
+use crate::rules::storable::{self, Verdict};
 use crate::rules::vary::{self, Vary};
 use crate::rules::{Reason, Time, conditional, hop, media, tags};
 use crate::terms::{Judge, Response};
@@ -99,6 +99,7 @@ impl Arrived {
         }
         !media::is_json(&self.headers)
             && !self.status.is_server_error()
+            && !storable::transient(self.status.as_u16())
             && !matches!(self.status.as_u16(), 401 | 403 | 451)
     }
 
@@ -153,12 +154,19 @@ impl Arrived {
         })
     }
 
+    /// Whether a cache may use it as it arrived without asking the origin first.
+    pub(super) fn without_validation(&self, terms: &Terms) -> bool {
+        let age = self.response_time.since(self.generated());
+        terms.state(age, false).without_validation()
+    }
+
     /// What visitors see of it while it is streamed.
     pub(super) fn preview(
         &self,
         ask: &Ask,
         cache: &config::Cache,
         stored: Result<(), Reason>,
+        reusable: bool,
         failed: bool,
     ) -> Preview {
         let mut fields = FieldsBuf::default();
@@ -197,6 +205,7 @@ impl Arrived {
             date: self.headers.get(DATE).map(|v| v.as_bytes().into()),
             length: self.length,
             stored,
+            reusable,
             failed,
             vary: self.vary_names(ask),
             tags: page_tags(&ask.route, &self.headers),
@@ -367,7 +376,7 @@ pub(super) fn refreshed(
             Compress::new(true).done()
         },
         judged: merged.judged(ask, cache, terms, size),
-        uses: prior.uses.clone(),
+        uses: Uses::default(),
         request_time: merged.request_time,
         response_time: merged.response_time,
         generated: merged.generated(),

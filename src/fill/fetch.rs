@@ -46,6 +46,12 @@ pub(super) struct Fetched {
     pub(super) stale: bool,
 }
 
+/// Whether a fetch is of the page's own, or a guess at what it may have: a pair in
+/// the background that nobody has asked for.
+fn is_guess(member: &Member, priority: Priority) -> bool {
+    priority == Priority::Background && member.replaces.is_none()
+}
+
 /// The attempt must be made again.
 enum Again {
     /// Without conditions.
@@ -157,7 +163,7 @@ impl Fills {
         }
         if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form) {
             worked();
-            inner.notes.set_no_data(&ask.key, fill.born);
+            inner.notes.set_no_data(ask.about(&inner.notes, ask.form, ask.selection()), fill.born);
             fill.decide(Lead::NoData);
             return Ok(Brought::NoData);
         }
@@ -189,13 +195,16 @@ impl Fills {
             Verdict::Refuse { class: Class::ServerRendered, .. } => {
                 worked();
                 // First the note: who hears of it makes the key of the request anew.
-                inner.notes.set_server_rendered(&ask.key);
+                if !is_guess(member, priority) {
+                    let about = ask.about(&inner.notes, ask.form, ask.selection());
+                    inner.notes.set_server_rendered(about);
+                }
                 fill.decide(Lead::ServerRendered);
                 return Ok(Brought::ServerRendered);
             }
             Verdict::Refuse { reason, class } => (None, Some((reason, class))),
         };
-        if let (Some(page), true) = (&ask.server_rendered, refused.is_some()) {
+        if let (Some(page), true) = (ask.server_rendered, refused.is_some()) {
             // Still so, and it counts as that for as long again.
             inner.notes.set_server_rendered(page);
         }
@@ -209,15 +218,22 @@ impl Fills {
         };
         // An error on a page route is shared by all who waited, or each would retry it at once.
         let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
-        let preview = Arc::new(arrived.preview(ask, &inner.cache, stored, shared_error));
+        let reusable = ask.page || terms.is_some_and(|terms| arrived.without_validation(&terms));
+        let preview = arrived.preview(ask, &inner.cache, stored, reusable, shared_error);
+        let preview = Arc::new(preview);
+        let crowd = ask.about(&inner.notes, ask.form, member.crowd);
         let mut permit = Some(permit);
         let shared = refused.is_none() || shared_error;
         if shared {
+            if terms.is_some_and(|terms| terms.always_validate()) && !ask.page {
+                // Nobody waits in vain from now on.
+                inner.notes.set_uncollapsible(crowd);
+            }
             fill.decide(Lead::Shared(preview));
         } else {
             // How a pipe ends is for its visitor: event streams end as they like.
             worked();
-            inner.notes.set_uncollapsible(&ask.key, ask.form);
+            inner.notes.set_uncollapsible(crowd);
             fill.decide(Lead::Private(preview));
             if !background {
                 self.unbind(ask, &mut exchange, &mut permit);

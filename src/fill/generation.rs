@@ -12,15 +12,16 @@ use super::{Fills, Flight, Member, Renewed};
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
-use crate::page::{Form, Seq};
-use crate::rules::Reason;
+use crate::page::{Asked, Fields, Form, Representation};
 use crate::rules::storable::Class;
+use crate::rules::{Reason, vary};
 use crate::store::Committed;
 
 /// A member that has come, and who waits for it.
 struct Arrival {
     fetched: Fetched,
     flight: Flight,
+    crowd: u64,
     lead: Option<Lead>,
 }
 
@@ -32,74 +33,65 @@ impl Arrival {
     }
 }
 
+/// What the members of a generation have come to so far.
+struct Gathered {
+    /// It renews what is stored, or brings several members.
+    regeneration: bool,
+    pages: Vec<Arrival>,
+    /// Stored members that the page has no more.
+    gone: Vec<Arc<Representation>>,
+    /// Whether a member was found missing.
+    missing: bool,
+    result: FillResult,
+    /// How it ended, if it came to nothing.
+    outcome: Option<Renewed>,
+}
+
 impl Fills {
     /// Brings all members and commits them together, or nothing.
-    pub(super) async fn run(&self, ask: &Ask, members: Vec<Member>, priority: Priority) -> Renewed {
+    ///
+    /// The first one goes ahead: it tells the build, and one render of the origin's
+    /// serves all members. The others are fetched at the same time.
+    pub(super) async fn run(
+        &self,
+        ask: &Ask,
+        members: Vec<Member>,
+        unwanted: Vec<Arc<Representation>>,
+        priority: Priority,
+    ) -> Renewed {
         let began = Instant::now();
-        let regeneration = members.len() > 1 || priority == Priority::Background;
         let mut ask = ask.clone();
-        let mut pages: Vec<Arrival> = Vec::new();
-        let mut gone: Vec<Form> = Vec::new();
-        let mut result = FillResult::Stored;
-        let mut outcome = None;
-        for member in members {
-            let Some(form_ask) = ask.for_form(member.form, member.fields.clone()) else {
-                // Nobody knows the URL of it any more.
-                gone.push(member.form);
-                continue;
-            };
-            // One render serves all members: only the first one asks for it.
-            ask.anew = false;
-            match self.fetch(&form_ask, &member, priority).await {
-                Brought::Refreshed(rep, cookies, stale) => {
-                    result = FillResult::Refreshed;
-                    let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
-                    let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
-                    pages.push(Arrival { fetched, flight: member.flight, lead: Some(lead) });
-                }
-                Brought::Page(fetched) => {
-                    let status = fetched.rep.status.as_u16();
-                    if regeneration && member.form != Form::Document && matches!(status, 404 | 410)
-                    {
-                        gone.push(member.form);
-                        member.flight.fill.finish(Ok(Some(fetched.rep)));
-                        continue;
-                    }
-                    if let Some(build) = &fetched.told.build {
-                        // What belongs to it is of that build.
-                        ask.build = Some((**build).into());
-                    }
-                    pages.push(Arrival { fetched, flight: member.flight, lead: None });
-                }
-                Brought::NoData => gone.push(member.form),
-                Brought::ServerRendered => {
-                    self.forget(&ask, member.flight.fill.born);
-                    outcome = Some(Renewed::NotStored(Reason::ServerRendered));
-                    result = FillResult::Refused(Reason::ServerRendered);
-                }
-                Brought::Refused(reason, class) => {
-                    ask.metrics.refused(reason);
-                    if class == Class::Forbidden {
-                        // It has become private or unpublished.
-                        self.forget(&ask, member.flight.fill.born);
-                        result = FillResult::Removed(reason);
-                    } else {
-                        result = FillResult::Refused(reason);
-                    }
-                    outcome = Some(Renewed::NotStored(reason));
-                }
-                Brought::Failed(how) => {
-                    if let FillResult::Rejected(reason) = how {
-                        ask.metrics.refused(reason);
-                    }
-                    outcome = Some(Renewed::Failed(how.reason().unwrap_or("failed")));
-                    result = how;
-                }
-            }
-            if outcome.is_some() {
+        let mut gathered = Gathered {
+            regeneration: members.len() > 1 || priority == Priority::Background,
+            pages: Vec::new(),
+            gone: unwanted,
+            missing: false,
+            result: FillResult::Stored,
+            outcome: None,
+        };
+        let mut members = members.into_iter();
+        for member in members.by_ref() {
+            let brought = self.bring_member(&ask, &member, priority).await;
+            let asked = brought.is_some();
+            self.gather(&mut ask, member, brought, &mut gathered);
+            // Nobody knew the URL of it: the next one is the first that is asked.
+            if asked {
                 break;
             }
         }
+        if gathered.outcome.is_none() {
+            // One render serves all members: only the first one asks for it.
+            ask.anew = false;
+            let rest = members.map(|member| async {
+                let brought = self.bring_member(&ask, &member, priority).await;
+                (member, brought)
+            });
+            let rest = futures::future::join_all(rest).await;
+            for (member, brought) in rest {
+                self.gather(&mut ask, member, brought, &mut gathered);
+            }
+        }
+        let Gathered { mut pages, gone, missing, result, mut outcome, .. } = gathered;
         ask.metrics.fill(ask.route.origin, result, began.elapsed());
         if outcome.is_none() {
             outcome = self.catch_up(&ask, &mut pages, priority).await;
@@ -109,9 +101,89 @@ impl Fills {
             return outcome;
         }
         if pages.is_empty() && gone.is_empty() {
-            return Renewed::Stored;
+            return if missing { Renewed::NotStored(Reason::NoContent) } else { Renewed::Stored };
         }
         self.commit(&ask, pages, &gone)
+    }
+
+    /// Fetches a member; none if nobody knows its URL.
+    async fn bring_member(
+        &self,
+        ask: &Ask,
+        member: &Member,
+        priority: Priority,
+    ) -> Option<Brought> {
+        let ask = ask.for_form(member.form, member.fields.clone())?;
+        Some(self.fetch(&ask, member, priority).await)
+    }
+
+    /// Takes note of what a member has come to.
+    fn gather(
+        &self,
+        ask: &mut Ask,
+        member: Member,
+        brought: Option<Brought>,
+        gathered: &mut Gathered,
+    ) {
+        // What data or a payload answer concerns that member alone, unless the
+        // document says the same (semantics §4).
+        let alone = gathered.regeneration && member.form != Form::Document;
+        let arrival = |fetched, member: Member, lead| Arrival {
+            fetched,
+            crowd: member.crowd,
+            flight: member.flight,
+            lead,
+        };
+        match brought {
+            None | Some(Brought::NoData) => {
+                gathered.missing = true;
+                gathered.gone.extend(member.replaces);
+            }
+            Some(Brought::Refreshed(rep, cookies, stale)) => {
+                if gathered.result == FillResult::Stored {
+                    gathered.result = FillResult::Refreshed;
+                }
+                let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
+                let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
+                gathered.pages.push(arrival(fetched, member, Some(lead)));
+            }
+            Some(Brought::Page(fetched)) => {
+                if alone && matches!(fetched.rep.status.as_u16(), 404 | 410) {
+                    gathered.gone.extend(member.replaces.clone());
+                    member.flight.fill.finish(Ok(Some(fetched.rep)));
+                    return;
+                }
+                if let Some(build) = &fetched.told.build {
+                    // What belongs to it is of that build.
+                    ask.build = Some((**build).into());
+                }
+                gathered.pages.push(arrival(fetched, member, None));
+            }
+            Some(Brought::ServerRendered | Brought::Refused(_, Class::Forbidden)) if alone => {
+                gathered.gone.extend(member.replaces);
+            }
+            Some(Brought::ServerRendered) => {
+                let reason = Reason::ServerRendered;
+                self.withdraw(ask, &member);
+                gathered.outcome = Some(Renewed::NotStored(reason));
+                gathered.result = FillResult::Refused(reason);
+            }
+            Some(Brought::Refused(reason, class)) => {
+                ask.metrics.refused(reason);
+                // It may have become private or unpublished.
+                let removed = class == Class::Forbidden && self.withdraw(ask, &member);
+                gathered.outcome = Some(Renewed::NotStored(reason));
+                gathered.result =
+                    if removed { FillResult::Removed(reason) } else { FillResult::Refused(reason) };
+            }
+            Some(Brought::Failed(how)) => {
+                if let FillResult::Rejected(reason) = how {
+                    ask.metrics.refused(reason);
+                }
+                gathered.outcome = Some(Renewed::Failed(how.reason().unwrap_or("failed")));
+                gathered.result = how;
+            }
+        }
     }
 
     /// An origin that sent a stale copy of one member and a fresh one of another has
@@ -129,11 +201,11 @@ impl Fills {
         }
         for page in pages.iter_mut().filter(|page| page.fetched.stale) {
             let fields = page.flight.fill.fields.clone();
-            let member = self.member(ask, page.fetched.rep.form, fields, None);
-            let ask = ask.for_form(member.form, member.fields.clone())?;
-            match self.fetch(&ask, &member, priority).await {
-                Brought::Page(fetched) if !fetched.stale => {
-                    let new = Arrival { fetched, flight: member.flight, lead: None };
+            let member = self.member(ask, page.fetched.rep.form, fields, None, None);
+            match self.bring_member(ask, &member, priority).await {
+                Some(Brought::Page(fetched)) if !fetched.stale => {
+                    let (crowd, flight) = (member.crowd, member.flight);
+                    let new = Arrival { fetched, crowd, flight, lead: None };
                     std::mem::replace(page, new).end();
                 }
                 _ => return Some(Renewed::Failed("the origin sent a stale copy")),
@@ -145,7 +217,7 @@ impl Fills {
     }
 
     /// Stores members of one generation, under the deployment that rendered them.
-    fn commit(&self, ask: &Ask, mut pages: Vec<Arrival>, gone: &[Form]) -> Renewed {
+    fn commit(&self, ask: &Ask, mut pages: Vec<Arrival>, gone: &[Arc<Representation>]) -> Renewed {
         let inner = &self.0;
         let asset = ask.preset.is_asset(ask.key.path());
         let deployment = pages
@@ -166,7 +238,8 @@ impl Fills {
         let kept = pages.iter().filter(|page| !moved || of_it(page));
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
         let gone = if moved { &[] } else { gone };
-        let committed = inner.store.commit_generation(&key, members, gone);
+        let is_gone = |rep: &Representation| gone.iter().any(|gone| gone.is_in_place_of(rep));
+        let committed = inner.store.commit_generation(&key, members, is_gone);
         // That there is no such form says nothing of a render that failed.
         if !pages.is_empty() {
             inner.notes.succeeded(&ask.key);
@@ -178,7 +251,10 @@ impl Fills {
             .map(|page| std::mem::take(&mut page.fetched.told));
         for page in pages {
             let rep = &page.fetched.rep;
-            inner.notes.set_collapsible(&ask.key, rep.form);
+            let terms = ask.judge().of(rep).terms;
+            if ask.page || terms.is_some_and(|terms| !terms.always_validate()) {
+                inner.notes.set_collapsible(ask.about(&inner.notes, rep.form, page.crowd));
+            }
             if let Committed::Stored { page, .. } = &committed {
                 let stored = page.members.iter();
                 for stored in stored.filter(|m| m.form == rep.form && m.vary == rep.vary) {
@@ -198,15 +274,41 @@ impl Fills {
         if moved && !ask.key.deployment().is_empty() { Renewed::Elsewhere } else { Renewed::Stored }
     }
 
-    /// What is stored of a page is not to be served any more, under whichever
-    /// deployment it would be found.
-    fn forget(&self, ask: &Ask, born: Seq) {
-        self.0.store.remove_until(&ask.key, born);
-        let deployments = ask.deployments.load();
-        if *ask.key.deployment() == *deployments.current() {
-            for other in deployments.others() {
-                self.0.store.remove_until(&ask.key.in_deployment(other), born);
+    /// A complete answer forbids storing: removes what its request selected
+    /// (semantics §1), as far as it is older than that answer. Answers whether
+    /// there was any.
+    ///
+    /// On `isr` and `dsg` that is the page, when it is the document that says so,
+    /// under whichever deployment it would be found. A request that selected
+    /// nothing that is stored removes nothing, nor does a prefetch, nor what was
+    /// answered to cookies of what is stored without: clients make those up.
+    fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
+        let (store, born) = (&self.0.store, member.flight.fill.born);
+        if ask.page {
+            let whole = member.form == Form::Document;
+            let of = |rep: &Representation| {
+                whole || (rep.form == member.form && selected_by(rep, &member.fields))
+            };
+            let mut removed = store.withdraw(&ask.key, born, of);
+            let deployments = ask.deployments.load();
+            if *ask.key.deployment() == *deployments.current() {
+                for other in deployments.others() {
+                    removed |= store.withdraw(&ask.key.in_deployment(other), born, of);
+                }
             }
+            return removed;
         }
+        if ask.prefetch {
+            return false;
+        }
+        store.withdraw(&ask.key, born, |rep| {
+            let without_cookie = matches!(rep.asked, Asked::Client { cookie: false, .. });
+            rep.form == ask.form && selected_by(rep, &ask.fields) && !(ask.cookie && without_cookie)
+        })
     }
+}
+
+/// Whether a request with these fields selects a representation (RFC 9111 §4.1).
+fn selected_by(rep: &Representation, fields: &Fields) -> bool {
+    vary::matches(rep.vary.iter().map(|f| (&*f.name, f.value.as_deref())), fields)
 }

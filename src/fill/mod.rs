@@ -25,8 +25,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use notes::Notes;
-pub use request::{Ask, SERVER_RENDERED, end_to_end, variant_field, variant_fields, without};
+pub use notes::{Notes, Subject};
+pub use request::{
+    Ask, SERVER_RENDERED, end_to_end, selection, variant_field, variant_fields, without,
+};
 pub use stream::{Broken, Fill, Lead, Next, Preview, Subscriber};
 
 use crate::assets::Assets;
@@ -85,8 +87,12 @@ struct Member {
     /// What is sent to select it (see [`Ask::fields`]).
     fields: Fields,
     flight: Flight,
+    /// Who may wait for it (see [`Ask::crowd`]).
+    crowd: u64,
     /// What is stored, if the origin may say that it has not changed.
     prior: Option<Arc<Representation>>,
+    /// The member of the page that it takes the place of, if there is one.
+    replaces: Option<Arc<Representation>>,
 }
 
 impl Fills {
@@ -98,7 +104,7 @@ impl Fills {
             store,
             cache: cache.clone(),
             assets,
-            notes: Notes::default(),
+            notes: Notes::new(cache.max_notes),
             inflight: Mutex::default(),
             regenerating: Mutex::default(),
             running: watch::Sender::new(0),
@@ -147,7 +153,7 @@ impl Fills {
             || ask.authorization
             || ask.no_store
             || (ask.cookie && seen.is_none())
-            || !inner.notes.collapsible(&ask.key, ask.form);
+            || !self.collapsible(ask, seen);
         let varies = known_to_vary(ask, seen, refused);
         let place = place(ask);
         let fill;
@@ -181,6 +187,7 @@ impl Fills {
             }
         }
         let flight = self.flight(place, fill);
+        let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
         let (this, mut ask) = (self.clone(), ask.clone());
         // What was removed for good must not come back out of a cache of the origin's.
         let tags = seen.map(|page| &*page.tags);
@@ -188,8 +195,15 @@ impl Fills {
         let running = self.running();
         tokio::spawn(async move {
             let lifetime = prior.as_ref().map(|stale| ask.judge().lifetime(stale));
-            let member = Member { form: ask.form, fields: ask.fields.clone(), flight, prior };
-            let renewed = this.run(&ask, vec![member], Priority::Visitor).await;
+            let member = Member {
+                form: ask.form,
+                fields: ask.fields.clone(),
+                flight,
+                crowd,
+                replaces: prior.clone(),
+                prior,
+            };
+            let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Visitor).await;
             if let (Renewed::Failed(why), Some(lifetime)) = (renewed, lifetime) {
                 this.failed(&ask, lifetime, why);
             }
@@ -198,14 +212,24 @@ impl Fills {
         Some(subscriber)
     }
 
+    /// Whether requests like this one may wait for one another. `seen`: the page as it
+    /// found it in the store.
+    #[must_use]
+    pub fn collapsible(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
+        let notes = &self.0.notes;
+        let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
+        notes.collapsible(ask.about(notes, ask.form, crowd))
+    }
+
     /// Whether more is known of the page than when a request looked: it was
     /// stored, or turned out to be server-rendered or without this form.
     fn learned(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
         let inner = &self.0;
         let stored = inner.store.get(ask.key.as_str());
         let by_origin = matches!(ask.route.mode, config::Mode::Isr { revalidate: None, .. });
-        (ask.page && by_origin && inner.notes.server_rendered(ask.key.as_str()))
-            || (ask.page && self.lacks_data(&ask.preset, &ask.key, ask.form, stored.as_deref()))
+        let about = ask.about(&inner.notes, ask.form, ask.selection());
+        (ask.page && by_origin && inner.notes.server_rendered(about))
+            || (ask.page && self.lacks(ask, stored.as_deref()))
             || stored.is_some_and(|stored| seen.is_none_or(|seen| !Arc::ptr_eq(seen, &stored)))
     }
 
@@ -237,7 +261,8 @@ impl Fills {
     pub fn suits(&self, ask: &Ask, subscriber: &Subscriber, preview: &Preview) -> bool {
         let fields = &subscriber.fill().fields;
         subscriber.leader
-            || (!self.fenced(ask, subscriber, &preview.tags)
+            || (preview.reusable
+                && !self.fenced(ask, subscriber, &preview.tags)
                 && commit::selects(&preview.vary, fields, &ask.fields))
     }
 
@@ -261,21 +286,23 @@ impl Fills {
             let stored = page
                 .as_ref()
                 .is_some_and(|page| page.members.iter().any(|member| member.form == ask.form));
-            if stored
-                || inflight.contains_key(&place)
-                || self.lacks_data(&ask.preset, &ask.key, ask.form, page.as_deref())
-            {
+            if stored || inflight.contains_key(&place) || self.lacks(&ask, page.as_deref()) {
                 return None;
             }
             fill = Fill::new(inner.store.seq(), ask.fields.clone());
             inflight.insert(place.clone(), vec![Arc::clone(&fill)]);
         }
-        let fields = ask.fields.clone();
-        let member =
-            Member { form: ask.form, fields, flight: self.flight(place, fill), prior: None };
+        let member = Member {
+            form: ask.form,
+            fields: ask.fields.clone(),
+            crowd: ask.selection(),
+            flight: self.flight(place, fill),
+            prior: None,
+            replaces: None,
+        };
         let (this, running) = (self.clone(), self.running());
         Some(tokio::spawn(async move {
-            this.run(&ask, vec![member], Priority::Background).await;
+            this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
             drop(running);
         }))
     }
@@ -322,11 +349,11 @@ impl Fills {
         }
         let ask = ask();
         let ask = Ask { anew: ask.page, ..ask };
-        let members = self.members(&ask, page, stale, *key == page.key);
+        let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let running = self.running();
         tokio::spawn(async move {
-            match this.run(&ask, members, Priority::Background).await {
+            match this.run(&ask, members, unwanted, Priority::Background).await {
                 Renewed::Stored => {}
                 Renewed::Elsewhere => this.failed(&ask, lifetime, "another deployment answered"),
                 Renewed::Failed(why) => this.failed(&ask, lifetime, why),
@@ -347,18 +374,19 @@ impl Fills {
         let stored: Vec<&Arc<Representation>> =
             page.iter().flat_map(|p| p.members.iter()).collect();
         if ask.page || stored.is_empty() {
-            let members = match (page, stored.first()) {
+            let (members, unwanted) = match (page, stored.first()) {
                 (Some(page), Some(first)) => self.members(ask, page, first, false),
-                _ => vec![self.member(ask, ask.form, ask.fields.clone(), None)],
+                _ => (vec![self.member(ask, ask.form, ask.fields.clone(), None, None)], Vec::new()),
             };
-            result = self.run(ask, members, priority).await;
+            result = self.run(ask, members, unwanted, priority).await;
         } else {
             // Variants are renewed one by one, each with what selected it.
             for stale in stored {
                 let fields = commit::selecting(stale);
                 let Some(ask) = ask.for_form(stale.form, fields.clone()) else { continue };
-                let members = vec![self.member(&ask, stale.form, fields, None)];
-                match self.run(&ask, members, priority).await {
+                let replaces = Some(Arc::clone(stale));
+                let members = vec![self.member(&ask, stale.form, fields, None, replaces)];
+                match self.run(&ask, members, Vec::new(), priority).await {
                     Renewed::Stored | Renewed::Elsewhere => {}
                     other => result = other,
                 }
@@ -379,36 +407,48 @@ impl Fills {
         tracing::warn!(page = %ask.key, why, retry_in = ?wait, "regeneration failed; the stored page stays");
     }
 
-    /// The members that a regeneration of `stale` brings: of a page route all
-    /// that are stored, elsewhere that variant alone.
+    /// The members that a regeneration of `stale` brings, and those that it drops:
+    /// of a page route all that are stored, less the variants that nobody asked for
+    /// since they were; elsewhere that variant alone.
     fn members(
         &self,
         ask: &Ask,
         page: &Arc<Page>,
         stale: &Arc<Representation>,
         conditional: bool,
-    ) -> Vec<Member> {
+    ) -> (Vec<Member>, Vec<Arc<Representation>>) {
         let prior = |rep: &Arc<Representation>| {
             let dead = self.0.store.standing_under(page, rep, &ask.route.tags) == Standing::Dead;
             (conditional && !dead).then(|| Arc::clone(rep))
         };
         if !ask.page {
-            return vec![self.member(ask, stale.form, ask.fields.clone(), prior(stale))];
+            let (fields, replaces) = (ask.fields.clone(), Some(Arc::clone(stale)));
+            return (
+                vec![self.member(ask, stale.form, fields, prior(stale), replaces)],
+                Vec::new(),
+            );
         }
         let mut members: Vec<Member> = Vec::new();
+        let mut unwanted = Vec::new();
         for form in ask.preset.forms() {
             // What was stored while its path was server-rendered is none of them.
             let of_form = page.members.iter().filter(|m| m.form == *form);
             for rep in of_form.filter(|m| m.asked == Asked::Route) {
+                let is_variant = rep.vary.iter().any(|field| field.value.is_some());
+                if is_variant && rep.uses.count() == 0 && !Arc::ptr_eq(rep, stale) {
+                    unwanted.push(Arc::clone(rep));
+                    continue;
+                }
                 let mut fields = FieldsBuf::default();
                 let selecting = commit::selecting(rep);
                 for (name, value) in variant_fields(&ask.key).iter().chain(selecting.iter()) {
                     fields.push(name, value);
                 }
-                members.push(self.member(ask, *form, fields.done(), prior(rep)));
+                let replaces = Some(Arc::clone(rep));
+                members.push(self.member(ask, *form, fields.done(), prior(rep), replaces));
             }
         }
-        members
+        (members, unwanted)
     }
 
     fn member(
@@ -417,11 +457,13 @@ impl Fills {
         form: Form,
         fields: Fields,
         prior: Option<Arc<Representation>>,
+        replaces: Option<Arc<Representation>>,
     ) -> Member {
         let fill = Fill::new(self.0.store.seq(), fields.clone());
         let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
         self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
-        Member { form, fields, flight: self.flight(place, fill), prior }
+        let crowd = ask.crowd(form, &fields, None);
+        Member { form, fields, flight: self.flight(place, fill), crowd, prior, replaces }
     }
 
     /// Whether another render has taken the place of `stale` since it was looked
@@ -475,19 +517,25 @@ impl Fills {
         preset: &Preset,
         key: &PageKey,
         form: Form,
+        selection: u64,
         page: Option<&Page>,
     ) -> bool {
         if !preset.is_probe(form) {
             return false;
         }
-        let Some(born) = self.0.notes.no_data(key.as_str()) else { return false };
+        let about = self.0.notes.form(key.as_str(), form, selection);
+        let Some(born) = self.0.notes.no_data(about) else { return false };
         let none = Tags::default();
         let tags = page.map_or(&none, |page| &*page.tags);
         if self.0.store.fence(key, Some(tags), born) == Standing::Live {
             return true;
         }
-        self.0.notes.forget_no_data(key.as_str());
+        self.0.notes.forget_no_data(about);
         false
+    }
+
+    fn lacks(&self, ask: &Ask, page: Option<&Page>) -> bool {
+        self.lacks_data(&ask.preset, &ask.key, ask.form, ask.selection(), page)
     }
 }
 

@@ -2,9 +2,12 @@
 //! collapsible, which are server-rendered for now, which have no JSON, and
 //! which wait after a failed regeneration.
 //!
-//! All of it is bounded, and losing a note costs a request to the origin,
-//! never a wrong answer.
+//! Clients can make notes grow by asking for URLs that they make up. So a note
+//! holds a hash and never a key, it has a lifetime, and all of them together have
+//! a bound in bytes (`cache.max_notes`). Losing a note costs a request to the
+//! origin, never a wrong answer; so does a hash that two pages share.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -17,19 +20,30 @@ use crate::page::{Form, PageKey, Seq};
 const UNCOLLAPSIBLE: Duration = Duration::from_secs(120);
 /// How long a path counts as server-rendered.
 const SERVER_RENDERED: Duration = Duration::from_secs(600);
-/// Notes of one kind that are kept.
-const NOTES: u64 = 100_000;
+/// How long a page counts as one without JSON (semantics §4).
+const NO_DATA: Duration = Duration::from_secs(600);
+/// What one note takes in memory, bookkeeping included, in bytes: moka holds an
+/// entry in its hash table and in a queue.
+const NOTE_SIZE: u64 = 320;
+/// Kinds of notes that share the bound.
+const KINDS: u64 = 4;
 
 /// Marks of RSC requests: as many as there are kinds of payload.
 const MARKS: u64 = 1000;
 
+/// What a note is about: a page, a form of it, or a part of that, hashed with a
+/// secret that clients do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(u64);
+
 /// The notes.
 #[derive(Debug)]
 pub struct Notes {
-    uncollapsible: Cache<(PageKey, Form), Instant>,
-    server_rendered: Cache<PageKey, Instant>,
-    no_data: Cache<PageKey, Seq>,
-    waits: Cache<PageKey, Wait>,
+    hasher: RandomState,
+    uncollapsible: Cache<Subject, Instant>,
+    server_rendered: Cache<Subject, Instant>,
+    no_data: Cache<Subject, (Instant, Seq)>,
+    waits: Cache<Subject, Wait>,
     marks: Cache<u64, Box<str>>,
 }
 
@@ -40,55 +54,76 @@ struct Wait {
     until: Instant,
 }
 
-impl Default for Notes {
-    fn default() -> Notes {
+impl Notes {
+    /// No notes yet; they will take at most `max` bytes.
+    #[must_use]
+    pub fn new(max: u64) -> Notes {
+        let each = (max / KINDS / NOTE_SIZE).max(1);
         Notes {
-            uncollapsible: Cache::new(NOTES),
-            server_rendered: Cache::new(NOTES),
-            no_data: Cache::new(NOTES),
-            waits: Cache::new(NOTES),
+            hasher: RandomState::new(),
+            uncollapsible: Cache::new(each),
+            server_rendered: Cache::new(each),
+            no_data: Cache::new(each),
+            waits: Cache::new(each),
             marks: Cache::new(MARKS),
         }
     }
-}
 
-impl Notes {
+    /// A page, by its key.
+    #[must_use]
+    pub fn page(&self, key: &str) -> Subject {
+        Subject(self.hasher.hash_one(key))
+    }
+
+    /// A form of a page; `part`: what else tells apart who asks for it (see
+    /// [`Ask::selection`](super::Ask::selection) and [`Ask::crowd`](super::Ask::crowd)).
+    #[must_use]
+    pub fn form(&self, key: &str, form: Form, part: u64) -> Subject {
+        Subject(self.hasher.hash_one((key, form, part)))
+    }
+
     /// The response was not storable: for 120 s each request fetches for itself.
-    pub fn set_uncollapsible(&self, key: &PageKey, form: Form) {
-        self.uncollapsible.insert((key.clone(), form), Instant::now() + UNCOLLAPSIBLE);
+    pub fn set_uncollapsible(&self, form: Subject) {
+        self.uncollapsible.insert(form, Instant::now() + UNCOLLAPSIBLE);
     }
 
     /// It was storable after all.
-    pub fn set_collapsible(&self, key: &PageKey, form: Form) {
-        self.uncollapsible.invalidate(&(key.clone(), form));
+    pub fn set_collapsible(&self, form: Subject) {
+        self.uncollapsible.invalidate(&form);
     }
 
     /// Whether requests for it may wait for one another.
     #[must_use]
-    pub fn collapsible(&self, key: &PageKey, form: Form) -> bool {
-        self.uncollapsible.get(&(key.clone(), form)).is_none_or(|until| until <= Instant::now())
+    pub fn collapsible(&self, form: Subject) -> bool {
+        self.uncollapsible.get(&form).is_none_or(|until| until <= Instant::now())
     }
 
-    /// The page turned out to be server-rendered: for 10 minutes it counts as `ssr`.
-    pub fn set_server_rendered(&self, key: &PageKey) {
-        self.server_rendered.insert(key.clone(), Instant::now() + SERVER_RENDERED);
+    /// It turned out to be server-rendered: for 10 minutes it counts as `ssr`.
+    pub fn set_server_rendered(&self, form: Subject) {
+        self.server_rendered.insert(form, Instant::now() + SERVER_RENDERED);
     }
 
-    /// Whether the page counts as server-rendered.
+    /// Whether it counts as server-rendered.
     #[must_use]
-    pub fn server_rendered(&self, key: &str) -> bool {
-        self.server_rendered.get(key).is_some_and(|until| until > Instant::now())
+    pub fn server_rendered(&self, form: Subject) -> bool {
+        self.server_rendered.get(&form).is_some_and(|until| until > Instant::now())
     }
 
-    /// Asking for the page's JSON at `born` brought something else.
-    pub fn set_no_data(&self, key: &PageKey, born: Seq) {
-        self.no_data.insert(key.clone(), born);
+    /// Asking for this form of the page at `born` brought something else.
+    pub fn set_no_data(&self, form: Subject, born: Seq) {
+        self.no_data.insert(form, (Instant::now() + NO_DATA, born));
     }
 
-    /// When the page was found to have no JSON; none if it was not.
+    /// When the page was found not to have this form; none if it was not.
     #[must_use]
-    pub fn no_data(&self, key: &str) -> Option<Seq> {
-        self.no_data.get(key)
+    pub fn no_data(&self, form: Subject) -> Option<Seq> {
+        let (until, born) = self.no_data.get(&form)?;
+        (until > Instant::now()).then_some(born)
+    }
+
+    /// The page was revalidated: it may have this form now.
+    pub fn forget_no_data(&self, form: Subject) {
+        self.no_data.invalidate(&form);
     }
 
     /// What the origin wants in the parameter of RSC requests with this selection
@@ -103,44 +138,42 @@ impl Notes {
         self.marks.get(&selection).unwrap_or_default()
     }
 
-    /// The page was revalidated: it may have JSON now.
-    pub fn forget_no_data(&self, key: &str) {
-        self.no_data.invalidate(key);
-    }
-
     /// A regeneration of a page with this freshness lifetime failed. Answers how
     /// long the next one waits: `clamp(lifetime, min, 30 s)`, doubled with every
     /// failure in a row up to `max`, with a jitter of a tenth.
     pub fn failed(&self, key: &PageKey, lifetime: Duration, backoff: Backoff) -> Duration {
-        let failures = self.waits.get(key.as_str()).map_or(0, |w| w.failures).saturating_add(1);
+        let page = self.page(key.as_str());
+        let failures = self.waits.get(&page).map_or(0, |w| w.failures).saturating_add(1);
         let first = lifetime.min(Duration::from_secs(30)).max(backoff.min);
         let wait = first.saturating_mul(1u32 << (failures - 1).min(16)).min(backoff.max);
         let wait = wait.mul_f64(0.9 + 0.2 * fastrand::f64());
-        self.waits.insert(key.clone(), Wait { failures, until: Instant::now() + wait });
+        self.waits.insert(page, Wait { failures, until: Instant::now() + wait });
         wait
     }
 
     /// The origin regenerated nothing yet: ask again after `wait`.
     pub fn wait(&self, key: &PageKey, wait: Duration) {
-        self.waits.insert(key.clone(), Wait { failures: 0, until: Instant::now() + wait });
+        let until = Instant::now() + wait;
+        self.waits.insert(self.page(key.as_str()), Wait { failures: 0, until });
     }
 
     /// A regeneration succeeded: the next failure is the first again.
     pub fn succeeded(&self, key: &PageKey) {
-        if self.waits.get(key).is_some_and(|wait| wait.failures > 0) {
-            self.waits.invalidate(key);
+        let page = self.page(key.as_str());
+        if self.waits.get(&page).is_some_and(|wait| wait.failures > 0) {
+            self.waits.invalidate(&page);
         }
     }
 
     /// A regeneration must be tried at once.
     pub fn forget_failures(&self, key: &str) {
-        self.waits.invalidate(key);
+        self.waits.invalidate(&self.page(key));
     }
 
     /// Whether the next regeneration still waits.
     #[must_use]
     pub fn waiting(&self, key: &str) -> bool {
-        self.waits.get(key).is_some_and(|wait| wait.until > Instant::now())
+        self.waits.get(&self.page(key)).is_some_and(|wait| wait.until > Instant::now())
     }
 }
 
@@ -150,7 +183,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn backs_off_by_doubling() {
-        let notes = Notes::default();
+        let notes = Notes::new(1 << 20);
         let key = PageKey::new("", "http", "h", "/");
         let backoff = Backoff { min: Duration::from_secs(3), max: Duration::from_secs(300) };
         let mut waits = Vec::new();
@@ -179,14 +212,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn notes_end() {
-        let notes = Notes::default();
-        let key = PageKey::new("", "http", "h", "/");
-        notes.set_uncollapsible(&key, Form::Document);
-        notes.set_server_rendered(&key);
-        assert!(!notes.collapsible(&key, Form::Document) && notes.collapsible(&key, Form::Data));
+        let notes = Notes::new(1 << 20);
+        let about = |form| notes.form("key", form, 0);
+        let (doc, data) = (about(Form::Document), about(Form::Data));
+        notes.set_uncollapsible(doc);
+        notes.set_server_rendered(doc);
+        notes.set_no_data(data, 7);
+        assert!(!notes.collapsible(doc) && notes.collapsible(data));
+        assert!(notes.collapsible(notes.form("key", Form::Document, 1)), "of another part");
         tokio::time::advance(UNCOLLAPSIBLE).await;
-        assert!(notes.collapsible(&key, Form::Document) && notes.server_rendered(key.as_str()));
+        assert!(notes.collapsible(doc) && notes.server_rendered(doc));
+        assert_eq!(notes.no_data(data), Some(7));
         tokio::time::advance(SERVER_RENDERED).await;
-        assert!(!notes.server_rendered(key.as_str()));
+        assert!(!notes.server_rendered(doc) && notes.no_data(data).is_none());
+    }
+
+    /// Whoever makes up a hundred thousand long URLs takes no more than the bound.
+    #[tokio::test]
+    async fn notes_have_a_bound_in_bytes() {
+        let notes = Notes::new(64 << 10);
+        let long = "x".repeat(8 << 10);
+        for n in 0..100_000 {
+            let subject = notes.form(&format!("{long}{n}"), Form::Document, 0);
+            notes.set_uncollapsible(subject);
+            notes.set_server_rendered(subject);
+        }
+        notes.uncollapsible.run_pending_tasks();
+        notes.server_rendered.run_pending_tasks();
+        let all = notes.uncollapsible.entry_count() + notes.server_rendered.entry_count();
+        assert!(all * NOTE_SIZE <= 64 << 10, "{all}");
     }
 }

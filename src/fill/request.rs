@@ -6,14 +6,15 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pingora::http::RequestHeader;
 
+use super::notes::{Notes, Subject};
 use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::metrics::Metrics;
 use crate::origin::Origin;
-use crate::page::{Asked, Fields, FieldsBuf, Form, PageKey, Representation};
+use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation};
 use crate::request::Request;
 use crate::route::Route;
-use crate::rules::{Lines, hop};
+use crate::rules::{Lines, hop, vary};
 use crate::terms::Judge;
 
 /// Everything a fill needs to know. Owned, because a fill outlives the request
@@ -24,9 +25,8 @@ pub struct Ask {
     pub route: Arc<Route>,
     /// Under the terms of `isr` and `dsg`; otherwise of `ssr`.
     pub page: bool,
-    /// The page that its route would make of the URL, were it not server-rendered
-    /// for now.
-    pub server_rendered: Option<PageKey>,
+    /// What its route would make of the URL, were it not server-rendered for now.
+    pub server_rendered: Option<Subject>,
     /// Where to ask.
     pub origin: Arc<Origin>,
     /// Where to count.
@@ -59,6 +59,8 @@ pub struct Ask {
     pub cookie: bool,
     /// The request says `no-store` (RFC 9111 §5.2.1.5), and the route obeys it.
     pub no_store: bool,
+    /// The request is a prefetch, and the origin is told.
+    pub prefetch: bool,
 }
 
 /// Fields of a visitor that a server-rendered page's fill does not carry:
@@ -191,22 +193,44 @@ impl Ask {
         self.selection_of(self.form, &self.fields)
     }
 
+    /// Whose requests may wait for one another, hashed: on page routes those for the
+    /// same representation; on `ssr` those that have the same in the fields on
+    /// which the page is known to vary, and are alike in carrying a cookie and in
+    /// being a prefetch. What is learnt from an answer counts for these alone.
+    pub(super) fn crowd(&self, form: Form, fields: &Fields, seen: Option<&Page>) -> u64 {
+        if self.page {
+            return self.selection_of(form, fields);
+        }
+        let mut names: Vec<&str> = seen
+            .into_iter()
+            .flat_map(|page| page.members.iter())
+            .filter(|rep| rep.form == form)
+            .flat_map(|rep| rep.vary.iter().map(|field| &*field.name))
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&[u8::from(self.cookie), u8::from(self.prefetch)]);
+        for name in names {
+            let value = vary::value(name, fields);
+            for part in [name.as_bytes(), b"\0", value.as_deref().unwrap_or(b"\n"), b"\0"] {
+                hash.update(part);
+            }
+        }
+        hash.digest()
+    }
+
+    /// What is noted of a form of its page.
+    pub(super) fn about(&self, notes: &Notes, form: Form, part: u64) -> Subject {
+        notes.form(self.key.as_str(), form, part)
+    }
+
     /// The same for another representation of the page.
     pub(super) fn selection_of(&self, form: Form, fields: &Fields) -> u64 {
         if !self.page {
             return 0;
         }
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
-        let mut any = false;
-        for name in self.preset.fields(form) {
-            if let Some(value) = fields.get(name) {
-                any = true;
-                for part in [name.as_bytes(), b"\0", value, b"\0"] {
-                    hash.update(part);
-                }
-            }
-        }
-        if any { hash.digest() | 1 } else { 0 }
+        selection(&self.preset, form, fields)
     }
 
     /// The request head. `prior` is what is stored, if the origin may answer
@@ -260,6 +284,27 @@ impl Ask {
         }
         Ok(Box::new(head))
     }
+}
+
+/// The fields of a request that select among the representations of a form on page
+/// routes, hashed; 0: it has none of them.
+#[must_use]
+pub fn selection<L: Lines + ?Sized>(preset: &Preset, form: Form, request: &L) -> u64 {
+    let names = preset.fields(form);
+    if names.is_empty() {
+        return 0;
+    }
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    let mut any = false;
+    for name in names {
+        if let Some(value) = request.lines(name).next() {
+            any = true;
+            for part in [name.as_bytes(), b"\0", value, b"\0"] {
+                hash.update(part);
+            }
+        }
+    }
+    if any { hash.digest() | 1 } else { 0 }
 }
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");

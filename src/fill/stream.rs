@@ -34,6 +34,9 @@ pub struct Preview {
     pub length: Option<u64>,
     /// Whether it will be stored, or why not.
     pub stored: Result<(), Reason>,
+    /// Whether others than its leader may have it. A cache may use it without
+    /// validation, or it is of a page route, where nothing of a client was sent.
+    pub reusable: bool,
     /// A failed render: whoever has something stale shows that instead.
     pub failed: bool,
     /// The request fields it varies on, lower case.
@@ -315,12 +318,15 @@ impl Subscriber {
         &self.fill
     }
 
-    /// Waits for the head, or for an informational response before it.
+    /// Waits for the head, or for an informational response before it; those go to
+    /// the leader alone, because nobody knows yet for whom the response is.
     pub async fn head(&mut self) -> Next {
         loop {
             {
                 let s = self.fill.state.lock();
-                if let Some((status, fields)) = s.interim.get(self.interim) {
+                if self.leader
+                    && let Some((status, fields)) = s.interim.get(self.interim)
+                {
                     self.interim += 1;
                     return Next::Interim(*status, fields.clone());
                 }
@@ -438,6 +444,7 @@ mod tests {
             date: None,
             length: None,
             stored: Ok(()),
+            reusable: true,
             failed: false,
             vary: Vec::new(),
             tags: Tags::default(),
@@ -459,7 +466,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everyone_reads_all_of_it_at_any_pace() {
         let fill = fill();
-        let leader = fill.lead_by(7);
+        let mut leader = fill.lead_by(7);
         let early = tokio::spawn(read(fill.join(8).unwrap()));
         fill.interim(103, Fields::default());
         fill.decide(Lead::Shared(preview()));
@@ -468,8 +475,8 @@ mod tests {
             assert!(soon(fill.push(piece(10_000))).await);
         }
         let mut late = fill.join(9).unwrap();
-        assert!(matches!(late.head().await, Next::Interim(103, _)));
-        assert!(matches!(late.head().await, Next::Lead(Lead::Shared(_))));
+        assert!(matches!(leader.head().await, Next::Interim(103, _)));
+        assert!(matches!(late.head().await, Next::Lead(Lead::Shared(_))), "not for a follower");
         let rep = Arc::new(testing::rep(crate::page::Form::Document, 7, &[], "x"));
         fill.finish(Ok(Some(rep)));
         assert!(fill.join(9).is_none(), "nobody joins what has ended");

@@ -75,6 +75,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         authorization: false,
         cookie: false,
         no_store: false,
+        prefetch: false,
     };
     Scripted { requests, fills: Fills::new(store, Assets::new().0, &config.cache), ask }
 }
@@ -301,7 +302,7 @@ async fn a_fill_that_was_waited_for_in_vain_tells_what_the_page_varies_on() {
 async fn a_task_that_dies_leaves_nobody_waiting() {
     let mut site = scripted("isr", "1MiB").await;
     for streamed in [false, true] {
-        let member = site.fills.member(&site.ask, Form::Document, Fields::default(), None);
+        let member = site.fills.member(&site.ask, Form::Document, Fields::default(), None, None);
         let mut readers: Vec<_> = (0..3).map(|_| site.join()).collect();
         assert!(readers.iter().all(|reader| !reader.leader));
         let running = site.fills.running();
@@ -314,6 +315,7 @@ async fn a_task_that_dies_leaves_nobody_waiting() {
                     date: None,
                     length: None,
                     stored: Ok(()),
+                    reusable: true,
                     failed: false,
                     vary: Vec::new(),
                     tags: Tags::default(),

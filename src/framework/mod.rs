@@ -185,6 +185,16 @@ impl Preset {
         }
     }
 
+    /// Whether a request has values in those fields that no client of the framework
+    /// sends.
+    #[must_use]
+    pub fn is_foreign(&self, request: &Request<'_>, form: Form) -> bool {
+        match self {
+            Preset::Nextjs(_) if form == Form::Rsc => nextjs::is_foreign(request),
+            _ => false,
+        }
+    }
+
     /// Those of [`fields`](Self::fields) that select what is stored, given the
     /// response.
     #[must_use]

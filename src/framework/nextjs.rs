@@ -219,6 +219,27 @@ impl Nextjs {
     }
 }
 
+/// Whether a request has values in the fields that choose a payload that Next's
+/// router does not send: kinds of prefetch that there are not, or what is no path.
+pub(super) fn is_foreign(request: &Request<'_>) -> bool {
+    /// No path of a page is longer.
+    const MAX_PATH: usize = 2048;
+    let path = |value: &[u8]| {
+        value.starts_with(b"/") && value.len() <= MAX_PATH && value.iter().all(u8::is_ascii_graphic)
+    };
+    RSC_FIELDS.iter().any(|name| {
+        let mut lines = request.lines(name);
+        let (Some(value), more) = (lines.next(), lines.next()) else { return false };
+        let known = match *name {
+            // A whole prefetch, one of what is the same at run time, one up to its
+            // loading states.
+            "next-router-prefetch" => matches!(value, b"1" | b"2" | b"3"),
+            _ => path(value),
+        };
+        !known || more.is_some()
+    })
+}
+
 /// Whether an RSC payload is asked for.
 fn is_rsc(request: &Request<'_>) -> bool {
     request.lines("rsc").any(|value| value.trim_ascii() == b"1")

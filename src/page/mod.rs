@@ -344,6 +344,15 @@ impl Memo {
 }
 
 impl Representation {
+    /// Whether both are the same member of a page: of one form, for the same
+    /// requests.
+    #[must_use]
+    pub fn is_in_place_of(&self, other: &Representation) -> bool {
+        self.form == other.form
+            && self.vary.len() == other.vary.len()
+            && self.vary.iter().all(|field| other.vary.contains(field))
+    }
+
     /// The identity body.
     #[must_use]
     pub fn identity(&self) -> &Body {

@@ -106,6 +106,7 @@ impl Visit<'_> {
                 &self.live.preset,
                 &self.key.key(),
                 self.wanted.form,
+                self.wanted.selection,
                 page.as_deref(),
             )
         {
@@ -163,8 +164,7 @@ impl Visit<'_> {
             return Ok(Step::Failed(Failure::OnlyIfCached));
         }
         let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
-        let fwd =
-            if engine.fills.notes().collapsible(&ask.key, ask.form) { fwd } else { Fwd::Miss };
+        let fwd = if engine.fills.collapsible(&ask, page.as_ref()) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
         let again = self.may_look_again;
         let joined = engine.fills.join(&ask, page.as_ref(), prior, &self.refused, again);
@@ -203,7 +203,8 @@ impl Visit<'_> {
                 }
                 Lead::Refreshed(rep, _)
                     if !subscriber.leader
-                        && (!selects(&rep, self.request)
+                        && (!(ask.page || ask.judge().without_validation(&rep))
+                            || !selects(&rep, self.request)
                             || engine.fills.fenced(&ask, &subscriber, &rep.tags)) =>
                 {
                     self.refused.push(Arc::clone(subscriber.fill()));
@@ -233,7 +234,9 @@ impl Visit<'_> {
                     Ok(Step::Again)
                 }
                 Lead::Failed(why) => match stale {
-                    Some(stale) if stale.if_error || stale.if_unreachable => {
+                    Some(stale)
+                        if stale.if_error || (stale.if_unreachable && why.is_disconnection()) =>
+                    {
                         let shut = why == Failure::Breaker;
                         let why = if shut { StaleWhy::Breaker } else { StaleWhy::Error };
                         self.stale(session, ctx, stale, why).await

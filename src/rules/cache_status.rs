@@ -105,6 +105,9 @@ pub enum Bypass {
     Dev,
     /// The path turned out to be server-rendered for now.
     ServerRendered,
+    /// The request names a form of a page that is not known: of another build, or
+    /// with values that no client of the framework sends.
+    Unknown,
 }
 
 /// What went wrong where no page could be served.
@@ -142,6 +145,18 @@ pub enum Failure {
     Unavailable,
 }
 
+impl Failure {
+    /// Whether the origin was asked and no response head arrived (RFC 9111 §4.2.4,
+    /// *disconnected*). That Perennial declined to ask is none.
+    #[must_use]
+    pub const fn is_disconnection(self) -> bool {
+        matches!(
+            self,
+            Self::Dns | Self::Connect | Self::Tls | Self::Reset | Self::Timeout | Self::Unhealthy
+        )
+    }
+}
+
 macro_rules! names {
     ($ty:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
         impl $ty {
@@ -169,6 +184,7 @@ names!(Fwd {
 names!(Bypass {
     Pass => "pass", Method => "method", Authorization => "authorization", Draft => "draft",
     Upgrade => "upgrade", Dev => "dev", ServerRendered => "server-rendered",
+    Unknown => "unknown",
 });
 names!(Failure {
     BadRequest => "bad-request", HeadTooLarge => "head-too-large", UriTooLong => "uri-too-long",

@@ -104,6 +104,13 @@ impl State {
 }
 
 impl Terms {
+    /// Whether a cache can never use it without asking the origin first, however
+    /// young it is: the lifetime is zero and nothing allows to serve it stale.
+    #[must_use]
+    pub fn always_validate(&self) -> bool {
+        self.fresh_for == Some(Duration::ZERO) && self.while_revalidating == Window::None
+    }
+
     /// The state at an age (RFC 9111 §4.2). `soft_invalidated`: an invalidation
     /// has marked it stale, so that its staleness begins now if its lifetime is
     /// not over yet.

@@ -143,7 +143,8 @@ const fn heuristically_cacheable(status: u16) -> bool {
 
 /// Statuses that speak of one request or one moment and not of the page: a
 /// page route takes them for failed renders whatever they say of storing.
-const fn transient(status: u16) -> bool {
+#[must_use]
+pub const fn transient(status: u16) -> bool {
     matches!(status, 408 | 421 | 425 | 428 | 429 | 431)
 }
 
@@ -415,8 +416,10 @@ fn ssr_terms(governing: &Governing, fresh_for: Duration) -> Terms {
         };
     }
     // `s-maxage` forbids to serve stale (§5.2.2.10), but what says so
-    // explicitly wins over what it implies.
-    let unreachable = if directives.s_maxage.is_some() { Window::None } else { Window::Unbounded };
+    // explicitly wins over what it implies. And what had no lifetime at all is not
+    // served instead of an answer.
+    let forbidden = directives.s_maxage.is_some() || fresh_for == Some(Duration::ZERO);
+    let unreachable = if forbidden { Window::None } else { Window::Unbounded };
     Terms {
         fresh_for,
         while_revalidating: directives.stale_while_revalidate,

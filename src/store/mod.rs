@@ -166,16 +166,16 @@ impl Store {
     /// selection takes the place of the stored one, unless that began later; the
     /// others stay. Of each form, the variants committed last are kept.
     pub fn commit(&self, key: &PageKey, new: Vec<Representation>) -> Committed {
-        self.merge(key, new, &[], false)
+        self.merge(key, new, |_| false, false)
     }
 
-    /// Swaps the members of one generation together, and drops the forms that the
-    /// page has no more. All of it happens, or nothing.
+    /// Swaps the members of one generation together, and drops those that the page
+    /// has no more. All of it happens, or nothing.
     pub fn commit_generation(
         &self,
         key: &PageKey,
         members: Vec<Representation>,
-        drop: &[Form],
+        drop: impl Fn(&Representation) -> bool,
     ) -> Committed {
         self.merge(key, members, drop, true)
     }
@@ -211,26 +211,20 @@ impl Store {
         self.memory.as_ref()?.remove(key.as_str())
     }
 
-    /// Removes a page if no member of it began after `born`: what a fill learned
-    /// then says nothing of a newer render.
-    pub fn remove_until(&self, key: &PageKey, born: Seq) {
-        let _stripe = self.stripe(key);
-        let Some(memory) = &self.memory else { return };
-        let old = memory.get(key.as_str());
-        if old.is_some_and(|page| page.members.iter().all(|member| member.born <= born)) {
-            memory.remove(key.as_str());
-        }
+    /// Removes those members of a page that began at `born` or before it: what a fill
+    /// learned then says nothing of a newer render. Answers whether there were any.
+    pub fn withdraw(&self, key: &PageKey, born: Seq, of: impl Fn(&Representation) -> bool) -> bool {
+        let old = |member: &Representation| member.born <= born && of(member);
+        matches!(
+            self.merge(key, Vec::new(), old, true),
+            Committed::Stored { .. } | Committed::Removed
+        )
     }
 
     /// Whether there is a tier that keeps pages.
     #[must_use]
     pub fn keeps(&self) -> bool {
         self.memory.is_some()
-    }
-
-    /// Removes one form of a page with all its variants; the others stay.
-    pub fn remove_form(&self, key: &PageKey, form: Form) {
-        self.merge(key, Vec::new(), &[form], true);
     }
 
     /// The pages that `name` names and that have a member which is not dead, at
@@ -297,7 +291,7 @@ impl Store {
         &self,
         key: &PageKey,
         new: Vec<Representation>,
-        drop: &[Form],
+        drop: impl Fn(&Representation) -> bool,
         together: bool,
     ) -> Committed {
         let Some(memory) = &self.memory else { return Committed::NoRoom };
@@ -309,13 +303,13 @@ impl Store {
         // slow fill would bring back what a newer one replaced.
         let born = new.iter().map(|rep| rep.born).min().unwrap_or(Seq::MAX);
         let (dropped, mut members): (Vec<_>, Vec<_>) =
-            kept.iter().cloned().partition(|member| drop.contains(&member.form));
+            kept.iter().cloned().partition(|member| drop(member));
         if dropped.iter().any(|member| member.born > born) {
             return Committed::Superseded;
         }
         let mut fresh = Vec::with_capacity(new.len());
         for rep in new {
-            let place = members.iter().position(|member| same_slot(member, &rep));
+            let place = members.iter().position(|member| member.is_in_place_of(&rep));
             match place {
                 Some(place) if members[place].born > rep.born => {
                     if together {
@@ -404,23 +398,26 @@ impl Store {
         }
     }
 
-    /// Keeps the latest variants of each form.
+    /// Keeps as many variants of each form as there may be: the newest one, and of
+    /// the others those that were used most, or clients who make up what a page
+    /// varies on would take the true ones out.
     fn trim(&self, members: &mut Vec<Arc<Representation>>) {
-        let mut left: Vec<(Form, usize)> = Vec::new();
-        for place in (0..members.len()).rev() {
-            let form = members[place].form;
-            let seen = match left.iter_mut().find(|(of, _)| *of == form) {
-                Some((_, seen)) => {
-                    *seen += 1;
-                    *seen
+        let mut forms: Vec<Form> = members.iter().map(|member| member.form).collect();
+        forms.sort_unstable();
+        forms.dedup();
+        for form in forms {
+            loop {
+                let places: Vec<usize> =
+                    (0..members.len()).filter(|&place| members[place].form == form).collect();
+                if places.len() <= self.max_variants {
+                    break;
                 }
-                None => {
-                    left.push((form, 1));
-                    1
-                }
-            };
-            if seen > self.max_variants {
-                members.remove(place);
+                let older = places[..places.len() - 1].iter().copied();
+                // Of those that were used alike, the oldest.
+                let Some(least) = older.min_by_key(|&place| members[place].uses.count()) else {
+                    break;
+                };
+                members.remove(least);
             }
         }
     }
@@ -430,13 +427,6 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
     }
-}
-
-/// Whether one takes the other's place: the same form for the same requests.
-fn same_slot(a: &Representation, b: &Representation) -> bool {
-    a.form == b.form
-        && a.vary.len() == b.vary.len()
-        && a.vary.iter().all(|field| b.vary.contains(field))
 }
 
 #[cfg(test)]
@@ -454,6 +444,7 @@ mod tests {
             max_object: 1 << 20,
             max_variants: 2,
             max_invalidations: 1_000,
+            max_notes: 1 << 20,
             compress_min: 1_024,
         }
     }
@@ -502,9 +493,9 @@ mod tests {
         assert_eq!(members(&store, "/a"), all);
         assert_eq!(page(&store, "/a").tags.names, tags(&["y", "z"]).names);
 
-        store.remove_form(&key("/a"), data);
+        store.withdraw(&key("/a"), Seq::MAX, |member| member.form == data);
         assert_eq!(members(&store, "/a"), all[1..]);
-        store.remove_form(&key("/a"), doc);
+        store.withdraw(&key("/a"), Seq::MAX, |member| member.form == doc);
         assert!(store.get(key("/a").as_str()).is_none());
         assert!(store.remove(&key("/a")).is_none());
     }
@@ -532,11 +523,12 @@ mod tests {
         assert!(matches!(store.commit(&key("/a"), vec![slow()]), Committed::Superseded));
         // One generation: all or nothing.
         assert!(matches!(
-            store.commit_generation(&key("/a"), vec![data(), slow()], &[]),
+            store.commit_generation(&key("/a"), vec![data(), slow()], |_| false),
             Committed::Superseded
         ));
         assert!(matches!(
-            store.commit_generation(&key("/a"), vec![data()], &[Form::Document]),
+            store.commit_generation(&key("/a"), vec![data()], |member| member.form
+                == Form::Document),
             Committed::Superseded
         ));
         assert_eq!(members(&store, "/a").len(), 1);
@@ -551,13 +543,14 @@ mod tests {
         let store = store();
         let (doc, data, rsc) = (Form::Document, Form::Data, Form::Rsc);
         let old = vec![rep(doc, 0, &[], "1"), rep(data, 0, &[], "1"), rep(rsc, 0, &[], "1")];
-        store.commit_generation(&key("/a"), old, &[]);
+        store.commit_generation(&key("/a"), old, |_| false);
         let new = vec![rep(doc, 0, &[], "2")];
-        assert!(is_stored(&store.commit_generation(&key("/a"), new, &[data])));
+        assert!(is_stored(&store.commit_generation(&key("/a"), new, |member| member.form == data)));
         let all = [(rsc, String::new(), "1".into()), (doc, String::new(), "2".into())];
         assert_eq!(members(&store, "/a"), all);
         assert!(matches!(
-            store.commit_generation(&key("/a"), Vec::new(), &[doc, rsc]),
+            store.commit_generation(&key("/a"), Vec::new(), |member| [doc, rsc]
+                .contains(&member.form)),
             Committed::Removed
         ));
         assert!(store.get(key("/a").as_str()).is_none());
@@ -654,7 +647,7 @@ mod tests {
         assert!(store.lookup(key("/a").as_str()).await.is_none());
         assert!(store.matching(&Name::All, 9).await.keys.is_empty());
         assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
-        store.remove_form(&key("/a"), Form::Document);
+        store.withdraw(&key("/a"), Seq::MAX, |member| member.form == Form::Document);
         store.invalidate_unsafe(&key("/a"));
         store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
         assert_eq!((store.len(), store.bytes()), (0, 0));

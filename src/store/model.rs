@@ -35,6 +35,7 @@ fn config(max_invalidations: usize) -> config::Cache {
         max_object: 1 << 20,
         max_variants: 2,
         max_invalidations,
+        max_notes: 1 << 20,
         compress_min: 1_024,
     }
 }
@@ -406,7 +407,7 @@ impl Model {
         });
         let reps = reps.collect();
         let committed = if together {
-            self.store.commit_generation(&key, reps, &[])
+            self.store.commit_generation(&key, reps, |_| false)
         } else {
             self.store.commit(&key, reps)
         };
@@ -482,7 +483,9 @@ impl Model {
             Op::Evict(page) => {
                 self.store.remove(&page_key(page));
             }
-            Op::RemoveForm(page, form) => self.store.remove_form(&page_key(page), FORMS[form]),
+            Op::RemoveForm(page, form) => {
+                self.store.withdraw(&page_key(page), Seq::MAX, |member| member.form == FORMS[form]);
+            }
         }
         // Fills in flight: whoever asks knows at the least what a commit would find.
         for n in self.in_flight.iter().flatten() {

@@ -48,26 +48,18 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it: first what is not as it must be written,
-    /// and only if there is nothing of that kind, what does not fit together.
+    /// Everything that is wrong with it, in the order of its lines: what is not as
+    /// it must be written, and what does not fit together.
     pub fn from_yaml(
         text: &str,
         name: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Config, Vec<Warning>), Errors> {
-        let raw = read(text, env)
-            .map_err(|faults| match faults {
-                Faults::NotYaml(why) => {
-                    let line = why.location().map(|at| at.line());
-                    vec![Note::whole(name, line, not_yaml(&why, text))]
-                }
-                Faults::Places(places) => places
-                    .into_iter()
-                    .map(|(path, message)| Note::at(name, Some(text), &path, message))
-                    .collect(),
-            })
-            .map_err(Errors::new)?;
-        finish(raw, name, Some(text))
+        let read = read(text, env).map_err(|why| {
+            let line = why.location().map(|at| at.line());
+            Errors::new(vec![Note::whole(name, line, not_yaml(&why, text))])
+        })?;
+        finish(read, name, Some(text))
     }
 
     /// What runs without a file: this origin, every route `ssr: {}`.
@@ -80,26 +72,22 @@ impl Config {
             .map_err(|message| Errors::new(vec![Note::whole("--origin", None, message)]))?;
         let mut raw = Raw::default();
         raw.origins.0.push(("web".to_owned(), Origin::of(ServerUrl(server))));
-        finish(raw, "--origin", None)
+        let read = Found { raw: Some(raw), faults: Vec::new(), gone: Vec::new() };
+        finish(read, "--origin", None)
     }
 }
 
-fn finish(raw: Raw, name: &str, text: Option<&str>) -> Result<(Config, Vec<Warning>), Errors> {
-    let mut report = Report::default();
+fn finish(read: Found, name: &str, text: Option<&str>) -> Result<(Config, Vec<Warning>), Errors> {
+    let mut report = Report::after(read.faults, read.gone);
     let beside = std::path::Path::new(name).parent().unwrap_or(std::path::Path::new(""));
-    let config = resolve(&raw, beside, &mut report);
+    let config = read.raw.map(|raw| resolve(&raw, beside, &mut report));
     let note = |(path, message): (Path, String)| Note::at(name, text, &path, message);
-    if !report.errors.is_empty() {
+    let Some(config) = config.filter(|_| report.errors.is_empty()) else {
         return Err(Errors::new(report.errors.into_iter().map(note).collect()));
-    }
+    };
     let mut warnings: Vec<Note> = report.warnings.into_iter().map(note).collect();
     warnings.sort_by_key(|note| note.line);
     Ok((config, warnings.into_iter().map(Warning::new).collect()))
-}
-
-enum Faults {
-    NotYaml(serde_yaml::Error),
-    Places(Vec<(Path, String)>),
 }
 
 /// serde_yaml's message, less the position, which stands before it.
@@ -116,15 +104,27 @@ fn not_yaml(why: &serde_yaml::Error, text: &str) -> String {
     format!("not valid YAML: {said}{hint}")
 }
 
+/// What was read of a text.
+struct Found {
+    /// None: so much was wrong that nothing can be said of the rest.
+    raw: Option<Raw>,
+    /// What is not as it must be written.
+    faults: Vec<(Path, String)>,
+    /// Where something was wrong, and a default stands now.
+    gone: Vec<Path>,
+}
+
+/// Stands for a value that must be there and is not: whatever must be there can
+/// be read from it.
+const STAND_IN: &str = "origin";
+
 /// Reads the structure. When something is wrong it is noted and taken out of the
 /// tree, and the next pass looks on: so all of it is found, not only the first.
-fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Raw, Faults> {
-    let mut tree = Node::parse(text).map_err(Faults::NotYaml)?;
-    let mut faults: Vec<(Path, String)> = tree
-        .take_repeated()
-        .into_iter()
-        .map(|path| (path, "this key is there twice".to_owned()))
-        .collect();
+fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, serde_yaml::Error> {
+    let mut tree = Node::parse(text)?;
+    let mut gone = tree.take_repeated();
+    let twice = |path: &Path| (path.clone(), "this key is there twice".to_owned());
+    let mut faults: Vec<(Path, String)> = gone.iter().map(twice).collect();
     tree.walk(&Path::default(), &mut |path, node| {
         if let Node::Text(string) = node
             && string.contains('$')
@@ -132,6 +132,7 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Raw, Faults>
             match substitute(string, env) {
                 Ok(value) => *string = value,
                 Err(message) => {
+                    gone.push(path.clone());
                     faults.push((path.clone(), message));
                     *node = Node::Gone;
                 }
@@ -140,29 +141,37 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Raw, Faults>
     });
     while faults.len() < MAX_FAULTS {
         let fault = match Raw::deserialize(De(&tree)) {
-            Ok(raw) if faults.is_empty() => return Ok(raw),
-            Ok(_) => break,
+            Ok(raw) => return Ok(Found { raw: Some(raw), faults, gone }),
             Err(fault) => fault,
         };
         let path = fault.path();
-        match &fault.kind {
+        let message = match fault.kind {
             FaultKind::MissingKey(key) => {
-                // It may be missing because it was wrong and taken out: said before.
                 let missing = path.key(key);
-                if !faults.iter().any(|(said, _)| *said == missing) {
+                // It may be missing because it was wrong and taken out: said before.
+                if !gone.contains(&missing) {
                     faults.push((path.clone(), format!("`{key}` is missing")));
+                    gone.push(missing);
                 }
+                if tree.at_mut(&path.0).is_some_and(|section| section.stand_in(key, STAND_IN)) {
+                    continue;
+                }
+                None
             }
-            FaultKind::UnknownKey(known) => faults.push((path.clone(), unknown(&path, known))),
-            FaultKind::Wrong(message) => faults.push((path.clone(), message.clone())),
+            FaultKind::UnknownKey(known) => Some(unknown(&path, known)),
+            FaultKind::Wrong(message) => Some(message),
+        };
+        if let Some(message) = message {
+            faults.push((path.clone(), message));
         }
         match tree.at_mut(&path.0) {
             Some(node) if !path.0.is_empty() && !matches!(node, Node::Gone) => *node = Node::Gone,
             // The root itself, or no progress: nothing is left to look at.
             _ => break,
         }
+        gone.push(path);
     }
-    Err(Faults::Places(faults))
+    Ok(Found { raw: None, faults, gone })
 }
 
 /// What to say of a key that nobody knows: the name that is next to it, or the

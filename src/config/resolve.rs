@@ -4,10 +4,10 @@
 //! Nothing here stops at the first mistake: a wrong value is reported, another
 //! stands in for it, and the whole is thrown away at the end.
 
+mod report;
 mod site;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
@@ -20,7 +20,9 @@ use super::resolved::{
     Revalidate, Route,
 };
 use super::source::Path;
-use super::values::{Count, Size, Span, human_size, server_url};
+use super::values::server_url;
+
+pub(super) use report::Report;
 
 /// Characters of a tag, and tags of a page, that the store keeps (semantics §5).
 const MAX_TAG: usize = 256;
@@ -31,55 +33,6 @@ const MAX_QUERY_NAMES: usize = 64;
 const MAX_VARY: usize = 8;
 /// A secret shorter than this can be guessed.
 const SHORT_SECRET: usize = 16;
-
-/// What was found on the way.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    pub(super) errors: Vec<(Path, String)>,
-    pub(super) warnings: Vec<(Path, String)>,
-}
-
-impl Report {
-    fn error(&mut self, path: Path, message: impl Into<String>) {
-        self.errors.push((path, message.into()));
-    }
-
-    fn warn(&mut self, path: Path, message: impl Into<String>) {
-        self.warnings.push((path, message.into()));
-    }
-
-    /// A number within bounds.
-    fn count(&mut self, path: Path, count: Count, min: usize, max: usize) -> usize {
-        let value = usize::try_from(count.0).unwrap_or(usize::MAX);
-        if (min..=max).contains(&value) {
-            return value;
-        }
-        let message = if max == usize::MAX {
-            format!("at least {min}, found {}", count.0)
-        } else {
-            format!("from {min} to {max}, found {}", count.0)
-        };
-        self.error(path, message);
-        min
-    }
-
-    /// A size in bytes within bounds, of something that is held in memory.
-    fn bytes(&mut self, path: Path, size: Size, min: u64, max: u64) -> usize {
-        if !(min..=max).contains(&size.0) {
-            let (min, max) = (human_size(min), human_size(max));
-            self.error(path, format!("from {min} to {max}, found {}", human_size(size.0)));
-        }
-        usize::try_from(size.0).unwrap_or(usize::MAX)
-    }
-
-    /// A duration that is not zero.
-    fn time(&mut self, path: Path, span: Span) -> Duration {
-        if span.0.is_zero() {
-            self.error(path, "must be longer than 0s");
-        }
-        span.0
-    }
-}
 
 /// Resolves everything. What it returns is good only if `report` has no errors.
 /// `beside` is the folder of the file: paths in it are beside it.
@@ -114,22 +67,24 @@ pub(super) fn resolve(raw: &raw::Raw, beside: &std::path::Path, report: &mut Rep
 
 fn listeners(config: &Config, root: &Path, report: &mut Report) {
     if config.listen.is_empty() {
-        report.error(root.key("listen"), "at least one address is needed");
+        report.unfit(root.key("listen"), "at least one address is needed");
     }
     let mut seen = HashSet::new();
     for (index, address) in config.listen.iter().enumerate() {
         if address.port() != 0 && !seen.insert(address) {
-            report.error(root.key("listen").item(index), format!("{address} is there twice"));
+            let place = report.item(&root.key("listen"), index);
+            report.error(place, format!("{address} is there twice"));
         }
     }
-    if config.admin.is_some_and(|admin| seen.contains(&admin)) {
+    let is_public = config.admin.is_some_and(|admin| seen.contains(&admin));
+    if is_public && !report.is_gone(&root.key("listen")) {
         report.error(root.key("admin"), "this is also a public address (`listen`)");
     }
 }
 
 fn origins(raw: &raw::Origins, path: &Path, report: &mut Report) -> Vec<Origin> {
     if raw.0.is_empty() {
-        report.error(
+        report.unfit(
             path.clone(),
             "at least one origin is needed, such as `web: http://127.0.0.1:3000`",
         );
@@ -147,7 +102,7 @@ fn origin(name: &str, raw: &raw::OriginOptions, path: &Path, report: &mut Report
     }
     let servers: Vec<_> = raw.servers.as_slice().iter().map(|url| url.0.clone()).collect();
     if servers.is_empty() {
-        report.error(
+        report.unfit(
             path.key("servers"),
             "at least one server is needed, such as `servers: http://127.0.0.1:3000`",
         );
@@ -156,7 +111,8 @@ fn origin(name: &str, raw: &raw::OriginOptions, path: &Path, report: &mut Report
     for (index, server) in servers.iter().enumerate() {
         if !seen.insert(server) {
             let message = format!("{} is there twice", server_url(server));
-            report.error(path.key("servers").item(index), message);
+            let place = report.item(&path.key("servers"), index);
+            report.error(place, message);
         }
     }
     let health = raw.health.as_ref().map(|raw| {
@@ -282,7 +238,7 @@ fn revalidate(
 fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {
     let max_head = report.bytes(path.key("max_head"), raw.max_head, 1 << 10, 1 << 20);
     let max_uri = report.bytes(path.key("max_uri"), raw.max_uri, 16, 1 << 20);
-    if max_uri > max_head {
+    if max_uri > max_head && !report.is_gone(&path.key("max_head")) {
         report.error(path.key("max_uri"), "larger than `max_head`, which it is part of");
     }
     Limits {
@@ -298,8 +254,8 @@ fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {
     }
 }
 
-/// A route that was read before, with its patterns.
-type Earlier = (usize, HostPattern, PathPattern);
+/// A route that was read before: its place, and its patterns.
+type Earlier = (Path, HostPattern, PathPattern);
 
 fn routes(
     raw: &raw::Raw,
@@ -312,11 +268,11 @@ fn routes(
     let mut earlier: Vec<Earlier> = Vec::new();
     let mut routes: Vec<Route> = Vec::new();
     for (index, raw) in raw.routes.iter().enumerate() {
-        let path = path.item(index);
+        let path = report.item(path, index);
         let (route, patterns) = route(raw, &path, origins, report);
         if let Some((host, pattern)) = patterns {
             unreachable_route(&earlier, &host, &pattern, &path, report);
-            earlier.push((index, host, pattern));
+            earlier.push((path, host, pattern));
         }
         routes.push(route);
     }
@@ -342,14 +298,13 @@ fn unreachable_route(
     report: &mut Report,
 ) {
     let taker = earlier.iter().find(|(_, h, p)| h.covers(host) && p.covers(pattern));
-    let Some((index, h, p)) = taker else { return };
+    let Some((place, h, p)) = taker else { return };
     if h == host && p.as_str() == pattern.as_str() {
-        let message = format!("routes[{index}] is for the same pages: remove one of the two");
+        let message = format!("{place} is for the same pages: remove one of the two");
         report.error(path.key("path"), message);
     } else {
         let message = format!(
-            "this route never matches: routes[{index}] (`{}`) comes first and takes all of it; \
-             move it up",
+            "this route never matches: {place} (`{}`) comes first and takes all of it; move it up",
             p.as_str()
         );
         report.warn(path.key("path"), message);
@@ -370,6 +325,9 @@ fn route(
     without_effect(raw, mode, path, report);
     let origin = raw.origin.as_deref().map_or(0, |name| {
         origins.iter().position(|origin| origin.name == name).unwrap_or_else(|| {
+            if report.is_gone(&Path::default().key("origins").key(name)) {
+                return 0;
+            }
             let meant = nearest(name, origins.iter().map(|origin| origin.name.as_str()))
                 .map(|meant| format!("; did you mean {meant:?}?"))
                 .unwrap_or_default();
@@ -385,7 +343,7 @@ fn route(
     let min = report.time(path.key("backoff").key("min"), raw.backoff.min);
     let max = raw.backoff.max.0;
     if min > max {
-        report.error(path.key("backoff"), "`min` is longer than `max`");
+        report.unfit(path.key("backoff"), "`min` is longer than `max`");
     }
     let route = Route {
         host: raw.host.as_ref().map(|host| host.to_ascii_lowercase()),
@@ -403,7 +361,9 @@ fn route(
         backoff: Backoff { min, max },
         preset: false,
     };
-    (route, host.ok().zip(pattern.ok()))
+    // Without its host it would take what is for others.
+    let host = host.ok().filter(|_| !report.is_gone(&path.key("host")));
+    (route, host.zip(pattern.ok()))
 }
 
 fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {
@@ -423,7 +383,7 @@ fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {
     match modes[..] {
         [mode] => mode,
         [] => {
-            report.error(
+            report.unfit(
                 path.clone(),
                 "a route needs a mode: \
                  `isr: { revalidate: 60s }`, `dsg: {}`, `ssr: {}` or `pass: {}`",
@@ -471,7 +431,8 @@ fn query(raw: &raw::Route, mode: Mode, path: &Path, report: &mut Report) -> Quer
     }
     for (index, name) in names.iter().enumerate() {
         if name.is_empty() || name.contains(['&', '=', '#']) || name.chars().any(char::is_control) {
-            report.error(path.item(index), format!("{name:?} is not the name of a parameter"));
+            let place = report.item(path, index);
+            report.error(place, format!("{name:?} is not the name of a parameter"));
         }
     }
     let mut names = names.clone();
@@ -486,12 +447,13 @@ fn vary(raw: &[String], path: &Path, report: &mut Report) -> Vec<HeaderName> {
     }
     let mut names: Vec<HeaderName> = Vec::new();
     for (index, written) in raw.iter().enumerate() {
+        let place = report.item(path, index);
         let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
-            report.error(path.item(index), format!("{written:?} is not the name of a field"));
+            report.error(place, format!("{written:?} is not the name of a field"));
             continue;
         };
         if let Some(why) = not_a_variant(&name) {
-            report.error(path.item(index), format!("`{name}` cannot be a variant: {why}"));
+            report.error(place, format!("`{name}` cannot be a variant: {why}"));
         } else if !names.contains(&name) {
             names.push(name);
         }
@@ -531,15 +493,16 @@ fn tags(raw: &[String], path: &Path, report: &mut Report) -> Vec<String> {
     }
     let mut tags: Vec<String> = Vec::new();
     for (index, written) in raw.iter().enumerate() {
+        let place = report.item(path, index);
         let tag = written.trim();
         let length = tag.chars().count();
         if length == 0 {
-            report.error(path.item(index), "a tag cannot be empty");
+            report.error(place, "a tag cannot be empty");
         } else if length > MAX_TAG {
             let message = format!("a tag has at most {MAX_TAG} characters, this one {length}");
-            report.error(path.item(index), message);
+            report.error(place, message);
         } else if tag.contains(',') || tag.chars().any(char::is_control) {
-            report.error(path.item(index), "a tag has no commas and no control characters");
+            report.error(place, "a tag has no commas and no control characters");
         } else {
             tags.push(tag.to_owned());
         }

@@ -112,6 +112,18 @@ impl Node {
         }
     }
 
+    /// Puts a text where a map lacks a value; false if it is no map, or has one.
+    pub(super) fn stand_in(&mut self, key: &str, text: &str) -> bool {
+        let Node::Map(entries) = self else { return false };
+        let text = Node::Text(text.to_owned());
+        match entries.iter_mut().find(|(name, _)| name == key) {
+            None => entries.push((key.to_owned(), text)),
+            Some((_, value @ Node::Gone)) => *value = text,
+            Some(_) => return false,
+        }
+        true
+    }
+
     /// The keys that occur twice in a map: all but the first are taken out.
     pub(super) fn take_repeated(&mut self) -> Vec<Path> {
         let mut found = Vec::new();

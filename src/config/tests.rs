@@ -535,6 +535,76 @@ routes:
     assert_eq!(errors.len(), 4, "{errors:#?}");
 }
 
+/// What is wrong with how a file is written does not hide what does not fit
+/// together, and what is wrong is said once, where it is: nothing that a default
+/// in its place would lead to.
+#[test]
+fn no_mistake_hides_another() {
+    for (text, places) in [
+        (
+            "shutdown_timeout: -5s\nroutes:\n- path: /a\n  isr: { revalidate: 0s }",
+            &["2: shutdown_timeout", "5: routes[0].isr.revalidate"][..],
+        ),
+        (
+            "routes:\n- path: /a\n  isr:\n    revalidate: 0s\n    stale_for: -5s",
+            &["5: routes[0].isr.revalidate", "6: routes[0].isr.stale_for"],
+        ),
+        // What must be there and is not hides nothing beside it.
+        (
+            "routes:\n- isr: {}\n  vary: [cookie]\n  browser: ''",
+            &["3: routes[0].isr", "3: routes[0]", "4: routes[0].vary[0]", "5: routes[0].browser"],
+        ),
+        // Places in lists are those of the file.
+        (
+            "routes:\n- /a\n- path: b\n  dsg: {}\n  tags: [7, '', a, 8, 'c,d']",
+            &[
+                "3: routes[0]",
+                "4: routes[1].path",
+                "6: routes[1].tags[0]",
+                "6: routes[1].tags[3]",
+                "6: routes[1].tags[1]",
+                "6: routes[1].tags[4]",
+            ],
+        ),
+        ("listen: [8080, '[::]:1', '[::]:1']", &["2: listen[0]", "2: listen[2]"]),
+        // No mistakes that only a default in place of another one makes.
+        (
+            "routes:\n- { host: 7, path: /a, dsg: {} }\n- { path: /a, dsg: {} }",
+            &["3: routes[0].host"],
+        ),
+        ("limits: { max_head: huge, max_uri: 64KiB }", &["2: limits.max_head"]),
+        ("listen: 80\nadmin: 0.0.0.0:8080", &["2: listen"]),
+        ("listen: [80]", &["2: listen[0]"]),
+        ("deployment: { id: v1, field: [7] }", &["2: deployment.field[0]"]),
+        ("routes:\n- { path: /a, isr: 60s }", &["3: routes[0].isr"]),
+        (
+            "routes:\n- { path: /a, dsg: {}, backoff: { min: 9m, max: x } }",
+            &["3: routes[0].backoff.max"],
+        ),
+    ] {
+        let errors = load(&format!("{ORIGINS}{text}\n")).expect_err(text);
+        let found: Vec<String> = errors
+            .iter()
+            .filter_map(|error| {
+                Some(
+                    error
+                        .strip_prefix("p.yaml:")?
+                        .splitn(3, ": ")
+                        .take(2)
+                        .collect::<Vec<_>>()
+                        .join(": "),
+                )
+            })
+            .collect();
+        assert_eq!(found, places, "{text}: {errors:#?}");
+    }
+    let text = "origins:\n  web: { servers: 7 }\n  api: a:80\nroutes:\n- path: /a\n  dsg: {}\n  origin: api\n\
+                - path: /b\n  dsg: {}\n  origin: wbe\n";
+    let errors = load(text).expect_err("three things are wrong");
+    let lines: Vec<_> = errors.iter().filter_map(|error| error.split(' ').next()).collect();
+    assert_eq!(lines, ["p.yaml:2:", "p.yaml:3:", "p.yaml:10:"], "{errors:#?}");
+}
+
 #[test]
 fn warnings() {
     for (text, said) in [

@@ -100,7 +100,10 @@ fn gatsby(
     for (index, pattern) in raw.server_rendered.iter().enumerate() {
         match PathPattern::new(pattern) {
             Ok(pattern) => patterns.push(pattern.as_str().to_owned()),
-            Err(message) => report.error(path.key("server_rendered").item(index), message),
+            Err(message) => {
+                let place = report.item(&path.key("server_rendered"), index);
+                report.error(place, message);
+            }
         }
     }
     (site, patterns)
@@ -131,7 +134,7 @@ pub(super) fn deployment(
     }
     let written = raw.field.as_slice();
     if id.is_some() && (!written.is_empty() || raw.cookie.is_some()) {
-        report.error(
+        report.unfit(
             path.clone(),
             "either `id`, or `field` and `cookie`: what is named is not noticed",
         );
@@ -142,7 +145,8 @@ pub(super) fn deployment(
             Ok(name) => fields.push(name),
             Err(_) => {
                 let message = format!("{name:?} is not the name of a field");
-                report.error(path.key("field").item(index), message);
+                let place = report.item(&path.key("field"), index);
+                report.error(place, message);
             }
         }
     }

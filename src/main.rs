@@ -47,8 +47,8 @@ Exit codes:
   4  an address can't be listened on: in use, or not permitted
 
 Environment:
-  PERENNIAL_LOG   what is logged, in place of `log.level`: for example debug, or
-                  info,pingora_core=debug
+  PERENNIAL_LOG   what is logged (on standard error), in place of `log.level`: for
+                  example debug, or info,pingora_core=debug
   NO_COLOR        no colours";
 
 /// A caching reverse proxy that gives any page renderer ISR, DSG and SSR, and

@@ -1,6 +1,6 @@
 //! The program itself: arguments, exit codes, signals.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::support::{Client, eventually};
@@ -18,15 +18,16 @@ fn output(arguments: &[&str]) -> Output {
 /// A program that runs until it is told to stop, or the test ends.
 struct Running {
     child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
 }
 
 impl Running {
     fn start(arguments: &[&str]) -> Running {
-        let mut child =
-            program(arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("it is piped");
-        Running { child, lines: BufReader::new(stdout).lines() }
+        let mut command = program(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
+        let stderr = child.stderr.take().expect("it is piped");
+        Running { child, lines: BufReader::new(stderr).lines() }
     }
 
     /// The next line of the log that holds this.
@@ -76,6 +77,48 @@ fn each_kind_of_failure_has_its_own_code() {
             String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(part), "{arguments:?} does not name {part}: {said}");
+    }
+}
+
+/// Nothing but the answers of commands is on standard output.
+#[test]
+fn the_log_is_on_standard_error() {
+    let log = ["--origin", "http://127.0.0.1:1", "--admin", "off", "--listen", "127.0.0.1:0"];
+    let mut running = Running::start(&log);
+    running.line("is ready");
+    running.signal("-TERM");
+    running.line("ended");
+    let mut answer = String::new();
+    let stdout = running.child.stdout.as_mut().expect("it is piped");
+    stdout.read_to_string(&mut answer).expect("text");
+    assert_eq!(answer, "");
+
+    // What a person at a terminal is told of the demo is its answer.
+    let mut running = Running::start(&["demo", "--port", "0"]);
+    let stdout = running.child.stdout.take().expect("it is piped");
+    let mut welcome = BufReader::new(stdout).lines().map(|line| line.expect("text"));
+    assert!(welcome.any(|line| line.contains("/__revalidate?secret=")));
+    running.signal("-TERM");
+    running.line("ended");
+    assert!(!welcome.any(|line| line.contains("ended")));
+}
+
+#[test]
+fn a_level_that_would_silence_it_is_refused() {
+    let text = "origins: { web: http://127.0.0.1:1 }\nlog: { level: verbose }\n";
+    let wrong = file(text);
+    let path = wrong.path().to_str().expect("it is text");
+    for (arguments, level) in [
+        (&["check", path][..], None),
+        (&["--config", path], None),
+        (&["--origin", "http://127.0.0.1:1", "--admin", "off"], Some("verbose")),
+    ] {
+        let mut command = program(arguments);
+        command.envs(level.map(|level| ("PERENNIAL_LOG", level)));
+        let output = command.output().expect("the program starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
+        assert!(said.contains("did you mean \"debug\"?"), "{arguments:?}: {said}");
     }
 }
 

@@ -10,6 +10,7 @@
 //! - `raw`, `values`: the types of the YAML, whose doc comments are the reference
 //! - `sites`: what the files of a site's build tell
 //! - `presets`: the routes that a framework brings
+//! - `level`: what is logged
 //! - `resolve`: defaults, names, bounds, patterns; everything that is wrong at once
 //! - `reference`: the JSON Schema and `config/reference.yaml`, made from `raw`
 //! - `table`: what `perennial check` prints
@@ -19,6 +20,7 @@
 mod de;
 mod env;
 mod errors;
+mod level;
 mod load;
 mod pattern;
 mod presets;
@@ -35,6 +37,7 @@ mod values;
 mod tests;
 
 pub use errors::{Errors, Note, Warning};
+pub use level::check_level;
 pub use pattern::{HostPattern, PathPattern};
 pub use reference::{reference, schema};
 pub use resolved::*;

@@ -68,7 +68,8 @@ pub(super) struct Raw {
     /// name, or how it is noticed. Default: with a preset the build that pages
     /// are of is noticed, otherwise none.
     pub(super) deployment: Option<Deployment>,
-    /// Logging, to standard error.
+    /// Logging, to standard error; standard output is for the answers of commands,
+    /// such as `perennial check`.
     pub(super) log: Log,
     /// The webhook by which a CMS renews pages on demand.
     pub(super) revalidate: Option<Revalidate>,
@@ -332,8 +333,9 @@ pub(super) struct Log {
     pub(super) access: AccessLog,
     /// The format of all lines.
     pub(super) format: LogFormat,
-    /// What else is logged: `error`, `warn`, `info`, `debug` or `trace`, also by
-    /// module, as in `info,perennial::fill=debug`.
+    /// What else is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`, also
+    /// by module, as in `info,perennial::fill=debug`. The environment variable
+    /// `PERENNIAL_LOG` counts in its place where it is set.
     pub(super) level: String,
 }
 

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use http::{HeaderName, HeaderValue};
 
 use super::de::nearest;
+use super::level::check_level;
 use super::pattern::{HostPattern, PathPattern};
 use super::presets;
 use super::raw;
@@ -181,14 +182,9 @@ fn cache(raw: &raw::Cache, path: &Path, report: &mut Report) -> Cache {
 }
 
 fn log(raw: &raw::Log, path: &Path, report: &mut Report) -> Log {
-    if let Err(why) = tracing_subscriber::EnvFilter::try_new(&raw.level) {
-        report.error(
-            path.key("level"),
-            format!(
-                "expected `info`, say, or `info,perennial::fill=debug`, found {:?}: {why}",
-                raw.level
-            ),
-        );
+    match check_level(&raw.level) {
+        Ok(warnings) => warnings.into_iter().for_each(|why| report.warn(path.key("level"), why)),
+        Err(why) => report.error(path.key("level"), why),
     }
     Log {
         access: match raw.access {

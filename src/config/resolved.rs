@@ -203,7 +203,7 @@ pub struct Log {
     pub access: AccessLog,
     /// The format of all lines.
     pub format: LogFormat,
-    /// A `tracing_subscriber::EnvFilter` directive, for example `info`.
+    /// Filter directives, for example `info` (see [`check_level`](super::check_level)).
     pub level: String,
 }
 

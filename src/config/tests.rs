@@ -303,7 +303,12 @@ fn mistakes() {
             "log: { access: false }",
             &["log.access: expected `on`, `off` or `errors`, found \"false\""],
         ),
-        ("log: { level: a=b=c }", &["p.yaml:2: log.level: expected `info`, say"]),
+        ("log: { level: a=b=c }", &["p.yaml:2: log.level: expected `off`, `error`"]),
+        (
+            "log: { level: verbose }",
+            &["p.yaml:2: log.level: expected `off`, `error`, `warn`, `info`, `debug` or `trace`, \
+               found \"verbose\"; did you mean \"debug\"?"],
+        ),
         (
             "listen: 8080",
             &["p.yaml:2: listen: expected an address and a port", "did you mean 0.0.0.0:8080?"],
@@ -609,6 +614,7 @@ fn no_mistake_hides_another() {
 fn warnings() {
     for (text, said) in [
         ("revalidate: {}", "p.yaml:2: revalidate.secret: no secret: the webhook is off"),
+        ("log: { level: perennial=debug }", "log.level: whatever it does not name is silent"),
         (
             "revalidate:\n  secret: ${S:-}",
             "p.yaml:3: revalidate.secret: no secret: the webhook is off",

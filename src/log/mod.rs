@@ -1,10 +1,11 @@
 //! Logging: where lines go, how they look, and the access line.
 //!
 //! Everything the program says while it runs goes through `tracing` and comes
-//! out on standard output: coloured text for a person at a terminal, one JSON
-//! object a line for a machine. Access lines take a shorter way to the same
-//! place, because there is one for every request. No line waits for its
-//! reader (`sink`), and no line leaves with a secret in it ([`redact`]).
+//! out on standard error: coloured text for a person at a terminal, one JSON
+//! object a line for a machine. Standard output is for the answers of commands.
+//! Access lines take a shorter way to the same place, because there is one for
+//! every request. No line waits for its reader (`sink`), and no line leaves with
+//! a secret in it ([`redact`]).
 
 mod access;
 pub mod redact;
@@ -13,7 +14,7 @@ mod sink;
 use std::io::IsTerminal;
 use std::sync::{Arc, OnceLock};
 
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
@@ -54,12 +55,12 @@ static OUTPUT: OnceLock<(Arc<Sink>, Style)> = OnceLock::new();
 #[non_exhaustive]
 pub enum LogError {
     /// The level is no filter directive.
-    #[error("log level {level:?} is not understood: {source}")]
+    #[error("log level {level:?}: {why}")]
     Level {
         /// As it was given.
         level: String,
         /// What is wrong with it.
-        source: ParseError,
+        why: String,
     },
     /// The thread that writes can't be started.
     #[error("the log writer can't be started: {0}")]
@@ -89,19 +90,19 @@ pub struct Logging {
 /// The secrets of so many configurations are remembered.
 const MAX_SECRETS: usize = 16;
 
-/// Sets up logging for the process, once: to standard output, with the
+/// Sets up logging for the process, once: to standard error, with the
 /// records of the `log` facade. `secrets` never appear in a line.
 ///
 /// # Errors
 /// A level that is not understood, a second call, or no thread to write.
 pub fn init(log: &config::Log, secrets: &[&str]) -> Result<Logging, LogError> {
     let (filter, level) = reload::Layer::new(filter(log)?);
-    let style = style(log.format, std::io::stdout().is_terminal());
+    let style = style(log.format, std::io::stderr().is_terminal());
     let dropped = match style {
         Style::Json => dropped_json,
         Style::Text { .. } => dropped_text,
     };
-    let sink = Sink::start(std::io::stdout(), Redactor::new(secrets)?, dropped)?;
+    let sink = Sink::start(std::io::stderr(), Redactor::new(secrets)?, dropped)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(Lines(Arc::clone(&sink)));
     let registry = tracing_subscriber::registry().with(filter);
     match style {
@@ -155,10 +156,13 @@ fn filter(log: &config::Log) -> Result<EnvFilter, LogError> {
 }
 
 fn parse_filter(level: &str) -> Result<EnvFilter, LogError> {
+    let wrong = |why| LogError::Level { level: level.to_owned(), why };
+    config::check_level(level).map_err(wrong)?;
+    let directives: String = level.split_whitespace().collect();
     // A later directive for the same target replaces an earlier one.
     EnvFilter::builder()
-        .parse(format!("{QUIET},{level}"))
-        .map_err(|source| LogError::Level { level: level.to_owned(), source })
+        .parse(format!("{QUIET},{directives}"))
+        .map_err(|source| wrong(source.to_string()))
 }
 
 fn style(format: config::LogFormat, terminal: bool) -> Style {
@@ -260,6 +264,9 @@ mod tests {
         assert!(shown("debug").contains("pingora_core=warn"));
         assert!(shown("info,pingora_core=debug").contains("pingora_core=debug"));
         assert!(!shown("info,pingora_core=debug").contains("pingora_core=warn"));
-        assert!(matches!(parse_filter("in=fo=x"), Err(LogError::Level { .. })));
+        assert!(shown(" INFO , perennial::fill = Debug ,").contains("perennial::fill=debug"));
+        for level in ["in=fo=x", "verbose", ""] {
+            assert!(matches!(parse_filter(level), Err(LogError::Level { .. })), "{level}");
+        }
     }
 }

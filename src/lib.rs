@@ -10,6 +10,7 @@
 //! | [`rules`] | HTTP caching rules, pure: no I/O, no clock, nothing of ours |
 //! | [`page`] | what is stored: key, page, representation, tags |
 //! | [`request`] | a request head as the cache sees it |
+//! | [`host`] | which hosts are valid, and their one form; a leaf |
 //! | [`route`] | host and path → the route and its policy |
 //! | [`framework`] | presets: which page and which form of it a URL means |
 //! | [`deployment`] | which deployment of the site is the current one |
@@ -86,6 +87,7 @@ mod errands;
 pub mod fill;
 pub mod framework;
 mod front;
+pub mod host;
 pub mod live;
 pub mod log;
 pub mod metrics;

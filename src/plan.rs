@@ -13,6 +13,7 @@ use crate::fill::{
     without,
 };
 use crate::framework::{Place, Preset};
+use crate::host;
 use crate::live::Live;
 use crate::page::{Fields, FieldsBuf, Form, KeyBuf, PageKey, Representation, canonical_path};
 use crate::request::{Facts, Request};
@@ -59,7 +60,7 @@ pub fn plan(
     if live.is_webhook(&path) {
         return Plan::Webhook;
     }
-    let host = canonical_host(request.host, request.scheme);
+    let host = host::canonical(request.host, request.scheme);
     let place = live.preset.locate(&path, request);
     let route = live.routes.find(&host, &place.path);
     let bypass = |why| Plan::Bypass(Arc::clone(route), why);
@@ -166,18 +167,6 @@ fn variants(
         let value = vary::value(name.as_str(), request);
         let value = value.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         each(name.as_str(), if value.len() <= longest { &value } else { "" });
-    }
-}
-
-/// A host in lower case, without the default port of its scheme.
-#[must_use]
-pub fn canonical_host<'a>(host: &'a str, scheme: &str) -> Cow<'a, str> {
-    let default = if scheme == "https" { ":443" } else { ":80" };
-    let host = host.strip_suffix(default).unwrap_or(host);
-    if host.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
     }
 }
 

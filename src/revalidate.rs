@@ -22,10 +22,11 @@ use crate::answer::cache_fields;
 use crate::config::{Mode, Revalidate};
 use crate::engine::Engine;
 use crate::fill::Renewed;
+use crate::host;
 use crate::live::Live;
 use crate::metrics::Invalidation;
 use crate::page::{Form, KeyBuf, PageKey, canonical_path};
-use crate::plan::{ask_for_page, canonical_host};
+use crate::plan::ask_for_page;
 use crate::proxy::left;
 use crate::request::Request;
 use crate::rules::{Lines, Outcome};
@@ -182,8 +183,10 @@ impl Args {
                 return Err(bad(name, "is empty or longer than 256 characters"));
             }
             "tag" => self.tags.push(value.to_owned()),
-            "host" if value.is_empty() => return Err(bad(name, "is empty")),
-            "host" => self.host = Some(value.to_ascii_lowercase()),
+            "host" if !host::is_valid(value) => {
+                return Err(bad(name, "is a host name or address, perhaps with a port"));
+            }
+            "host" => self.host = Some(host::named(value).into_owned()),
             "all" => self.all = flag(value)?,
             "if_cached" => self.if_cached = flag(value)?,
             "mode" if Action::parse(value).is_none() => {
@@ -236,11 +239,7 @@ fn absolute(name: &str, value: &str) -> Result<String, BadArgument> {
         return Err(bad(name, "is a path that begins with a slash"));
     }
     let path = value.split(['?', '#']).next().unwrap_or(value);
-    // What is typed as it reads is encoded as a browser would send it.
-    const KEEP: &percent_encoding::AsciiSet =
-        &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
-    let encoded = percent_encoding::utf8_percent_encode(path, KEEP).to_string();
-    Ok(canonical_path(&encoded).into_owned())
+    Ok(canonical_path(path).into_owned())
 }
 
 /// Whether the call carries the secret, in one of its three places.
@@ -348,7 +347,7 @@ async fn apply(
         // First: what is rendered below is of it.
         live.deployments.iter().for_each(|deployments| deployments.set(deployment));
     }
-    let host: Option<Box<str>> = args.host.as_deref().map(|h| canonical_host(h, "http").into());
+    let host: Option<Box<str>> = args.host.as_deref().map(Into::into);
     let mut names: Vec<(Name, Action)> = Vec::new();
     for path in &args.paths {
         let name = Name::Path { host: host.clone(), path: path.as_str().into() };
@@ -453,7 +452,7 @@ async fn to_render(
         let matching = engine.store.matching(&name, MAX_MATCHED).await.keys;
         if let (true, false, Name::Path { path, .. }) = (matching.is_empty(), args.if_cached, &name)
         {
-            let asked = canonical_host(request.host, request.scheme).to_ascii_lowercase();
+            let asked = host::canonical(request.host, request.scheme);
             let host = host.unwrap_or(&asked);
             let route = live.routes.find(host, path);
             if !matches!(route.mode, Mode::Pass) && route.vary.is_empty() {

@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Backoff, Config, HostPattern, Mode, PathPattern, Query};
+use crate::host;
 use crate::page::Tags;
 
 /// `Cache-Control` for browsers on page routes that say nothing else
@@ -221,15 +222,15 @@ impl Routes {
         Routes { entries: entries.into(), rest }
     }
 
-    /// The route of a request: the first one that matches. `host` is in lower
-    /// case, with or without a port; `path` is canonical (see
+    /// The route of a request: the first one that matches. `host` is canonical
+    /// (see [`host::canonical`]), with or without a port; `path`, too (see
     /// [`crate::page::canonical_path`]). Allocates nothing.
     #[must_use]
     pub fn find(&self, host: &str, path: &str) -> &Arc<Route> {
         for entry in &self.entries {
             let here = match &entry.host {
                 HostPattern::Any => true,
-                pattern => pattern.matches(without_port(host)),
+                pattern => pattern.matches(host::split(host).0),
             };
             if here && entry.path.matches(path) {
                 return &entry.route;
@@ -241,16 +242,6 @@ impl Routes {
     /// Every route, in order: for metrics and for tools.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.entries.iter().map(|entry| &entry.route).chain(std::iter::once(&self.rest))
-    }
-}
-
-/// The host of an authority (RFC 3986 §3.2), an IPv6 address in its brackets.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
-            if name.starts_with('[') == name.ends_with(']') { name } else { host }
-        }
-        _ => host,
     }
 }
 
@@ -315,21 +306,6 @@ mod tests {
             ("a", "/", None),
         ] {
             assert_eq!(routes.find(host, path).cache_control(), field, "{host}{path}");
-        }
-    }
-
-    #[test]
-    fn ports() {
-        for (host, bare) in [
-            ("a", "a"),
-            ("a:1", "a"),
-            ("a:", "a"),
-            ("[::1]", "[::1]"),
-            ("[::1]:80", "[::1]"),
-            ("a:b", "a:b"),
-            ("", ""),
-        ] {
-            assert_eq!(without_port(host), bare);
         }
     }
 

@@ -6,6 +6,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::host;
+
 /// The key of a page: deployment + scheme + host + canonical path + keyed
 /// query + declared variants, as one string:
 ///
@@ -35,8 +37,8 @@ pub struct KeyBuf {
 }
 
 impl KeyBuf {
-    /// Starts a key over. `host` is lower case with its port, if the request
-    /// named one; `path` is canonical (see [`canonical_path`](super::canonical_path)).
+    /// Starts a key over. `host` is canonical (see [`host::canonical`]), and so is
+    /// `path` (see [`canonical_path`](super::canonical_path)).
     pub fn begin(&mut self, deployment: &str, scheme: &str, host: &str, path: &str) {
         let text = &mut self.text;
         text.clear();
@@ -128,10 +130,17 @@ impl PageKey {
         &self.0.text
     }
 
-    /// The host, lower case, with the port if the request named one.
+    /// The canonical host (see [`host::canonical`]).
     #[must_use]
     pub fn host(&self) -> &str {
         &self.0.text[self.0.host.start as usize..self.0.host.end as usize]
+    }
+
+    /// The host's name without its port, and the port that visitors connected to.
+    #[must_use]
+    pub fn name_and_port(&self) -> (&str, u16) {
+        let (name, port) = host::split(self.host());
+        (name, port.unwrap_or_else(|| host::default_port(self.scheme())))
     }
 
     /// The canonical path, without query.
@@ -253,6 +262,9 @@ mod tests {
         assert_eq!(bare.variants().count(), 0);
         assert_ne!(bare, key);
         assert_eq!((buf.deployment(), key.deployment()), ("v2", "v2"));
+        assert_eq!(key.name_and_port(), ("h", 8443));
+        assert_eq!(PageKey::new("", "https", "[::1]", "/").name_and_port(), ("[::1]", 443));
+        assert_eq!(PageKey::new("", "http", "h", "/").name_and_port(), ("h", 80));
         for deployment in ["", "v10"] {
             let other = key.in_deployment(deployment);
             buf.begin(deployment, "https", "h:8443", "/a/b");

@@ -1,6 +1,7 @@
 //! pingora's `ProxyHttp`, in phase order: each phase a few lines that call the
 //! rooms. Requests that the front did not answer itself come through here.
 
+mod invalidate;
 mod page;
 mod write;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use http::header::{CONTENT_LOCATION, HOST, LOCATION};
+use http::header::HOST;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -22,13 +23,12 @@ use crate::answer::{cache_fields, failure};
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
-use crate::metrics::Invalidation;
 use crate::origin::{Target, Verdict};
-use crate::page::{KeyBuf, PageKey, canonical_path};
-use crate::plan::{Plan, canonical_host, plan};
+use crate::page::{KeyBuf, canonical_path};
+use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
 use crate::route::Route;
-use crate::rules::cache_status::{Bypass, Failure};
+use crate::rules::cache_status::Failure;
 use crate::rules::{Outcome, hop};
 use crate::server::suit_http10;
 
@@ -273,7 +273,7 @@ impl ProxyHttp for Proxy {
                 deployments.seen(&deployment);
             }
         }
-        self.invalidate_by_method(ctx, response);
+        self.invalidate_by_method(session, ctx, response);
         let mut result = Ok(());
         cache_fields(ctx.outcome, also, &mut |name, value| {
             let value = http::HeaderValue::from_bytes(value);
@@ -377,38 +377,6 @@ impl ProxyHttp for Proxy {
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
         true
-    }
-}
-
-impl Proxy {
-    /// RFC 9111 §4.4: a non-error answer to an unsafe method invalidates its
-    /// target, `Location` and `Content-Location`, of the same origin.
-    fn invalidate_by_method(&self, ctx: &Ctx, response: &ResponseHeader) {
-        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return };
-        let bypass = matches!(ctx.outcome, Outcome::Bypass { why: Bypass::Method });
-        let safe = matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE");
-        let obeys = !route.mode.is_page() || route.unsafe_invalidates;
-        if !bypass || safe || !obeys || response.status.as_u16() >= 400 {
-            return;
-        }
-        let host = host(head);
-        let canonical = canonical_host(host, "http");
-        let invalidate = |path: &str| {
-            let key = PageKey::new("", "http", &canonical, &canonical_path(path));
-            self.engine.store.invalidate_unsafe(&key);
-            ctx.live.metrics.invalidation(Invalidation::Unsafe);
-        };
-        invalidate(head.uri.path());
-        for name in [LOCATION, CONTENT_LOCATION] {
-            let Some(value) = response.headers.get(name).and_then(|v| v.to_str().ok()) else {
-                continue;
-            };
-            let Ok(uri) = value.parse::<http::Uri>() else { continue };
-            let same = uri.authority().is_none_or(|a| a.as_str().eq_ignore_ascii_case(host));
-            if same && uri.path().starts_with('/') {
-                invalidate(uri.path());
-            }
-        }
     }
 }
 

@@ -41,7 +41,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::name::{Name, depth, prefixes, trimmed, without_port};
+use super::name::{Name, depth, prefixes, trimmed};
+use crate::host;
 use crate::page::{Page, PageKey, Representation, Seq, Standing, Tags};
 
 /// Paths that unsafe methods invalidated and that are remembered. Anybody can
@@ -426,6 +427,9 @@ impl Recent {
     }
 }
 
+/// A host that is named: on every port, or on one.
+type Host<'a> = (&'a str, Option<u16>);
+
 /// What the numbers name.
 #[derive(Debug)]
 struct Table {
@@ -474,7 +478,7 @@ impl Table {
         seq
     }
 
-    fn hash(&self, kind: Kind, host: Option<&str>, value: &str) -> u64 {
+    fn hash(&self, kind: Kind, host: Option<Host<'_>>, value: &str) -> u64 {
         self.hasher.hash_one((kind, host, value))
     }
 
@@ -505,7 +509,7 @@ impl Table {
         };
         self.by_host |= host.is_some();
         let host = host.map(|host| host.to_ascii_lowercase());
-        let hash = self.hash(kind, host.as_deref(), value);
+        let hash = self.hash(kind, host.as_deref().map(host::split), value);
         match self.names.record((kind, hash), seq, with) {
             Some((Kind::Tag, oldest)) => self.tag_floor.raise(oldest),
             Some((_, oldest)) => self.floor.raise(oldest),
@@ -514,7 +518,7 @@ impl Table {
     }
 
     fn record_unsafe(&mut self, host: &str, path: &str, seq: Seq) {
-        let hash = self.hash(Kind::Unsafe, Some(host), path);
+        let hash = self.hash(Kind::Unsafe, Some((host, None)), path);
         self.unsafe_paths.record((Kind::Unsafe, hash), seq, Hardness::Hard);
     }
 
@@ -533,16 +537,15 @@ impl Table {
             _ => reach.raise(self.any_tag),
         }
         if self.unsafe_paths.len() > 0 {
-            reach.raise(self.unsafe_paths.get(self.hash(Kind::Unsafe, Some(host), path)));
+            let hash = self.hash(Kind::Unsafe, Some((host, None)), path);
+            reach.raise(self.unsafe_paths.get(hash));
         }
         if self.names.len() > 0 {
             self.raise_by_names(&mut reach, None, path, tags);
             if self.by_host {
-                let bare = without_port(host);
-                self.raise_by_names(&mut reach, Some(host), path, tags);
-                if bare != host {
-                    self.raise_by_names(&mut reach, Some(bare), path, tags);
-                }
+                let (name, port) = key.name_and_port();
+                self.raise_by_names(&mut reach, Some((name, None)), path, tags);
+                self.raise_by_names(&mut reach, Some((name, Some(port))), path, tags);
             }
         }
         reach.over(born)
@@ -551,7 +554,7 @@ impl Table {
     fn raise_by_names(
         &self,
         reach: &mut Reach,
-        host: Option<&str>,
+        host: Option<Host<'_>>,
         path: &str,
         tags: Option<&Tags>,
     ) {
@@ -617,7 +620,8 @@ mod tests {
         let mut names = vec![Name::All];
         for name in [path("/a/b"), path("/"), prefix("/"), prefix("/a/"), prefix("/a/b"), tag("t")]
         {
-            names.extend(["a.com", "A.com:80", "b.com", "[::1]"].map(|host| limited(&name, host)));
+            let hosts = ["a.com", "A.com:80", "a.com:443", "b.com", "[::1]"];
+            names.extend(hosts.map(|host| limited(&name, host)));
             names.push(name);
         }
         names.extend(["a.com", "a.com:80", "[::1]", ""].map(|host| Name::Host(host.into())));
@@ -625,10 +629,16 @@ mod tests {
             for hardness in [Hardness::Soft, Hardness::Hard] {
                 let these = arced(10);
                 these.invalidate(vec![name.clone()], hardness).await.unwrap();
-                for host in ["a.com", "a.com:80", "b.com:8080", "[::1]:80"] {
+                for (scheme, host) in [
+                    ("http", "a.com"),
+                    ("https", "a.com"),
+                    ("https", "a.com:80"),
+                    ("http", "b.com:8080"),
+                    ("http", "[::1]:80"),
+                ] {
                     for path in ["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab"] {
                         for tags in [tags(&[]), tags(&["s", "t"])] {
-                            let key = PageKey::new("", "http", host, path);
+                            let key = PageKey::new("", scheme, host, path);
                             let expected = match hardness {
                                 _ if !name.covers(&key, &tags) => Standing::Live,
                                 Hardness::Soft => Standing::Stale,

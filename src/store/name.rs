@@ -1,9 +1,11 @@
 //! What an invalidation names (semantics §5).
 
+use crate::host;
 use crate::page::{PageKey, Tags};
 
-/// What an invalidation names. A `host` limits it to the pages of one host;
-/// a host without a port names that host on every port.
+/// What an invalidation names. A `host` limits it to the pages of one host: without
+/// a port on every port, with one on that port, by whichever scheme (`a.test:443`
+/// is `https://a.test` as well). Hosts are canonical (see [`host::named`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Name {
     /// Every page.
@@ -39,12 +41,10 @@ impl Name {
     /// tags than are kept is meant by every tag.
     #[must_use]
     pub fn covers(&self, key: &PageKey, tags: &Tags) -> bool {
-        let on = |host: &Option<Box<str>>| {
-            host.as_ref().is_none_or(|host| host_matches(host, key.host()))
-        };
+        let on = |host: &Option<Box<str>>| host.as_ref().is_none_or(|host| is_on(host, key));
         match self {
             Self::All => true,
-            Self::Host(host) => host_matches(host, key.host()),
+            Self::Host(host) => is_on(host, key),
             Self::Path { host, path } => on(host) && **path == *key.path(),
             Self::Prefix { host, path } => on(host) && is_below(key.path(), path),
             Self::Tag { host, tag } => {
@@ -55,17 +55,10 @@ impl Name {
     }
 }
 
-/// The host without its port.
-pub(super) fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        // The colons of an IPv6 address are inside its brackets.
-        Some((name, port)) if !port.contains(']') => name,
-        _ => host,
-    }
-}
-
-fn host_matches(named: &str, host: &str) -> bool {
-    named.eq_ignore_ascii_case(host) || named.eq_ignore_ascii_case(without_port(host))
+/// Whether a page is of a host that is named.
+fn is_on(named: &str, key: &PageKey) -> bool {
+    let ((named, only), (name, port)) = (host::split(named), key.name_and_port());
+    named.eq_ignore_ascii_case(name) && only.is_none_or(|only| only == port)
 }
 
 /// A prefix without the slash at its end; `/` becomes nothing.
@@ -118,6 +111,11 @@ mod tests {
             (Name::Host("a.com:8080".into()), "a.com:8080", "/x", true),
             (Name::Host("a.com:8080".into()), "a.com", "/x", false),
             (Name::Host("a.com:8080".into()), "a.com:80", "/x", false),
+            // By https, see below: its port is named or not.
+            (Name::Host("a.com:443".into()), "a.com", "/x", true),
+            (Name::Host("a.com:80".into()), "a.com", "/x", false),
+            (Name::Host("a.com:80".into()), "a.com:80", "/x", true),
+            (Name::Host("[::1]:443".into()), "[::1]", "/x", true),
             (Name::Host("[::1]".into()), "[::1]:8080", "/x", true),
             (Name::Host("[::1]".into()), "[::1]", "/x", true),
             (Name::Host("b.com".into()), "a.com", "/x", false),

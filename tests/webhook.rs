@@ -310,3 +310,157 @@ async fn server_rendered_pages_are_renewed_too() {
     client.get("/ssr/a?x=1").await.is(200, "HIT", "1");
     edge.stop().await;
 }
+
+/// The arguments of a call, encoded as a form has them.
+fn arguments(named: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(named).finish()
+}
+
+#[tokio::test]
+async fn a_purge_names_what_browsers_send() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client();
+    for (named, sent) in [
+        ("/a{b}", "/a%7Bb%7D"),
+        ("/a{b}", "/a{b}"),
+        ("/a%7bb%7d", "/a{b}"),
+        ("/a^b", "/a%5Eb"),
+        ("/a^b", "/a^b"),
+        ("/a|b", "/a|b"),
+        ("/a|b", "/a%7Cb"),
+        ("/[x]", "/[x]"),
+        ("/[x]", "/%5Bx%5D"),
+        ("/a\"b", "/a%22b"),
+        ("/a\\b", "/a\\b"),
+        ("/a b", "/a%20b"),
+        ("/caf\u{e9}", "/caf%C3%A9"),
+        ("/%7Euser", "/~user"),
+        ("/x/../a,b", "/a,b"),
+    ] {
+        client.get(sent).await;
+        assert_eq!(client.get(sent).await.x_cache(), "HIT", "{sent}");
+        let answer = edge.revalidate(&arguments(&[("path", named), ("mode", "expire")])).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        assert_eq!(client.get(sent).await.x_cache(), "MISS", "{named} is {sent}");
+        let answer = edge.revalidate(&arguments(&[("prefix", named), ("mode", "expire")])).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        assert_eq!(client.get(sent).await.x_cache(), "MISS", "{named} is {sent}");
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn routes_match_what_browsers_send() {
+    let origin = counting().await;
+    let routes = "- path: \"/caf\u{e9}|^/**\"\n  dsg: {}\n- path: '/[\u{e9}|]/*'\n  dsg: {}\n";
+    let edge = Edge::start(routes, &origin).await;
+    let client = edge.client();
+    for (path, again) in
+        [("/caf%C3%A9|%5E/a", "/caf%c3%a9%7C^/a"), ("/%C3%A9/a", "/%c3%a9/a"), ("/|/a", "/%7c/a")]
+    {
+        assert_eq!(client.get(path).await.x_cache(), "MISS", "{path}");
+        assert_eq!(client.get(again).await.x_cache(), "HIT", "{path} is {again}");
+    }
+    edge.stop().await;
+}
+
+const BEHIND_TLS: &str = "trusted_proxies: [127.0.0.0/8]\nroutes:\n- path: /ssr/**\n  ssr: {}\n\
+                          - path: /**\n  isr: { revalidate: 1h }\n";
+
+#[tokio::test]
+async fn a_host_is_named_as_requests_name_it() {
+    let origin = counting().await;
+    let edge = Edge::start(BEHIND_TLS, &origin).await;
+    let client = edge.client();
+    let get = |scheme: &str, host: &str| {
+        client.get("/a").header("X-Forwarded-Proto", scheme).header("Host", host).into_future()
+    };
+    // One page for every way to name its host.
+    for (scheme, host) in [
+        ("http", "a.test"),
+        ("http", "A.test."),
+        ("http", "a.test:80"),
+        ("http", "a.test:"),
+        ("https", "a.test"),
+        ("https", "a.test.:443"),
+        ("http", "a.test:443"),
+        ("http", "a.test:8080"),
+    ] {
+        get(scheme, host).await;
+    }
+    assert_eq!(origin.count("/a"), 4);
+    // Plain http, https, and two other ports by http.
+    let pages = [("http", "a.test"), ("https", "a.test"), ("http", "a.test:443")];
+    for (named, gone) in [
+        ("a.test", [true, true, true]),
+        ("A.Test.", [true, true, true]),
+        ("a.test:443", [false, true, true]),
+        ("a.test.:443", [false, true, true]),
+        ("a.test:80", [true, false, false]),
+        ("a.test:8080", [false, false, false]),
+        ("b.test", [false, false, false]),
+    ] {
+        for what in ["path=/a", "prefix=/", "all=1"] {
+            for (scheme, host) in pages {
+                get(scheme, host).await;
+            }
+            let answer = edge.revalidate(&format!("host={named}&{what}&mode=expire")).await;
+            assert_eq!(answer.status, 200, "{answer}");
+            for ((scheme, host), gone) in pages.into_iter().zip(gone) {
+                let expected = if gone { "MISS" } else { "HIT" };
+                let answer = get(scheme, host).await;
+                assert_eq!(answer.x_cache(), expected, "{named} {what}: {scheme}://{host}");
+            }
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_is_none_is_refused() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    for host in
+        ["evil/x", "a b", "u@a.test", "*.a.test", "a.test:x", "a.test:65536", "caf\u{e9}", ""]
+    {
+        let answer = edge.revalidate(&arguments(&[("host", host), ("path", "/a")])).await;
+        assert_eq!(answer.status, 400, "{host}: {answer}");
+        assert!(answer.text().contains("\"argument\":\"host\""), "{host}: {answer}");
+    }
+    assert_eq!(origin.total(), 0, "and nothing is rendered for it");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn unsafe_methods_invalidate_by_either_scheme() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(BEHIND_TLS, &origin).await;
+    let client = edge.client().ssr();
+    for (scheme, host, location) in [
+        ("https", "a.test:443", "https://A.test./ssr/{b}"),
+        ("https", "a.test", "/ssr/%7Bb%7D"),
+        ("http", "a.test:80", "http://a.test/ssr/{b}"),
+        ("http", "a.test.", "{b}"),
+        ("http", "a.test:8080", "//a.test:8080/ssr/x/../{b}"),
+    ] {
+        let paths = ["/ssr/a%5E", "/ssr/{b}"];
+        let ask = |method: &str, path: &str| {
+            let ask = client.ask(method, path).header("Host", host);
+            ask.header("X-Forwarded-Proto", scheme).into_future()
+        };
+        for path in paths {
+            origin.any().reply(Response::html("x").cache("s-maxage=600"));
+            ask("GET", path).await;
+            ask("GET", path).await.is(200, "HIT", "x");
+        }
+        origin.any().method("POST").reply(Response::status(303).header("Location", location));
+        assert_eq!(ask("POST", "/ssr/a^").await.status, 303);
+        for path in paths {
+            origin.any().reply(Response::html("y").cache("s-maxage=1"));
+            assert_eq!(ask("GET", path).await.x_cache(), "MISS", "{path} {location}");
+            assert_eq!(edge.revalidate("all=1&mode=delete").await.status, 200);
+        }
+    }
+    edge.stop().await;
+}

@@ -9,9 +9,10 @@
 //! [`globset`]. A property test holds the two against each other.
 
 use globset::{GlobBuilder, GlobMatcher};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
-use crate::page::canonical_path;
+use crate::host;
+use crate::page::{NOT_IN_PATH, canonical_escapes};
 
 /// Bytes of a pattern. It is a label of metrics, too.
 const MAX_PATTERN: usize = 256;
@@ -75,7 +76,8 @@ fn glob(text: &str) -> Result<GlobMatcher, String> {
 
 impl PathPattern {
     /// Reads a pattern. It is brought to the canonical form that the paths of
-    /// requests have: what is not ASCII is percent-encoded, say.
+    /// requests have: what cannot stand in a path as it is, and means nothing
+    /// here, is percent-encoded.
     ///
     /// # Errors
     ///
@@ -101,9 +103,7 @@ impl PathPattern {
                         within a segment it is `*`"
                 .to_owned());
         }
-        const NOT_ASCII: &AsciiSet = CONTROLS;
-        let encoded = utf8_percent_encode(written, NOT_ASCII).to_string();
-        let text: Box<str> = canonical_path(&encoded).into();
+        let text: Box<str> = canonical(written)?.into();
         let globs = Globs::new(&text)?;
         let shape = Shape::of(&text).unwrap_or_else(|| Shape::Glob {
             prefix: text[..text.find(WILD).unwrap_or(0)].into(),
@@ -172,6 +172,92 @@ impl PathPattern {
     }
 }
 
+/// A pattern in the canonical form of paths: `/a|{b,\u{e9}}` is `/a%7C{b,%C3%A9}`.
+fn canonical(written: &str) -> Result<String, String> {
+    let mut out = String::with_capacity(written.len());
+    let mut rest = written;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '*' | '{' | '}' => out.push(c),
+            '\\' => match rest.chars().next() {
+                Some(c) => {
+                    rest = &rest[c.len_utf8()..];
+                    // What would mean something even here.
+                    out.push_str(if matches!(c, '*' | ',') { "\\" } else { "" });
+                    literal(c, &mut out);
+                }
+                None => out.push(c),
+            },
+            '[' => match class_end(rest) {
+                Some(end) => {
+                    class(&rest[..end], &mut out)?;
+                    rest = &rest[end + 1..];
+                }
+                // The glob says what is wrong.
+                None => out.push(c),
+            },
+            c => literal(c, &mut out),
+        }
+    }
+    Ok(canonical_escapes(&out))
+}
+
+/// A character that stands for itself, as a canonical path has it.
+fn literal(c: char, out: &mut String) {
+    out.extend(utf8_percent_encode(c.encode_utf8(&mut [0; 4]), NOT_IN_PATH));
+}
+
+/// Where the class ends whose opening bracket was read: a closing one that comes
+/// first is a member.
+fn class_end(rest: &str) -> Option<usize> {
+    let first = usize::from(rest.starts_with(['!', '^']));
+    rest.char_indices().skip(first + 1).find(|(_, c)| *c == ']').map(|(at, _)| at)
+}
+
+/// A class of characters; alternatives, where a path has more than one character
+/// for one of them.
+fn class(members: &str, out: &mut String) -> Result<(), String> {
+    let encoded = |c: char| {
+        let mut text = String::new();
+        literal(c, &mut text);
+        (text.len() > 1).then_some(text)
+    };
+    let (not, listed) = match members.strip_prefix(['!', '^']) {
+        Some(listed) => ("!", listed),
+        None => ("", members),
+    };
+    if listed.chars().all(|c| encoded(c).is_none()) {
+        out.extend(["[", not, listed, "]"]);
+        return Ok(());
+    }
+    let cannot =
+        |why: &str| Err(format!("`[{members}]`: {why}; use alternatives, as in `{{a,b}}`"));
+    if !not.is_empty() {
+        return cannot("a path has one of these percent-encoded, which is more than a character");
+    }
+    let mut alternatives = Vec::new();
+    let mut chars = listed.chars();
+    while let Some(c) = chars.next() {
+        let mut ahead = chars.clone();
+        if let (Some('-'), Some(last)) = (ahead.next(), ahead.next()) {
+            if encoded(c).or(encoded(last)).is_some() {
+                return cannot("a path has an end of this range percent-encoded");
+            }
+            alternatives.push(format!("[{c}-{last}]"));
+            chars = ahead;
+        } else {
+            let escape = if matches!(c, '*' | ',') { "\\" } else { "" };
+            alternatives.push(encoded(c).unwrap_or_else(|| format!("{escape}{c}")));
+        }
+    }
+    match &alternatives[..] {
+        [one] => out.push_str(one),
+        several => out.extend(["{", &several.join(","), "}"]),
+    }
+    Ok(())
+}
+
 /// What makes a pattern more than a literal.
 const WILD: [char; 6] = ['*', '[', ']', '{', '}', '\\'];
 
@@ -225,7 +311,7 @@ impl HostPattern {
         if host.starts_with('[') {
             let end = host.find(']').map_or(0, |at| at + 1);
             return match host[1..end.max(2) - 1].parse::<std::net::Ipv6Addr>() {
-                Ok(_) if end == host.len() => Ok(HostPattern::Exact(host.into())),
+                Ok(_) if end == host.len() => Ok(HostPattern::Exact(host::named(&host).into())),
                 Ok(_) => Err("a host is matched without its port; leave it out".to_owned()),
                 Err(_) => Err("expected an IPv6 address between the brackets".to_owned()),
             };
@@ -281,6 +367,7 @@ impl HostPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::canonical_path;
     use proptest::prelude::*;
 
     fn path(text: &str) -> PathPattern {
@@ -312,6 +399,17 @@ mod tests {
             (r"/a\*", &["/a*"], &["/ab"]),
             ("/caf\u{e9}/*", &["/caf%C3%A9/x"], &["/cafe/x"]),
             ("/%7euser/%2f", &["/~user/%2F"], &["/%7euser/%2f"]),
+            // As it is written and as it is sent, it is the same path.
+            ("/a^b|c`\"<>", &["/a%5Eb%7Cc%60%22%3C%3E"], &["/a^b|c`\"<>"]),
+            ("/a%5eb%7c/**", &["/a%5Eb%7C", "/a%5Eb%7C/x"], &["/a^b|"]),
+            (r"/a\{b\}\[c\]\\", &["/a%7Bb%7D%5Bc%5D%5C"], &["/ab", "/a{b}[c]\\"]),
+            ("/a]", &["/a%5D"], &["/a]"]),
+            ("/{a|b,\u{e9}}/*", &["/a%7Cb/x", "/%C3%A9/x"], &["/a/x", "/b/x"]),
+            (r"/{a\,b,c}", &["/a,b", "/c"], &["/a", "/b"]),
+            ("/[{]x", &["/%7Bx"], &["/{x"]),
+            ("/[a\u{e9}|0-2]", &["/a", "/%C3%A9", "/%7C", "/1"], &["/%", "/C", "/3"]),
+            ("/[*,]", &["/*", "/,"], &["/a"]),
+            ("/[!a]", &["/b"], &["/a"]),
         ] {
             for p in yes {
                 assert!(path(pattern).matches(p), "{pattern} should match {p}");
@@ -331,6 +429,8 @@ mod tests {
             ("/blog**", "whole segments"),
             ("/a b", "percent-encoded"),
             ("/{a", "unclosed alternate group"),
+            ("/[!\u{e9}]", "use alternatives"),
+            ("/[a-\u{e9}]", "use alternatives"),
             ("/[a", "unclosed character class"),
         ] {
             let error = PathPattern::new(pattern).expect_err(pattern);
@@ -349,6 +449,7 @@ mod tests {
                 &["example.com", ".example.com", "xexample.com"],
             ),
             ("[::1]", &["[::1]"], &["::1"]),
+            ("[0:0::1]", &["[::1]"], &[]),
             ("localhost", &["localhost"], &[""]),
         ] {
             for h in yes {
@@ -417,6 +518,23 @@ mod tests {
     const PATH: &str = r"(/(a|b|ab|x\.a|\.a|)){1,4}";
 
     proptest! {
+        /// A pattern is read twice: Gatsby's come from its build.
+        #[test]
+        fn the_canonical_form_is_final(text in r"(/(\*\*|\*|[a-c|^\u{e9}%]{1,3}|\{a,\u{e9}\}|\[a|\]|\\[*,{|a])){1,4}") {
+            if let Ok(once) = PathPattern::new(&text) {
+                let twice = PathPattern::new(once.as_str()).expect("it was one");
+                prop_assert_eq!(once.as_str(), twice.as_str());
+            }
+        }
+
+        /// Raw or encoded, in the pattern or in the request.
+        #[test]
+        fn a_literal_matches_what_browsers_send(p in r"/[a-c/|^`\u{e9}<>~,%4-6]{0,12}") {
+            let pattern = path(&p.replace(',', r"\,"));
+            let sent = canonical_path(&p);
+            prop_assert!(pattern.matches(&sent), "{} on {}", pattern.as_str(), sent);
+        }
+
         #[test]
         fn the_short_way_is_globset(pattern in PATTERN, p in PATH) {
             let short = path(&pattern);

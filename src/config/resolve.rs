@@ -22,6 +22,7 @@ use super::resolved::{
 };
 use super::source::Path;
 use super::values::server_url;
+use crate::page::canonical_path;
 
 pub(super) use report::Report;
 
@@ -228,7 +229,9 @@ fn revalidate(
         report.warn(path.key("secret"), message);
     }
     let secret = secret.to_owned();
-    Some(Revalidate { path: raw.path.clone(), secret, max_body, max_paths, timeout })
+    // As requests are compared with it.
+    let path = canonical_path(&raw.path).into_owned();
+    Some(Revalidate { path, secret, max_body, max_paths, timeout })
 }
 
 fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {

@@ -173,7 +173,9 @@ fn pattern(path: &str) -> String {
         _ => segment
             .chars()
             .map(|c| match c {
-                '*' | '?' | '[' | '{' | '}' => format!("[{c}]"),
+                // Escaped or encoded, it means itself.
+                '*' => r"\*".to_owned(),
+                '?' | '[' | ']' | '{' | '}' | '\\' => format!("%{:02X}", u32::from(c)),
                 c => c.to_string(),
             })
             .collect(),
@@ -297,7 +299,7 @@ mod tests {
         write(".cache/redux/redux.page.state_1", &page("/[x]/", None, "SSR"));
         let (read, patterns) = gatsby(site.path()).unwrap();
         assert_eq!(read.build_id.as_deref(), Some("a4c3"));
-        assert_eq!(patterns, ["/[[]x]/", "/app/*/**", "/caf\u{e9}/", "/server/", "/\u{4e2d}/"]);
+        assert_eq!(patterns, ["/%5Bx%5D/", "/app/*/**", "/caf\u{e9}/", "/server/", "/\u{4e2d}/"]);
     }
 
     #[test]

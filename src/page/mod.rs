@@ -17,6 +17,7 @@ use http::StatusCode;
 pub use fields::{Fields, FieldsBuf};
 pub use key::{KeyBuf, PageKey};
 pub use path::canonical_path;
+pub(crate) use path::{NOT_IN_PATH, canonical_escapes};
 
 use crate::rules::Time;
 use crate::rules::freshness::Terms;

@@ -10,6 +10,7 @@ use crate::config::resolved::{Deployment, Framework, Gatsby, Nextjs};
 use crate::config::source::Path;
 use crate::config::values::Span;
 use crate::config::{raw, sites};
+use crate::page::canonical_path;
 
 /// The framework with what is known of the site, and for Gatsby the patterns of
 /// its server-rendered pages.
@@ -116,7 +117,7 @@ fn base(base: &str, path: &Path, report: &mut Report) -> String {
     if !base.is_empty() && !plain {
         report.error(path.clone(), "expected a path such as `/docs`");
     }
-    base.to_owned()
+    if base.is_empty() { String::new() } else { canonical_path(base).into_owned() }
 }
 
 pub(super) fn deployment(

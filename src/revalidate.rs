@@ -512,7 +512,10 @@ async fn render(
         let result = match renewed {
             Renewed::Stored => json!("stored"),
             Renewed::Elsewhere => json!("stored for another deployment"),
-            Renewed::NotStored(reason) => json!(format!("not stored: {}", reason.as_str())),
+            Renewed::Overtaken => json!("stored, and stale again"),
+            Renewed::Dropped(reason) | Renewed::NotStored(reason) => {
+                json!(format!("not stored: {}", reason.as_str()))
+            }
             Renewed::Failed(why) => {
                 failed = true;
                 json!(format!("failed: {why}"))

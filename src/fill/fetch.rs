@@ -151,7 +151,7 @@ impl Fills {
                 return Err(Again::Unconditional);
             };
             if stale {
-                inner.notes.wait(&ask.key, ask.route.backoff.min);
+                inner.notes.wait(&ask.key, ask.route.backoff.min, fill.born);
             }
             drain(exchange).await;
             return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies(), stale));
@@ -180,7 +180,7 @@ impl Fills {
             Verdict::Store { terms, origin_stale } => {
                 stale = origin_stale;
                 if origin_stale {
-                    inner.notes.wait(&ask.key, ask.route.backoff.min);
+                    inner.notes.wait(&ask.key, ask.route.backoff.min, fill.born);
                 }
                 (Some(terms), None)
             }

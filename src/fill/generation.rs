@@ -12,10 +12,28 @@ use super::{Fills, Flight, Member, Renewed};
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
-use crate::page::{Asked, Fields, Form, Representation};
+use crate::page::{Asked, Fields, Form, Representation, Standing};
 use crate::rules::storable::Class;
 use crate::rules::{Reason, vary};
 use crate::store::Committed;
+
+/// What a commit means to who asked for the render; and why the render is not
+/// stored, if it is not. `moved`: to another deployment; `keeps`: whether there is a
+/// store at all.
+fn told_by(committed: &Committed, moved: bool, keeps: bool) -> (Renewed, Option<Reason>) {
+    let why = match committed {
+        Committed::Stored { .. } if moved => return (Renewed::Elsewhere, None),
+        Committed::Stored { standing: Standing::Live, .. } => return (Renewed::Stored, None),
+        Committed::Stored { .. } => return (Renewed::Overtaken, None),
+        Committed::Dead => Reason::Invalidated,
+        Committed::Superseded => Reason::Superseded,
+        // It has none of its forms any more.
+        Committed::Removed => Reason::Status,
+        Committed::NoRoom if keeps => Reason::TooLarge,
+        Committed::NoRoom => Reason::NoCache,
+    };
+    (Renewed::Dropped(why), Some(why))
+}
 
 /// A member that has come, and who waits for it.
 struct Arrival {
@@ -40,8 +58,8 @@ struct Gathered {
     pages: Vec<Arrival>,
     /// Stored members that the page has no more.
     gone: Vec<Arc<Representation>>,
-    /// Whether a member was found missing.
-    missing: bool,
+    /// Why they are gone.
+    why_gone: Reason,
     result: FillResult,
     /// How it ended, if it came to nothing.
     outcome: Option<Renewed>,
@@ -59,13 +77,16 @@ impl Fills {
         unwanted: Vec<Arc<Representation>>,
         priority: Priority,
     ) -> Renewed {
+        if members.is_empty() {
+            return Renewed::Failed("no form of it is known");
+        }
         let began = Instant::now();
         let mut ask = ask.clone();
         let mut gathered = Gathered {
             regeneration: members.len() > 1 || priority == Priority::Background,
             pages: Vec::new(),
             gone: unwanted,
-            missing: false,
+            why_gone: Reason::Status,
             result: FillResult::Stored,
             outcome: None,
         };
@@ -91,19 +112,16 @@ impl Fills {
                 self.gather(&mut ask, member, brought, &mut gathered);
             }
         }
-        let Gathered { mut pages, gone, missing, result, mut outcome, .. } = gathered;
-        ask.metrics.fill(ask.route.origin, result, began.elapsed());
-        if outcome.is_none() {
-            outcome = self.catch_up(&ask, &mut pages, priority).await;
+        if gathered.outcome.is_none()
+            && let Some(why) = self.catch_up(&ask, &mut gathered.pages, priority).await
+        {
+            gathered.outcome = Some(Renewed::Failed(why.as_str()));
+            gathered.result = FillResult::Rejected(why);
         }
-        if let Some(outcome) = outcome {
-            pages.into_iter().for_each(Arrival::end);
-            return outcome;
-        }
-        if pages.is_empty() && gone.is_empty() {
-            return if missing { Renewed::NotStored(Reason::NoContent) } else { Renewed::Stored };
-        }
-        self.commit(&ask, pages, &gone)
+        let Some(outcome) = gathered.outcome else { return self.commit(&ask, gathered, began) };
+        ask.metrics.fill(ask.route.origin, gathered.result, began.elapsed());
+        gathered.pages.into_iter().for_each(Arrival::end);
+        outcome
     }
 
     /// Fetches a member; none if nobody knows its URL.
@@ -135,9 +153,11 @@ impl Fills {
             lead,
         };
         match brought {
-            None | Some(Brought::NoData) => {
-                gathered.missing = true;
+            // Nobody knows the URL of it any more.
+            None => gathered.gone.extend(member.replaces),
+            Some(Brought::NoData) => {
                 gathered.gone.extend(member.replaces);
+                gathered.why_gone = Reason::ContentType;
             }
             Some(Brought::Refreshed(rep, cookies, stale)) => {
                 if gathered.result == FillResult::Stored {
@@ -194,7 +214,7 @@ impl Fills {
         ask: &Ask,
         pages: &mut [Arrival],
         priority: Priority,
-    ) -> Option<Renewed> {
+    ) -> Option<Reason> {
         let stale = pages.iter().filter(|page| page.fetched.stale).count();
         if stale == 0 || stale == pages.len() {
             return None;
@@ -208,7 +228,7 @@ impl Fills {
                     let new = Arrival { fetched, crowd, flight, lead: None };
                     std::mem::replace(page, new).end();
                 }
-                _ => return Some(Renewed::Failed("the origin sent a stale copy")),
+                _ => return Some(Reason::StaleCopy),
             }
         }
         // What they said to wait for has happened.
@@ -217,7 +237,9 @@ impl Fills {
     }
 
     /// Stores members of one generation, under the deployment that rendered them.
-    fn commit(&self, ask: &Ask, mut pages: Vec<Arrival>, gone: &[Arc<Representation>]) -> Renewed {
+    /// `began`: when the first member was asked for.
+    fn commit(&self, ask: &Ask, gathered: Gathered, began: Instant) -> Renewed {
+        let Gathered { mut pages, gone, why_gone, result, .. } = gathered;
         let inner = &self.0;
         let asset = ask.preset.is_asset(ask.key.path());
         let deployment = pages
@@ -237,9 +259,16 @@ impl Fills {
         };
         let kept = pages.iter().filter(|page| !moved || of_it(page));
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
-        let gone = if moved { &[] } else { gone };
+        let gone = if moved { Vec::new() } else { gone };
         let is_gone = |rep: &Representation| gone.iter().any(|gone| gone.is_in_place_of(rep));
         let committed = inner.store.commit_generation(&key, members, is_gone);
+        let elsewhere = moved && !ask.key.deployment().is_empty();
+        let (renewed, refused) = match &pages[..] {
+            [] => (Renewed::Dropped(why_gone), Some(why_gone)),
+            _ => told_by(&committed, elsewhere, inner.store.keeps()),
+        };
+        let result = refused.map_or(result, FillResult::Refused);
+        ask.metrics.fill(ask.route.origin, result, began.elapsed());
         // That there is no such form says nothing of a render that failed.
         if !pages.is_empty() {
             inner.notes.succeeded(&ask.key);
@@ -271,7 +300,7 @@ impl Fills {
         if let Some(told) = &told {
             self.bring_pair(ask, &key, told);
         }
-        if moved && !ask.key.deployment().is_empty() { Renewed::Elsewhere } else { Renewed::Stored }
+        renewed
     }
 
     /// A complete answer forbids storing: removes what its request selected
@@ -311,4 +340,45 @@ impl Fills {
 /// Whether a request with these fields selects a representation (RFC 9111 §4.1).
 fn selected_by(rep: &Representation, fields: &Fields) -> bool {
     vary::matches(rep.vary.iter().map(|f| (&*f.name, f.value.as_deref())), fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::Page;
+    use crate::page::testing::{key, rep};
+
+    #[test]
+    fn what_a_commit_means() {
+        let page = Arc::new(Page::new(key("/a"), vec![Arc::new(rep(Form::Document, 0, &[], "x"))]));
+        let stored = |standing| Committed::Stored { page: Arc::clone(&page), standing };
+        let dropped = |why| (Renewed::Dropped(why), Some(why));
+        for (committed, moved, keeps, expected) in [
+            (stored(Standing::Live), false, true, (Renewed::Stored, None)),
+            (stored(Standing::Live), true, true, (Renewed::Elsewhere, None)),
+            (stored(Standing::Stale), false, true, (Renewed::Overtaken, None)),
+            (Committed::Dead, false, true, dropped(Reason::Invalidated)),
+            (Committed::Dead, true, true, dropped(Reason::Invalidated)),
+            (Committed::Superseded, false, true, dropped(Reason::Superseded)),
+            (Committed::Removed, false, true, dropped(Reason::Status)),
+            (Committed::NoRoom, false, true, dropped(Reason::TooLarge)),
+            (Committed::NoRoom, false, false, dropped(Reason::NoCache)),
+        ] {
+            assert_eq!(told_by(&committed, moved, keeps), expected, "{committed:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_members_the_worst_counts() {
+        use Renewed::{Dropped, Failed, NotStored, Stored};
+        for (one, other, worse) in [
+            (Stored, Stored, Stored),
+            (Stored, Dropped(Reason::Invalidated), Dropped(Reason::Invalidated)),
+            (Failed("a"), Stored, Failed("a")),
+            (NotStored(Reason::Private), Failed("a"), Failed("a")),
+            (Failed("a"), NotStored(Reason::Private), Failed("a")),
+        ] {
+            assert_eq!(one.worse(other), worse);
+        }
+    }
 }

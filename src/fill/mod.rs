@@ -36,7 +36,9 @@ use crate::config;
 use crate::framework::{Preset, Told};
 use crate::metrics::Metrics;
 use crate::origin::Priority;
-use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Standing, Tags};
+use crate::page::{
+    Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing, Tags,
+};
 use crate::rules::Reason;
 use crate::rules::cache_status::{Failure, StaleWhy};
 use crate::store::Store;
@@ -68,17 +70,38 @@ type InFlight = HashMap<Place, Vec<Arc<Fill>>>;
 /// that is known beforehand (see [`Ask::selection`]).
 type Place = (PageKey, Form, u64);
 
-/// How a webhook's regeneration ended.
+/// How a regeneration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewed {
-    /// The new page is stored.
+    /// The new page is stored, and nothing was invalidated meanwhile.
     Stored,
+    /// It is stored, and stale: another invalidation came while it was rendered.
+    Overtaken,
     /// It is stored, but for another deployment than the current one.
     Elsewhere,
+    /// The render was good and is not stored: an invalidation came meanwhile, what
+    /// is stored began later, or there is no room.
+    Dropped(Reason),
     /// The origin answered, and its answer is not for storing.
     NotStored(Reason),
     /// The render failed: what was stored is as it was.
     Failed(&'static str),
+}
+
+impl Renewed {
+    /// Of what became of several members of a page, the worse one.
+    #[must_use]
+    pub fn worse(self, other: Renewed) -> Renewed {
+        let badness = |renewed: &Renewed| match renewed {
+            Renewed::Stored => 0,
+            Renewed::Elsewhere => 1,
+            Renewed::Overtaken => 2,
+            Renewed::Dropped(_) => 3,
+            Renewed::NotStored(_) => 4,
+            Renewed::Failed(_) => 5,
+        };
+        if badness(&other) > badness(&self) { other } else { self }
+    }
 }
 
 /// One representation that a run brings.
@@ -205,7 +228,7 @@ impl Fills {
             };
             let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Visitor).await;
             if let (Renewed::Failed(why), Some(lifetime)) = (renewed, lifetime) {
-                this.failed(&ask, lifetime, why);
+                this.failed(&ask, lifetime, seq, why);
             }
             drop(running);
         });
@@ -323,7 +346,7 @@ impl Fills {
         ask: impl FnOnce() -> Ask,
     ) -> StaleWhy {
         let inner = &self.0;
-        if inner.notes.waiting(key.as_str()) {
+        if self.waits(key, Some(page)) {
             return StaleWhy::Backoff;
         }
         let mark = (key.clone(), if whole { 0 } else { variant(stale) });
@@ -341,7 +364,7 @@ impl Fills {
         let guard = Regenerating { fills: self.clone(), mark };
         // One that ended since the page was looked at has left its page in the
         // store, or begun the back-off, before it took its mark away.
-        if inner.notes.waiting(key.as_str()) {
+        if self.waits(key, Some(page)) {
             return StaleWhy::Backoff;
         }
         if self.renewed(key, page, stale) {
@@ -349,15 +372,20 @@ impl Fills {
         }
         let ask = ask();
         let ask = Ask { anew: ask.page, ..ask };
+        let born = inner.store.seq();
         let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let running = self.running();
         tokio::spawn(async move {
-            match this.run(&ask, members, unwanted, Priority::Background).await {
-                Renewed::Stored => {}
-                Renewed::Elsewhere => this.failed(&ask, lifetime, "another deployment answered"),
-                Renewed::Failed(why) => this.failed(&ask, lifetime, why),
-                Renewed::NotStored(reason) => this.failed(&ask, lifetime, reason.as_str()),
+            let why = match this.run(&ask, members, unwanted, Priority::Background).await {
+                // Nothing is wrong with the origin: who asks next finds what is there.
+                Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
+                Renewed::Elsewhere => Some("another deployment answered"),
+                Renewed::Failed(why) => Some(why),
+                Renewed::NotStored(reason) => Some(reason.as_str()),
+            };
+            if let Some(why) = why {
+                this.failed(&ask, lifetime, born, why);
             }
             drop((guard, running));
         });
@@ -386,10 +414,7 @@ impl Fills {
                 let Some(ask) = ask.for_form(stale.form, fields.clone()) else { continue };
                 let replaces = Some(Arc::clone(stale));
                 let members = vec![self.member(&ask, stale.form, fields, None, replaces)];
-                match self.run(&ask, members, Vec::new(), priority).await {
-                    Renewed::Stored | Renewed::Elsewhere => {}
-                    other => result = other,
-                }
+                result = result.worse(self.run(&ask, members, Vec::new(), priority).await);
             }
         }
         if let Renewed::Failed(why) = result {
@@ -400,10 +425,25 @@ impl Fills {
         result
     }
 
-    /// After a failed regeneration: wait, and say so.
-    fn failed(&self, ask: &Ask, lifetime: Option<Duration>, why: &'static str) {
+    /// Whether the next regeneration of a page waits, because one has failed since
+    /// the page was last invalidated. `page` is what is stored.
+    #[must_use]
+    pub fn waits(&self, key: &PageKey, page: Option<&Arc<Page>>) -> bool {
+        let inner = &self.0;
+        let Some(born) = inner.notes.waiting(key.as_str()) else { return false };
+        let none = Tags::default();
+        let tags = page.map_or(&none, |page| &*page.tags);
+        if inner.store.fence(key, Some(tags), born) == Standing::Live {
+            return true;
+        }
+        inner.notes.forget_failures(key.as_str());
+        false
+    }
+
+    /// After a failed regeneration that began at `born`: wait, and say so.
+    fn failed(&self, ask: &Ask, lifetime: Option<Duration>, born: Seq, why: &'static str) {
         let lifetime = lifetime.unwrap_or(Duration::from_secs(30));
-        let wait = self.0.notes.failed(&ask.key, lifetime, ask.route.backoff);
+        let wait = self.0.notes.failed(&ask.key, lifetime, ask.route.backoff, born);
         tracing::warn!(page = %ask.key, why, retry_in = ?wait, "regeneration failed; the stored page stays");
     }
 

@@ -52,6 +52,9 @@ pub struct Notes {
 struct Wait {
     failures: u32,
     until: Instant,
+    /// The sequence number when what failed began: an invalidation since then has
+    /// not been tried yet.
+    born: Seq,
 }
 
 impl Notes {
@@ -140,21 +143,29 @@ impl Notes {
 
     /// A regeneration of a page with this freshness lifetime failed. Answers how
     /// long the next one waits: `clamp(lifetime, min, 30 s)`, doubled with every
-    /// failure in a row up to `max`, with a jitter of a tenth.
-    pub fn failed(&self, key: &PageKey, lifetime: Duration, backoff: Backoff) -> Duration {
+    /// failure in a row up to `max`, with a jitter of a tenth. `born`: the sequence
+    /// number when it began.
+    pub fn failed(
+        &self,
+        key: &PageKey,
+        lifetime: Duration,
+        backoff: Backoff,
+        born: Seq,
+    ) -> Duration {
         let page = self.page(key.as_str());
         let failures = self.waits.get(&page).map_or(0, |w| w.failures).saturating_add(1);
         let first = lifetime.min(Duration::from_secs(30)).max(backoff.min);
         let wait = first.saturating_mul(1u32 << (failures - 1).min(16)).min(backoff.max);
         let wait = wait.mul_f64(0.9 + 0.2 * fastrand::f64());
-        self.waits.insert(page, Wait { failures, until: Instant::now() + wait });
+        self.waits.insert(page, Wait { failures, until: Instant::now() + wait, born });
         wait
     }
 
-    /// The origin regenerated nothing yet: ask again after `wait`.
-    pub fn wait(&self, key: &PageKey, wait: Duration) {
+    /// The origin regenerated nothing yet, when it was asked at `born`: ask again
+    /// after `wait`.
+    pub fn wait(&self, key: &PageKey, wait: Duration, born: Seq) {
         let until = Instant::now() + wait;
-        self.waits.insert(self.page(key.as_str()), Wait { failures: 0, until });
+        self.waits.insert(self.page(key.as_str()), Wait { failures: 0, until, born });
     }
 
     /// A regeneration succeeded: the next failure is the first again.
@@ -170,10 +181,13 @@ impl Notes {
         self.waits.invalidate(&self.page(key));
     }
 
-    /// Whether the next regeneration still waits.
+    /// When what failed began, if the next regeneration still waits because of it.
+    /// Ask [`Fills::waits`](super::Fills::waits), which knows what was invalidated
+    /// since then.
     #[must_use]
-    pub fn waiting(&self, key: &str) -> bool {
-        self.waits.get(&self.page(key)).is_some_and(|wait| wait.until > Instant::now())
+    pub fn waiting(&self, key: &str) -> Option<Seq> {
+        let wait = self.waits.get(&self.page(key))?;
+        (wait.until > Instant::now()).then_some(wait.born)
     }
 }
 
@@ -188,25 +202,25 @@ mod tests {
         let backoff = Backoff { min: Duration::from_secs(3), max: Duration::from_secs(300) };
         let mut waits = Vec::new();
         for _ in 0..10 {
-            waits.push(notes.failed(&key, Duration::from_secs(1), backoff).as_secs_f64());
+            waits.push(notes.failed(&key, Duration::from_secs(1), backoff, 7).as_secs_f64());
         }
         for (wait, nominal) in
             waits.iter().zip([3., 6., 12., 24., 48., 96., 192., 300., 300., 300.])
         {
             assert!((wait / nominal - 1.).abs() <= 0.11, "{wait} is not about {nominal}");
         }
-        assert!(notes.waiting(key.as_str()));
+        assert_eq!(notes.waiting(key.as_str()), Some(7));
         tokio::time::advance(Duration::from_secs(331)).await;
-        assert!(!notes.waiting(key.as_str()));
+        assert_eq!(notes.waiting(key.as_str()), None);
         notes.succeeded(&key);
-        let wait = notes.failed(&key, Duration::from_secs(1), backoff).as_secs_f64();
+        let wait = notes.failed(&key, Duration::from_secs(1), backoff, 7).as_secs_f64();
         assert!((wait / 3. - 1.).abs() <= 0.11, "{wait}: a success starts over");
-        notes.wait(&key, Duration::from_secs(9));
+        notes.wait(&key, Duration::from_secs(9), 8);
         notes.succeeded(&key);
-        assert!(notes.waiting(key.as_str()), "what the origin asked for stays");
+        assert_eq!(notes.waiting(key.as_str()), Some(8), "what the origin asked for stays");
         // A long lifetime waits 30 s at first, not its own length.
         notes.forget_failures(key.as_str());
-        let wait = notes.failed(&key, Duration::from_secs(3600), backoff).as_secs_f64();
+        let wait = notes.failed(&key, Duration::from_secs(3600), backoff, 7).as_secs_f64();
         assert!((wait / 30. - 1.).abs() <= 0.11, "{wait}");
     }
 

@@ -13,7 +13,7 @@ use crate::origin::Origins;
 use crate::page::testing::{self, key};
 use crate::page::{Fields, FieldsBuf, KeyBuf};
 use crate::route::Routes;
-use crate::store::Committed;
+use crate::store::{Committed, Hardness, Name};
 
 /// An origin that hands out each request with the means to answer it: bytes, and
 /// then the connection closes.
@@ -244,6 +244,82 @@ async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     drop(site.request().await);
     soon(site.fills.idle()).await;
     assert_eq!(refresh(&site), StaleWhy::Backoff);
+    site.is_clean().await;
+}
+
+/// What failed before an invalidation says nothing of what comes after it.
+#[tokio::test]
+async fn a_back_off_ends_with_an_invalidation_of_its_page() {
+    let mut site = scripted("isr", "1MiB").await;
+    let store = Arc::clone(&site.fills.0.store);
+    let path = |path: &str| Name::Path { host: None, path: path.into() };
+    let tag = Name::Tag { host: None, tag: "t".into() };
+    let rep = vec![testing::rep(Form::Document, 0, &["t"], "old")];
+    let Committed::Stored { page, .. } = store.commit(&site.ask.key, rep) else {
+        panic!("not stored")
+    };
+    let stale = Arc::clone(&page.members[0]);
+    let refresh = |site: &Scripted| {
+        site.fills.refresh(&page.key, &page, &stale, true, false, || site.ask.clone())
+    };
+    for name in [path("/a"), tag, Name::All] {
+        assert_eq!(refresh(&site), StaleWhy::Regenerating);
+        drop(site.request().await);
+        soon(site.fills.idle()).await;
+        assert_eq!(refresh(&site), StaleWhy::Backoff);
+        store.invalidate(vec![path("/b")], Hardness::Soft).await.unwrap();
+        assert_eq!(refresh(&site), StaleWhy::Backoff, "of another page");
+        store.invalidate(vec![name], Hardness::Soft).await.unwrap();
+    }
+    // One that comes while it fails counts, too.
+    assert_eq!(refresh(&site), StaleWhy::Regenerating);
+    let request = site.request().await;
+    store.invalidate(vec![path("/a")], Hardness::Soft).await.unwrap();
+    drop(request);
+    soon(site.fills.idle()).await;
+    assert_eq!(refresh(&site), StaleWhy::Regenerating);
+    drop(site.request().await);
+    site.is_clean().await;
+}
+
+/// A render that is not stored is not said to be.
+#[tokio::test]
+async fn what_became_of_a_render_is_what_became_of_its_commit() {
+    let mut site = scripted("isr", "1MiB").await;
+    let store = Arc::clone(&site.fills.0.store);
+    let names = || vec![Name::Path { host: None, path: "/a".into() }];
+    for (hardness, expected) in [
+        (None, Renewed::Stored),
+        (Some(Hardness::Soft), Renewed::Overtaken),
+        (Some(Hardness::Hard), Renewed::Dropped(Reason::Invalidated)),
+    ] {
+        let (fills, ask) = (site.fills.clone(), site.ask.clone());
+        let renewing = tokio::spawn(async move { fills.renew(&ask, None).await });
+        let request = site.request().await;
+        if let Some(hardness) = hardness {
+            store.invalidate(names(), hardness).await.unwrap();
+        }
+        request.send(format!("{PAGE}page")).await.unwrap();
+        assert_eq!(soon(renewing).await.unwrap(), expected);
+    }
+    for (memory, expected) in [("0", Reason::NoCache), ("1KiB", Reason::TooLarge)] {
+        let mut site = scripted("isr", memory).await;
+        let (fills, ask) = (site.fills.clone(), site.ask.clone());
+        let renewing = tokio::spawn(async move { fills.renew(&ask, None).await });
+        site.request().await.send(format!("{PAGE}page")).await.unwrap();
+        assert_eq!(soon(renewing).await.unwrap(), Renewed::Dropped(expected));
+    }
+    // What is stored began later.
+    let (fills, ask) = (site.fills.clone(), site.ask.clone());
+    let renewing = tokio::spawn(async move { fills.renew(&ask, None).await });
+    let request = site.request().await;
+    store
+        .invalidate(vec![Name::Path { host: None, path: "/b".into() }], Hardness::Soft)
+        .await
+        .unwrap();
+    store.commit(&site.ask.key, vec![testing::rep(Form::Document, store.seq(), &[], "new")]);
+    request.send(format!("{PAGE}page")).await.unwrap();
+    assert_eq!(soon(renewing).await.unwrap(), Renewed::Dropped(Reason::Superseded));
     site.is_clean().await;
 }
 

@@ -152,7 +152,7 @@ impl Visit<'_> {
         }
         if let Some(stale) = &stale
             && (self.wanted.page || stale.if_error)
-            && engine.fills.notes().waiting(self.key.as_str())
+            && engine.fills.waits(&self.key.key(), page.as_ref())
         {
             // Too old to be served while it is renewed, and it could not be renewed
             // just now: nobody waits for the next attempt to fail.

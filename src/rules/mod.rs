@@ -65,6 +65,10 @@ pub enum Reason {
     RequestNoStore,
     /// An invalidation arrived while it was rendered.
     Invalidated,
+    /// What is stored was rendered later.
+    Superseded,
+    /// The origin sent a stale copy of its own beside a new render.
+    StaleCopy,
     /// There is no store, or the route passes everything through.
     NoCache,
 }
@@ -91,6 +95,8 @@ impl Reason {
             Self::ServerRendered => "server-rendered",
             Self::RequestNoStore => "request-no-store",
             Self::Invalidated => "invalidated",
+            Self::Superseded => "superseded",
+            Self::StaleCopy => "stale-copy",
             Self::NoCache => "no-cache",
         }
     }
@@ -114,6 +120,8 @@ impl Reason {
         Self::ServerRendered,
         Self::RequestNoStore,
         Self::Invalidated,
+        Self::Superseded,
+        Self::StaleCopy,
         Self::NoCache,
     ];
 }

@@ -195,7 +195,7 @@ impl Engine {
         if live.deployments(&wanted.route).load().is_before(key.deployment()) {
             return StaleWhy::Superseded;
         }
-        let shut = live.origin(&wanted.route).breaker_shut();
+        let shut = live.origin(&wanted.route).breaker_shut(key.path());
         let ask = || background_ask(ask(), rep);
         self.fills.refresh(key, page, rep, wanted.page, shut, ask)
     }
@@ -250,7 +250,8 @@ impl Health for Engine {
         let mut all = Vec::new();
         for origin in self.origins() {
             if origin.breaker_open {
-                all.push(format!("origin {}: breaker open, one probe a second", origin.name));
+                let name = &origin.name;
+                all.push(format!("origin {name}: it does not answer, the breaker is open"));
             }
             if origin.healthy == 0 {
                 all.push(format!("origin {}: no server is healthy", origin.name));

@@ -9,7 +9,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::support::client::{self, Ask};
-use crate::support::http1::Broken;
 use crate::support::{Break, Edge, Origin, Response, eventually};
 
 const ROUTES: &str = "
@@ -194,121 +193,6 @@ async fn no_place_is_lost() {
     }
     until_fills(&edge, "running", 0).await;
     until_fills(&edge, "waiting", 0).await;
-}
-
-/// Ten failures in a row open the breaker: what is stored is served, everything
-/// else is 503, one probe a second goes, and one that succeeds closes it. On a
-/// site of which every page is stored the probe is a regeneration.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_breaker() {
-    let origin = Origin::start().await;
-    let edge = edge(&origin, "").await;
-    let client = edge.client().ssr();
-    let pages: Vec<String> = (0..12).map(|n| format!("/isr/old/{n}")).collect();
-    for path in &pages {
-        origin.on(path).reply(stale("old"));
-        client.get(path).await.is(200, "MISS", "old");
-    }
-    let fails = origin.any().always().reply(Response::html("it fails").with_status(500));
-    for n in 0..10 {
-        assert_eq!(client.get(&format!("/isr/{n}")).await.status, 500);
-    }
-    let open = "perennial_origin_breaker_open{origin=\"web\"}";
-    assert_eq!(edge.metric(open).await, 1.0);
-
-    // Within a second at most one of these is a probe.
-    let mut shut = 0;
-    for path in ["/isr/x", "/x", "/pass/x", "/isr/y", "/y", "/pass/y"] {
-        let answer = client.get(path).await;
-        if answer.status == 503 {
-            shut += 1;
-            assert_eq!(answer.cache_status(), "perennial; detail=breaker");
-            assert_eq!(answer.header("retry-after"), Some("1"));
-        }
-    }
-    assert!(shut >= 3, "{shut} of 6 were refused");
-    let mut details = Vec::new();
-    for path in &pages {
-        let page = client.get(path).await;
-        details.push(page.is(200, "STALE", "old").cache_status().to_owned());
-    }
-    assert!(details.iter().any(|d| d.ends_with("detail=breaker")), "{details:?}");
-
-    // The origin is well again, and nobody asks for anything but stored pages.
-    assert!(fails.is_reached());
-    origin.forgive();
-    origin.any().always().reply(Response::html("new"));
-    eventually("the breaker to close", async || {
-        for path in &pages {
-            client.get(path).await;
-        }
-        (edge.metric(open).await == 0.0).then_some(())
-    })
-    .await;
-    client.get("/isr/z").await.is(200, "MISS", "new");
-    client.get("/pass/z").await.is(200, "BYPASS", "new");
-}
-
-/// A render that breaks off is a failure, though its head was well.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn renders_that_break_off_open_the_breaker() {
-    let origin = Origin::start().await;
-    let edge = edge(&origin, "").await;
-    let page = Response::html("0123456789").break_after(5, Break::Fin);
-    origin.any().always().reply(page);
-    for n in 0..10 {
-        let end = edge.client().get(&format!("/isr/{n}")).outcome().await;
-        assert!(matches!(end, Err(Broken::Short | Broken::Failed(_) | Broken::Nothing)), "{end:?}");
-    }
-    assert_eq!(edge.metric("perennial_origin_breaker_open{origin=\"web\"}").await, 1.0);
-}
-
-/// But not event streams that end as streams end, nor visitors who leave.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pipes_that_end_open_no_breaker() {
-    let origin = Origin::start().await;
-    let edge = edge(&origin, "").await;
-    let client = edge.client().ssr();
-    for n in 0..12 {
-        let events = Response::status(200).header("Content-Type", "text/event-stream");
-        let turn = origin.on("/events").stream(events);
-        let visitor = client.get("/events").stream().await;
-        if n % 2 == 0 {
-            turn.break_off(Break::Rst).await;
-            assert!(visitor.rest().await.is_err());
-        } else {
-            drop(visitor);
-        }
-        turn.ended().await;
-    }
-    assert_eq!(edge.metric("perennial_origin_breaker_open{origin=\"web\"}").await, 0.0);
-    origin.on("/a").reply(Response::html("page"));
-    client.get("/a").await.is(200, "MISS", "page");
-}
-
-/// In the foreground: a page that may not be served stale while it is
-/// revalidated is, when the breaker is open and `stale-if-error` lets it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_breaker_counts_as_an_error() {
-    let origin = Origin::start().await;
-    let edge = edge(&origin, "").await;
-    let client = edge.client().ssr();
-    for n in 0..6 {
-        let page = stale("old").cache("max-age=60, stale-if-error=600");
-        origin.on(&format!("/{n}")).reply(page);
-        client.get(&format!("/{n}")).await.is(200, "MISS", "old");
-    }
-    origin.any().always().reply(Response::status(500));
-    for n in 0..10 {
-        client.get(&format!("/isr/{n}")).await;
-    }
-    let mut shut = 0;
-    for n in 0..6 {
-        let page = client.get(&format!("/{n}")).await;
-        page.is(200, "STALE", "old");
-        shut += usize::from(page.cache_status().ends_with("detail=breaker"));
-    }
-    assert!(shut >= 3, "{shut} of 6");
 }
 
 /// Servers take turns.

@@ -4,6 +4,7 @@
 mod support;
 
 mod actors;
+mod breaker;
 mod cli;
 mod differential;
 mod fills;

@@ -12,7 +12,7 @@ use super::stream::{Broken, Fill, Lead};
 use super::{Fills, Member, commit};
 use crate::framework::Told;
 use crate::metrics::FillResult;
-use crate::origin::{Exchange, Permit, Priority, Verdict as OriginVerdict};
+use crate::origin::{Exchange, Permit, Priority, RequestBody, Verdict as OriginVerdict};
 use crate::page::{Form, Representation};
 use crate::rules::Reason;
 use crate::rules::cache_status::Failure;
@@ -100,9 +100,9 @@ impl Fills {
             fill.decide(Lead::Failed(why));
             Ok(Brought::Failed(FillResult::Failed(why)))
         };
-        let deadline = Instant::now() + ask.origin.config().fill_timeout;
+        let patience = ask.origin.config().fill_timeout;
         let background = priority == Priority::Background;
-        let permit = match slot(ask, fill, priority, deadline).await {
+        let permit = match slot(ask, fill, priority, Instant::now() + patience).await {
             Ok(permit) => permit,
             Err(why) => return fail(why),
         };
@@ -112,19 +112,25 @@ impl Fills {
             ask.metrics.fill_running()
         };
         let Ok(head) = ask.head(prior, mark) else { return fail(Failure::BadRequest) };
-        if let Err(why) = ask.origin.admit() {
-            return fail(why);
-        }
+        let attempt = match ask.origin.admit(ask.key.path()) {
+            Ok(attempt) => attempt,
+            Err(why) => return fail(why),
+        };
+        let record = |verdict| ask.origin.record(attempt, verdict);
+        // The render has all of its time, however long it waited for its place: who
+        // fills the queue must not make others look dead.
+        let deadline = Instant::now() + patience;
         let mut relay = |head: ResponseHeader| commit::relay(fill, &head);
         let mut exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
             Ok(exchange) => exchange,
             Err(error) => {
                 let server = error.server.map(|server| server.to_string());
                 tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
-                ask.origin.record(OriginVerdict::Failed);
+                record(OriginVerdict::of_failure(error.failure, error.stage, RequestBody::None));
                 return fail(error.failure);
             }
         };
+        record(OriginVerdict::of_status(exchange.head.status, RequestBody::None));
         let mut arrived = commit::Arrived::new(&exchange, fill.born);
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
             ask.deployments.seen(&deployment);
@@ -133,19 +139,7 @@ impl Fills {
         if ask.page {
             arrived.drop_cookies(|line| ask.deployments.is_cookie(line));
         }
-        // A render that may still break off has not worked yet.
-        let failed = arrived.status.is_server_error();
-        let worked = || {
-            if !failed {
-                ask.origin.record(OriginVerdict::Ok);
-            }
-        };
-        if failed {
-            ask.origin.record(OriginVerdict::Failed);
-        }
-
         if arrived.status == 304 {
-            worked();
             let Some(prior) = prior else { return Err(Again::Unconditional) };
             let Some((rep, stale)) = commit::refreshed(ask, &inner.cache, prior, &arrived) else {
                 return Err(Again::Unconditional);
@@ -157,12 +151,10 @@ impl Fills {
             return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies(), stale));
         }
         if let Some(mark) = arrived.marked(ask) {
-            worked();
             drain(exchange).await;
             return Err(Again::Marked(mark));
         }
         if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form) {
-            worked();
             inner.notes.set_no_data(ask.about(&inner.notes, ask.form, ask.selection()), fill.born);
             fill.decide(Lead::NoData);
             return Ok(Brought::NoData);
@@ -193,7 +185,6 @@ impl Fills {
                 (None, Some((Reason::Status, Class::Unshared)))
             }
             Verdict::Refuse { class: Class::ServerRendered, .. } => {
-                worked();
                 // First the note: who hears of it makes the key of the request anew.
                 if !is_guess(member, priority) {
                     let about = ask.about(&inner.notes, ask.form, ask.selection());
@@ -231,8 +222,6 @@ impl Fills {
             }
             fill.decide(Lead::Shared(preview));
         } else {
-            // How a pipe ends is for its visitor: event streams end as they like.
-            worked();
             inner.notes.set_uncollapsible(crowd);
             fill.decide(Lead::Private(preview));
             if !background {
@@ -281,9 +270,6 @@ impl Fills {
                     }
                 }
                 Ok(None) => {
-                    if shared {
-                        worked();
-                    }
                     exchange.finish().await;
                     let Some((reason, class)) = refused else {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
@@ -300,9 +286,6 @@ impl Fills {
                     });
                 }
                 Err(_) => {
-                    if shared {
-                        ask.origin.record(OriginVerdict::Failed);
-                    }
                     fill.finish(Err(Broken::Origin));
                     return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
                 }

@@ -29,7 +29,8 @@ pub struct OriginState {
     pub healthy: u64,
     /// Servers that do not.
     pub unhealthy: u64,
-    /// Whether the breaker is open: one probe a second, nothing else is sent.
+    /// Whether the breaker is open: one request a second is sent, or none but
+    /// health checks.
     pub breaker_open: bool,
     /// Fills that run.
     pub running: u64,
@@ -111,7 +112,11 @@ fn origin_families(origins: &[OriginState]) -> Vec<MetricFamily> {
     let gauges = MetricType::GAUGE;
     [
         ("perennial_origin_servers", "Servers of an origin by health.", servers),
-        ("perennial_origin_breaker_open", "1 while the origin's breaker is open.", breakers),
+        (
+            "perennial_origin_breaker_open",
+            "1 while the origin's breaker is open: it does not answer.",
+            breakers,
+        ),
         ("perennial_origin_fills", "Fills that an origin has, by state.", fills),
     ]
     .into_iter()

@@ -17,7 +17,7 @@ use pingora::{BError, ErrorType};
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::Connector;
-use super::{Origin, Target};
+use super::{Origin, Stage, Target};
 use crate::clock;
 use crate::rules::Time;
 use crate::rules::cache_status::Failure;
@@ -38,8 +38,8 @@ const MAX_DETAIL: usize = 200;
 pub struct FetchError {
     /// What visitors, metrics and `Cache-Status` are told.
     pub failure: Failure,
-    /// Whether a response head had arrived: then it is the body that broke off.
-    pub head: bool,
+    /// How far the exchange had come.
+    pub stage: Stage,
     /// The server that was asked last, if any was.
     pub server: Option<SocketAddr>,
     /// For the log: what happened, in pingora's or the system's words.
@@ -131,7 +131,8 @@ impl Exchange {
             Ok(Err(error)) => (Failure::Reset, detail(&error)),
             Err(_elapsed) => (Failure::Timeout, "while reading the body".to_owned()),
         };
-        let error = FetchError { failure, head: true, server: Some(self.server), detail };
+        let server = Some(self.server);
+        let error = FetchError { failure, stage: Stage::Body, server, detail };
         self.body = Body::Broken(error.clone());
         Err(error)
     }
@@ -216,7 +217,7 @@ impl Origin {
                 Err(failure) => {
                     let none_left = || {
                         let detail = "no server to ask".to_owned();
-                        FetchError { failure, head: false, server: None, detail }
+                        FetchError { failure, stage: Stage::Connect, server: None, detail }
                     };
                     return Err(last.unwrap_or_else(none_left));
                 }
@@ -265,7 +266,7 @@ async fn connect(
     let peer = target.http_peer();
     let fail = |failure, detail| FetchError {
         failure,
-        head: false,
+        stage: Stage::Connect,
         server: Some(target.address()),
         detail,
     };
@@ -308,7 +309,7 @@ async fn exchange(
 ) -> Result<Exchange, FetchError> {
     let fail = |failure, detail| FetchError {
         failure,
-        head: false,
+        stage: Stage::Head,
         server: Some(target.address()),
         detail,
     };

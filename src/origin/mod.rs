@@ -4,8 +4,8 @@
 //! ways: fills [`fetch`](Origin::fetch) over a pool of our own, and requests
 //! that are passed through take a [`Target`] for pingora's proxy. Both see the
 //! same servers and the same health. What counts against the
-//! [limit](Origin::acquire) and the [breaker](Origin::admit) is for the caller
-//! to say.
+//! [limit](Origin::acquire) is for the caller to say; what counts for the
+//! [breaker](Origin::admit) says [`Verdict`].
 //!
 //! pingora's connector is used as a library, on whatever tokio runtime calls
 //! it; nothing here needs pingora's `Server` or its runtimes. Its pool is not
@@ -19,11 +19,13 @@ mod limit;
 mod pool;
 mod resolve;
 mod servers;
+mod verdict;
 
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -31,13 +33,14 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-pub use breaker::{FAILURES_TO_OPEN, PROBE_INTERVAL, Verdict};
+pub use breaker::{CHECKED_PROBE_INTERVAL, MIN_ATTEMPTS, MIN_PAGES, PROBE_INTERVAL, WINDOW};
 pub use fetch::{Exchange, FetchError};
 pub use limit::{Permit, Priority};
 pub use resolve::{LOOKUP_TIMEOUT, Resolve, System};
 pub use servers::ServerHealth;
+pub use verdict::{RequestBody, Stage, Verdict};
 
-use breaker::{Breaker, Change};
+use breaker::{Breaker, Change, Checks, PageId};
 use limit::Limit;
 use pool::Connector;
 use servers::{Backend, Servers};
@@ -61,8 +64,16 @@ pub struct Origin {
     servers: Arc<Servers>,
     limit: Limit,
     breaker: Mutex<Breaker>,
+    /// Whether the breaker is open: a hit on a stale page asks that, and takes no
+    /// lock for it. Written under the lock.
+    breaker_open: AtomicBool,
     _resolving: Vec<Task>,
 }
+
+/// A request that the breaker let through: [`Origin::record`] wants to know how
+/// it went.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt(PageId);
 
 /// A server to connect to.
 #[derive(Clone, Debug)]
@@ -161,6 +172,7 @@ impl Origin {
         Arc::new(Self {
             limit: Limit::new(config.max_concurrent_fills, config.max_waiting_fills),
             breaker: Mutex::new(Breaker::new()),
+            breaker_open: AtomicBool::new(false),
             _resolving: resolving.collect(),
             servers,
             config,
@@ -229,39 +241,67 @@ impl Origin {
         self.limit.waiting()
     }
 
-    /// Whether the breaker lets a request through now. Ask last, just before
-    /// the request: while the breaker is open an `Ok` is the one probe of this
-    /// second. Whoever gets an `Ok` should [`record`](Self::record) how it went.
+    /// Whether the breaker lets a request for `target` (path, perhaps with a query)
+    /// through now. Ask last, just before the request: while the breaker is open
+    /// an `Ok` is the one of this second. Whoever gets an `Ok` should
+    /// [`record`](Self::record) how it went.
     ///
     /// # Errors
     ///
     /// [`Failure::Breaker`] when it does not.
-    pub fn admit(&self) -> Result<(), Failure> {
-        if self.breaker.lock().admit(Instant::now()) { Ok(()) } else { Err(Failure::Breaker) }
-    }
-
-    /// Tells the breaker how a request went.
-    pub fn record(&self, verdict: Verdict) {
-        match self.breaker.lock().record(verdict, Instant::now()) {
-            Change::None => {}
-            Change::Opened => {
-                tracing::warn!(origin = %self.config.name, "breaker opened: {FAILURES_TO_OPEN} failures in a row");
-            }
-            Change::Closed => tracing::info!(origin = %self.config.name, "breaker closed"),
+    pub fn admit(&self, target: &str) -> Result<Attempt, Failure> {
+        let page = PageId::of(target);
+        if !self.breaker_open() {
+            return Ok(Attempt(page));
         }
+        let checks = self.servers.checks();
+        let admitted = self.breaker.lock().admit(page, checks, Instant::now());
+        if admitted { Ok(Attempt(page)) } else { Err(Failure::Breaker) }
     }
 
-    /// Whether the breaker lets nothing through now: it is open, and its next
-    /// probe is not due. Asking takes no probe.
+    /// Tells the breaker how a request went; none: nothing that would count.
+    pub fn record(&self, attempt: Attempt, verdict: Option<Verdict>) {
+        let Some(verdict) = verdict else { return };
+        let checks = self.servers.checks();
+        self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, now));
+    }
+
+    /// Whether the breaker lets no request for `target` through now. Asking takes
+    /// no turn.
     #[must_use]
-    pub fn breaker_shut(&self) -> bool {
-        self.breaker.lock().is_shut(Instant::now())
+    pub fn breaker_shut(&self, target: &str) -> bool {
+        if !self.breaker_open() {
+            return false;
+        }
+        let checks = self.servers.checks();
+        !self.breaker.lock().admits(PageId::of(target), checks, Instant::now())
     }
 
     /// Whether the breaker is open.
     #[must_use]
     pub fn breaker_open(&self) -> bool {
-        self.breaker.lock().is_open()
+        let open = || self.breaker_open.load(Ordering::Acquire);
+        if open() && self.servers.checks() == Checks::Pass {
+            // The health checks decide, and they say that it answers.
+            self.change(Breaker::close);
+        }
+        open()
+    }
+
+    /// Changes the breaker, and says so.
+    fn change(&self, change: impl FnOnce(&mut Breaker, Instant) -> Change) {
+        let mut breaker = self.breaker.lock();
+        let changed = change(&mut breaker, Instant::now());
+        self.breaker_open.store(breaker.is_open(), Ordering::Release);
+        drop(breaker);
+        let origin = &self.config.name;
+        match changed {
+            Change::None => {}
+            Change::Opened => {
+                tracing::warn!(%origin, "breaker opened: the origin does not answer");
+            }
+            Change::Closed => tracing::info!(%origin, "breaker closed: the origin answers"),
+        }
     }
 
     /// The addresses of its servers and their health, for `/readyz` and metrics.

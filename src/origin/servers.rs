@@ -18,6 +18,7 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::breaker::Checks;
 use super::pool::Connector;
 use super::{Task, health, resolve};
 use crate::config;
@@ -71,14 +72,24 @@ pub(super) struct Backend {
 /// What is known about the health of an address.
 #[derive(Clone, Copy, Debug, Default)]
 struct Standing {
-    /// The last active check failed.
-    check_failed: bool,
+    /// How the last active check went.
+    check: Check,
     /// Tries to connect that failed in a row.
     failures: u32,
     /// Left alone until then. Set as long as `failures` is not 0.
     down_until: Option<Instant>,
     /// Somebody is trying whether it is up again.
     probing: bool,
+}
+
+/// How the last active check of a server went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Check {
+    /// There was none yet.
+    #[default]
+    Unknown,
+    Passed,
+    Failed,
 }
 
 /// The health of one server address, for people and metrics.
@@ -230,6 +241,15 @@ impl Servers {
         Err(Failure::Unhealthy)
     }
 
+    /// What the active checks say of all servers together.
+    pub(super) fn checks(&self) -> Checks {
+        if self.config.health.is_none() {
+            return Checks::None;
+        }
+        let passed = |backend: &Arc<Backend>| backend.standing.lock().check == Check::Passed;
+        if self.list.load().iter().any(passed) { Checks::Pass } else { Checks::Fail }
+    }
+
     pub(super) fn health(&self, now: Instant) -> Vec<ServerHealth> {
         let list = self.list.load();
         let health = list.iter().map(|backend| ServerHealth {
@@ -254,7 +274,7 @@ enum Rank {
 impl Standing {
     fn rank(&self, now: Instant) -> Rank {
         match self {
-            Self { check_failed: true, .. } => Rank::CheckFailed,
+            Self { check: Check::Failed, .. } => Rank::CheckFailed,
             Self { down_until: Some(until), .. } if *until > now => Rank::Down,
             _ => Rank::Up,
         }
@@ -289,7 +309,7 @@ impl Backend {
         let mut standing = self.standing.lock();
         if standing.failures > 0 {
             tracing::info!(origin = %self.origin, server = %self.address, "server is up again");
-            *standing = Standing { check_failed: standing.check_failed, ..Standing::default() };
+            *standing = Standing { check: standing.check, ..Standing::default() };
         }
     }
 
@@ -316,16 +336,16 @@ impl Backend {
         let mut standing = self.standing.lock();
         match result {
             Ok(()) => {
-                if standing.check_failed || standing.failures > 0 {
+                if standing.check == Check::Failed || standing.failures > 0 {
                     tracing::info!(origin = %self.origin, server = %self.address, "server is healthy again");
                 }
-                *standing = Standing::default();
+                *standing = Standing { check: Check::Passed, ..Standing::default() };
             }
             Err(why) => {
-                if !standing.check_failed {
+                if standing.check != Check::Failed {
                     tracing::warn!(origin = %self.origin, server = %self.address, %why, "server failed its health check");
                 }
-                standing.check_failed = true;
+                standing.check = Check::Failed;
             }
         }
     }

@@ -252,7 +252,7 @@ async fn every_framing_whole_and_broken_off() {
         let body = whole(&mut exchange).await;
         assert_eq!(body.as_deref().map_err(|error| error.failure), *expected, "{response:?}");
         if let Err(error) = body {
-            assert!(error.head, "{response:?}");
+            assert_eq!(error.stage, Stage::Body, "{response:?}");
             assert_eq!(error.server, Some(server.address));
             assert_eq!(
                 exchange.chunk().await,
@@ -294,7 +294,7 @@ async fn what_is_no_response() {
         })
         .await;
         let error = origin(config_of(&[&server])).fetch(get("/"), far()).await.expect_err(response);
-        assert_eq!((error.failure, error.head), (Failure::Reset, false), "{response:?}");
+        assert_eq!((error.failure, error.stage), (Failure::Reset, Stage::Head), "{response:?}");
         assert_eq!(server.accepted(), 1, "a fresh connection that fails is not retried");
     }
 }
@@ -428,7 +428,7 @@ async fn when_connecting_fails_everywhere_the_fetch_does_after_three() {
     }
     let origin = origin(config_of(&servers.iter().collect::<Vec<_>>()));
     let error = origin.fetch(get("/"), far()).await.unwrap_err();
-    assert_eq!((error.failure, error.head), (Failure::Connect, false));
+    assert_eq!((error.failure, error.stage), (Failure::Connect, Stage::Connect));
     assert!(error.server.is_some());
     assert_eq!(origin.servers().iter().filter(|server| !server.healthy).count(), 3);
 
@@ -531,14 +531,14 @@ async fn deadlines_while_connecting() {
 
     let patient = origin(config(&[&url]));
     let error = patient.fetch(get("/"), soon()).await.unwrap_err();
-    assert_eq!((error.failure, error.head), (Failure::Timeout, false));
+    assert_eq!((error.failure, error.stage), (Failure::Timeout, Stage::Connect));
     assert!(patient.servers()[0].healthy, "our deadline says nothing about the server");
 
     let mut config = config(&[&url]);
     config.connect_timeout = SHORT;
     let hasty = origin(config);
     let error = hasty.fetch(get("/"), far()).await.unwrap_err();
-    assert_eq!((error.failure, error.head), (Failure::Timeout, false));
+    assert_eq!((error.failure, error.stage), (Failure::Timeout, Stage::Connect));
     assert!(!hasty.servers()[0].healthy);
 }
 
@@ -548,7 +548,7 @@ async fn deadlines_while_waiting_for_the_head() {
         let server = Server::answering(|_| beginning.as_bytes().to_vec()).await;
         let origin = origin(config_of(&[&server]));
         let error = origin.fetch(get("/"), soon()).await.unwrap_err();
-        assert_eq!((error.failure, error.head), (Failure::Timeout, false), "{beginning:?}");
+        assert_eq!((error.failure, error.stage), (Failure::Timeout, Stage::Head), "{beginning:?}");
         assert!(server.accepted() <= 1, "a timeout is not retried");
     }
 }
@@ -577,7 +577,7 @@ async fn deadlines_and_idle_timeouts_while_reading_the_body() {
         assert_eq!(exchange.chunk().await.unwrap().unwrap(), "ok");
         set(&mut exchange);
         let error = exchange.chunk().await.unwrap_err();
-        assert_eq!((error.failure, error.head), (Failure::Timeout, true));
+        assert_eq!((error.failure, error.stage), (Failure::Timeout, Stage::Body));
         assert_eq!(exchange.chunk().await, Err(error));
         exchange.finish().await;
     }
@@ -680,7 +680,7 @@ async fn tls_with_a_bad_certificate_or_none_is_refused() {
     // The certificate is for localhost, not for the address.
     let wrong_name = origin(config(&[&format!("https://{}", server.address)]));
     let error = wrong_name.fetch(get("/"), far()).await.unwrap_err();
-    assert_eq!((error.failure, error.head), (Failure::Tls, false), "{error}");
+    assert_eq!((error.failure, error.stage), (Failure::Tls, Stage::Connect), "{error}");
     assert!(!wrong_name.servers()[0].healthy);
 
     // Nobody the platform trusts has signed it.
@@ -776,21 +776,48 @@ async fn a_reload_carries_over_what_is_unchanged() {
     assert_eq!(server.accepted(), 1, "connections are carried over in any case");
 }
 
+/// A dead origin: so many attempts, each to another page, find nobody.
+fn dies(origin: &Origin) {
+    for n in 0..MIN_ATTEMPTS {
+        let attempt = origin.admit(&format!("/{n}?q")).unwrap();
+        origin.record(attempt, Some(Verdict::Unreachable));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_breaker_through_the_origin() {
     let origin = origin(config(&["http://192.0.2.1:80"]));
-    for _ in 0..FAILURES_TO_OPEN {
-        assert_eq!(origin.admit(), Ok(()));
-        origin.record(Verdict::Failed);
-    }
+    dies(&origin);
     assert!(origin.breaker_open());
-    assert_eq!(origin.admit(), Err(Failure::Breaker));
+    assert_eq!(origin.admit("/a").unwrap_err(), Failure::Breaker);
     tokio::time::advance(PROBE_INTERVAL).await;
-    assert_eq!(origin.admit(), Ok(()));
-    assert_eq!(origin.admit(), Err(Failure::Breaker));
-    origin.record(Verdict::Ok);
-    assert!(!origin.breaker_open());
-    assert_eq!(origin.admit(), Ok(()));
+    assert!(!origin.breaker_shut("/a") && !origin.breaker_shut("/b"), "asking takes no turn");
+    let turn = origin.admit("/a").unwrap();
+    assert!(origin.breaker_shut("/a") && origin.breaker_shut("/b"));
+    assert_eq!(origin.admit("/b").unwrap_err(), Failure::Breaker);
+    origin.record(turn, None);
+    assert!(origin.breaker_open(), "nothing is known of it");
+    origin.record(turn, Some(Verdict::Answered));
+    assert!(!origin.breaker_open() && !origin.breaker_shut("/a"));
+    assert!(origin.admit("/a").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn health_checks_close_the_breaker() {
+    let mut config = config(&["http://192.0.2.1:80"]);
+    let second = Duration::from_secs(1);
+    config.health =
+        Some(config::Health { path: "/".into(), interval: second * 3600, timeout: second });
+    let origin = origin(config);
+    let server = origin.servers.list()[0].clone();
+    server.checked(Err("it is down".to_owned()));
+    dies(&origin);
+    tokio::time::advance(PROBE_INTERVAL).await;
+    assert!(origin.breaker_shut("/a") && origin.admit("/a").is_err(), "no requests");
+    server.checked(Ok(()));
+    assert!(origin.admit("/a").is_ok() && !origin.breaker_open());
+    dies(&origin);
+    assert!(!origin.breaker_open(), "the checks say that it answers");
 }
 
 #[tokio::test]

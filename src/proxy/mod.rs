@@ -3,6 +3,7 @@
 
 mod invalidate;
 mod page;
+mod pass;
 mod write;
 
 pub(crate) use write::left;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use http::StatusCode;
 use http::header::HOST;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -23,7 +25,6 @@ use crate::answer::{cache_fields, failure};
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
-use crate::origin::{Target, Verdict};
 use crate::page::{KeyBuf, canonical_path};
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
@@ -31,6 +32,8 @@ use crate::route::Route;
 use crate::rules::cache_status::Failure;
 use crate::rules::{Outcome, hop};
 use crate::server::suit_http10;
+
+use pass::Passage;
 
 /// The proxy behind the front.
 pub struct Proxy {
@@ -45,11 +48,8 @@ pub struct Ctx {
     route: Option<Arc<Route>>,
     outcome: Outcome,
     age: Option<u64>,
-    /// The server that was picked, and those that failed.
-    target: Option<Target>,
-    tried: Vec<SocketAddr>,
-    /// The breaker lets it through.
-    admitted: bool,
+    /// Its way to the origin, where the cache has no part in it.
+    passage: Passage,
     /// The head as the visitor sent it.
     head: Option<Box<RequestHeader>>,
 }
@@ -122,9 +122,7 @@ impl ProxyHttp for Proxy {
             route: None,
             outcome: Outcome::Own,
             age: None,
-            target: None,
-            tried: Vec::new(),
-            admitted: false,
+            passage: Passage::new(),
             head: None,
         }
     }
@@ -178,21 +176,9 @@ impl ProxyHttp for Proxy {
             return Error::e_explain(ErrorType::InternalError, "a request without a route");
         };
         let origin = ctx.live.origin(route);
-        // Once for a request, however many servers it tries.
-        if !ctx.admitted {
-            if let Err(why) = origin.admit() {
-                ctx.set(Outcome::Failed { why });
-                return Error::e_explain(ErrorType::ConnectNoRoute, why.as_str());
-            }
-            ctx.admitted = true;
-        }
-        let deadline = tokio::time::Instant::now() + origin.config().connect_timeout;
-        match origin.target(&ctx.tried, deadline).await {
-            Ok(target) => {
-                let peer = target.peer();
-                ctx.target = Some(target);
-                Ok(peer)
-            }
+        let path = ctx.head.as_deref().map_or("/", |head| head.uri.path());
+        match ctx.passage.server(origin, path).await {
+            Ok(peer) => Ok(peer),
             Err(why) => {
                 ctx.set(Outcome::Failed { why });
                 Error::e_explain(ErrorType::ConnectNoRoute, why.as_str())
@@ -244,15 +230,16 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
+        let ends = !response.status.is_informational()
+            || response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if let (true, Some(route)) = (ends, &ctx.route) {
+            let body = pass::request_body(session);
+            ctx.passage.answered(ctx.live.origin(route), response.status, body);
+        }
         if response.status.is_informational() {
             return Ok(());
         }
         ctx.first_byte = Some(Instant::now());
-        if let Some(route) = &ctx.route {
-            let failed = response.status.is_server_error();
-            let verdict = if failed { Verdict::Failed } else { Verdict::Ok };
-            ctx.live.origin(route).record(verdict);
-        }
         write::keep_date(session, response.headers.get(http::header::DATE).map(|v| v.as_bytes()));
         let also = ctx.live.preset.cache_field();
         for name in ["x-cache"].into_iter().chain(also) {
@@ -295,9 +282,7 @@ impl ProxyHttp for Proxy {
         _digest: Option<&pingora::protocols::Digest>,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        if let Some(target) = &ctx.target {
-            target.connected();
-        }
+        ctx.passage.connected();
         Ok(())
     }
 
@@ -308,13 +293,11 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        if let Some(target) = ctx.target.take() {
-            target.failed();
-            ctx.tried.push(target.address());
-        }
-        // Nothing was sent: another server may have it.
-        let servers = ctx.route.as_ref().map_or(0, |r| ctx.live.origin(r).servers().len());
-        e.set_retry(ctx.tried.len() < servers);
+        let retry = match &ctx.route {
+            Some(route) => ctx.passage.not_connected(ctx.live.origin(route)),
+            None => false,
+        };
+        e.set_retry(retry);
         e
     }
 
@@ -326,7 +309,8 @@ impl ProxyHttp for Proxy {
         if matches!(e.esource(), ErrorSource::Upstream)
             && let Some(route) = &ctx.route
         {
-            ctx.live.origin(route).record(Verdict::Failed);
+            let body = pass::request_body(session);
+            ctx.passage.failed(ctx.live.origin(route), why, body);
         }
         let gone = matches!(e.esource(), ErrorSource::Downstream)
             && matches!(

@@ -20,6 +20,12 @@ impl Edge {
         Self::with(yaml, &[("origin", origin)]).await
     }
 
+    /// Starts it with YAML that names its origins itself.
+    pub(crate) fn of(yaml: &str) -> Self {
+        let edge = perennial::edge::Edge::start(config(yaml, &[]));
+        Self { edge: edge.unwrap_or_else(|error| panic!("starting: {error}")) }
+    }
+
     /// Starts it in front of several origins.
     pub(crate) async fn with(yaml: &str, origins: &[(&str, &Origin)]) -> Self {
         let config = config(yaml, origins);

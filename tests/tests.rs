@@ -12,5 +12,6 @@ mod origins;
 mod presets;
 mod promises;
 mod reload;
+mod shortage;
 mod smoke;
 mod webhook;

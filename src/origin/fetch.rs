@@ -17,7 +17,7 @@ use pingora::{BError, ErrorType};
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::Connector;
-use super::{Origin, Stage, Target};
+use super::{Origin, Stage, Target, shortage};
 use crate::clock;
 use crate::rules::Time;
 use crate::rules::cache_status::Failure;
@@ -196,9 +196,10 @@ impl Origin {
     /// # Errors
     ///
     /// [`Failure::Dns`] when no server's name resolves, [`Failure::Connect`]
-    /// or [`Failure::Tls`] when connecting failed, [`Failure::Reset`] when the
-    /// connection broke or what came was no HTTP, and [`Failure::Timeout`]
-    /// when `connect_timeout` or the deadline passed.
+    /// or [`Failure::Tls`] when connecting failed, [`Failure::Unavailable`] when
+    /// we had no means to connect, [`Failure::Reset`] when the connection broke
+    /// or what came was no HTTP, and [`Failure::Timeout`] when `connect_timeout`
+    /// or the deadline passed.
     pub async fn fetch_with(
         &self,
         mut request: Box<RequestHeader>,
@@ -277,8 +278,9 @@ async fn connect(
             Ok(HttpSession::new_with_options(stream, peer))
         }
         Ok(Err(error)) => {
-            target.failed();
-            Err(fail(connect_failure(&error), detail(&error)))
+            let failure = connect_failure(&error);
+            target.failed(failure);
+            Err(fail(failure, detail(&error)))
         }
         // Our deadline, not the server's: it says nothing about its health.
         Err(_elapsed) => Err(fail(Failure::Timeout, "while connecting".to_owned())),
@@ -286,8 +288,12 @@ async fn connect(
 }
 
 /// What an error from connecting means. A server that does not answer in time
-/// is a timeout, as with nginx (504).
-pub(super) fn connect_failure(error: &BError) -> Failure {
+/// is a timeout, as with nginx (504); what we ran out of ourselves is no fault of
+/// the server's.
+pub(super) fn connect_failure(error: &pingora::Error) -> Failure {
+    if shortage::is_local(error) {
+        return Failure::Unavailable;
+    }
     match error.etype() {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Failure::Timeout,
         ErrorType::TLSHandshakeFailure
@@ -406,16 +412,22 @@ fn raw_has_length(session: &HttpSession) -> bool {
     })
 }
 
-/// One request on a connection of its own, for health checks: the status.
-/// The caller sets the deadline.
+/// One request on a connection of its own, for health checks: the status, or
+/// what went wrong. None: the check could not be made, for want of something of
+/// ours. The caller sets the deadline.
 pub(super) async fn ask(
     connector: &Connector,
     peer: &HttpPeer,
     request: Box<RequestHeader>,
-) -> Result<u16, String> {
-    let stream = connector.connect(peer).await.map_err(|error| detail(&error))?;
+) -> Option<Result<u16, String>> {
+    let stream = match connector.connect(peer).await {
+        Ok(stream) => stream,
+        Err(error) if shortage::is_local(&error) => return None,
+        Err(error) => return Some(Err(detail(&error))),
+    };
     let mut session = HttpSession::new_with_options(stream, peer);
-    Ok(head(&mut session, request, &mut |_interim| {}).await?.status.as_u16())
+    let head = head(&mut session, request, &mut |_interim| {}).await;
+    Some(head.map(|head| head.status.as_u16()))
 }
 
 /// An error in few words. Not pingora's whole message, which may quote the

@@ -40,16 +40,22 @@ pub(super) fn watch(
                 Ok(request) => {
                     let asked = fetch::ask(&connector, &peer, request);
                     match timeout(health.timeout, asked).await {
-                        Ok(Ok(status)) if status < 400 => Ok(()),
-                        Ok(Ok(status)) => Err(format!("it answered {status}")),
-                        Ok(Err(error)) => Err(error.to_string()),
-                        Err(_elapsed) => Err("no answer in time".to_owned()),
+                        Ok(Some(Ok(status))) if status < 400 => Some(Ok(())),
+                        Ok(Some(Ok(status))) => Some(Err(format!("it answered {status}"))),
+                        Ok(Some(Err(error))) => Some(Err(error)),
+                        Ok(None) => None,
+                        Err(_elapsed) => Some(Err("no answer in time".to_owned())),
                     }
                 }
-                Err(error) => Err(error.to_string()),
+                Err(error) => Some(Err(error.to_string())),
             };
             let Some(backend) = backend.upgrade() else { return };
-            backend.checked(result);
+            match result {
+                Some(result) => backend.checked(result),
+                None => tracing::warn!(
+                    server = %backend.address(), "no means left for a health check: nothing is known"
+                ),
+            }
             drop(backend);
             sleep(jittered(health.interval)).await;
         }

@@ -19,6 +19,7 @@ mod limit;
 mod pool;
 mod resolve;
 mod servers;
+mod shortage;
 mod verdict;
 
 use std::fmt;
@@ -343,9 +344,12 @@ impl Target {
         self.backend.connected();
     }
 
-    /// Connecting to it failed: it is left alone for a short, growing time.
-    pub fn failed(&self) {
-        self.backend.failed(Instant::now());
+    /// Connecting to it failed: it is left alone for a short, growing time, unless
+    /// the fault was ours.
+    pub fn failed(&self, why: Failure) {
+        if why != Failure::Unavailable {
+            self.backend.failed(Instant::now());
+        }
     }
 
     fn http_peer(&self) -> &HttpPeer {
@@ -357,9 +361,10 @@ impl Target {
     }
 }
 
-/// What an error of pingora's from connecting (`fail_to_connect`) means.
+/// What an error of pingora's from connecting (`fail_to_connect`) means:
+/// [`Failure::Unavailable`] where we had no means to connect.
 #[must_use]
-pub fn connect_failure(error: &pingora::BError) -> Failure {
+pub fn connect_failure(error: &pingora::Error) -> Failure {
     fetch::connect_failure(error)
 }
 

@@ -414,7 +414,7 @@ async fn a_server_that_answers_over_an_old_connection_is_up() {
         assert!(origin.servers()[0].healthy);
         whole(&mut exchange).await.unwrap();
         exchange.finish().await;
-        origin.pick(&[]).unwrap().failed();
+        origin.pick(&[]).unwrap().failed(Failure::Connect);
         assert!(!origin.servers()[0].healthy);
     }
     assert_eq!(server.accepted(), 1);
@@ -818,6 +818,15 @@ async fn health_checks_close_the_breaker() {
     assert!(origin.admit("/a").is_ok() && !origin.breaker_open());
     dies(&origin);
     assert!(!origin.breaker_open(), "the checks say that it answers");
+}
+
+#[tokio::test]
+async fn a_shortage_of_ours_takes_no_server_down() {
+    let origin = origin(config(&["http://192.0.2.1:80"]));
+    origin.pick(&[]).unwrap().failed(Failure::Unavailable);
+    assert!(origin.servers()[0].healthy);
+    origin.pick(&[]).unwrap().failed(Failure::Timeout);
+    assert!(!origin.servers()[0].healthy);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use crate::answer::{cache_fields, failure};
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
+use crate::origin::connect_failure;
 use crate::page::{KeyBuf, canonical_path};
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
@@ -294,7 +295,7 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         let retry = match &ctx.route {
-            Some(route) => ctx.passage.not_connected(ctx.live.origin(route)),
+            Some(route) => ctx.passage.not_connected(ctx.live.origin(route), connect_failure(&e)),
             None => false,
         };
         e.set_retry(retry);
@@ -370,20 +371,21 @@ fn failure_of(e: &Error) -> Failure {
         return Failure::BadRequest;
     }
     match e.etype() {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
         ErrorType::ConnectTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout
-        | ErrorType::TLSHandshakeTimedout => Failure::Timeout,
-        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::TLSHandshakeFailure
         | ErrorType::InvalidCert
         | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => Failure::Tls,
-        ErrorType::ConnectRefused
+        | ErrorType::TLSWantX509Lookup
+        | ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
         | ErrorType::ConnectError
         | ErrorType::SocketError
         | ErrorType::BindError
-        | ErrorType::ConnectProxyFailure => Failure::Connect,
+        | ErrorType::ConnectProxyFailure
+        // A socket that could not even be made.
+        | ErrorType::InternalError => connect_failure(e),
         _ => Failure::Reset,
     }
 }

@@ -54,9 +54,9 @@ impl Passage {
     }
 
     /// Connecting failed: whether another server may have it. Nothing was sent.
-    pub(super) fn not_connected(&mut self, origin: &Origin) -> bool {
+    pub(super) fn not_connected(&mut self, origin: &Origin, why: Failure) -> bool {
         if let Some(target) = self.target.take() {
-            target.failed();
+            target.failed(why);
             self.tried.push(target.address());
         }
         self.tried.len() < origin.servers().len()

@@ -16,8 +16,9 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::errands;
 use crate::front::Front;
-use crate::metrics::{Metrics, Reload};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::reload::Reloaded;
 use crate::server::{self, BindError, Listeners, Trigger};
 
 /// Why an edge cannot start.
@@ -78,7 +79,6 @@ impl Edge {
             }
             None => None,
         };
-        let patience = config.shutdown_timeout;
         let (engine, named) = Engine::new(config);
         tokio::spawn(errands::fetch_assets(Arc::clone(&engine), named));
         tokio::spawn(errands::look_for_builds(Arc::clone(&engine)));
@@ -101,6 +101,7 @@ impl Edge {
         let served = {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move {
+                let patience = || engine.live.load().config.shutdown_timeout;
                 let summary = server::run(listeners, front, limits, shutdown, patience).await;
                 let cut_off = match summary {
                     Ok(summary) => summary.cut_off,
@@ -111,7 +112,7 @@ impl Edge {
                 };
                 // One bound for both: what connections took of it, fills have not.
                 let took = engine.drained.get().map_or(Duration::ZERO, Instant::elapsed);
-                let left = patience.saturating_sub(took);
+                let left = patience().saturating_sub(took);
                 let idle = tokio::time::timeout(left, engine.fills.idle()).await;
                 drop(ended);
                 Ended { cut_off, fills_cut_off: idle.is_err() }
@@ -132,16 +133,15 @@ impl Edge {
         self.admin
     }
 
-    /// Replaces the configuration between two requests: routes, origins, limits,
-    /// log and secrets. What is bound at start stays as it is; the answer names
-    /// the keys that need a restart to take effect.
-    pub fn reload(&self, config: Config) -> Vec<&'static str> {
+    /// Replaces the configuration between two requests, as far as a running edge
+    /// can (see [`Config::succeed`]). `/readyz` and the metrics tell how it ended.
+    pub fn reload(&self, config: Config) -> Reloaded {
         self.engine.reload(config)
     }
 
-    /// Counts a reload that was refused because its file is bad.
-    pub fn reload_refused(&self) {
-        self.engine.live.load().metrics.reload(Reload::Refused);
+    /// Tells of a reload that was refused before there was a configuration.
+    pub fn reload_refused(&self, why: String) {
+        self.engine.reload_refused(why);
     }
 
     /// Whether the front answers plain requests itself. Off, everything takes the

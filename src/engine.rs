@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -16,10 +17,11 @@ use crate::fill::{Ask, Fills};
 use crate::framework::Preset;
 use crate::live::Live;
 use crate::log::{AccessLine, AccessLog};
-use crate::metrics::{MemoryState, Metrics, OriginState, Reload};
+use crate::metrics::{MemoryState, Metrics, OriginState};
 use crate::origin::Origins;
 use crate::page::{Page, PageKey, Representation};
 use crate::plan::{Wanted, background_ask};
+use crate::reload::{Last, Reloaded};
 use crate::request::{Facts, Request};
 use crate::revalidate::Strangers;
 use crate::route::{Route, Routes};
@@ -34,6 +36,8 @@ pub(crate) struct Engine {
     pub(crate) fills: Fills,
     pub(crate) strangers: Strangers,
     pub(crate) live: ArcSwap<Live>,
+    /// Locked while the configuration is replaced.
+    reloaded: Mutex<Option<Last>>,
     pub(crate) limits: Arc<ArcSwap<config::Limits>>,
     pub(crate) draining: watch::Sender<bool>,
     /// When the graceful stop began.
@@ -82,6 +86,7 @@ impl Engine {
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(Metrics::new(&route_labels, &origin_labels));
+        metrics.started(crate::clock::now().secs());
         let engine = Arc::new(Engine {
             fills: Fills::new(Arc::clone(&store), assets, &config.cache),
             strangers: Strangers::default(),
@@ -89,6 +94,7 @@ impl Engine {
             draining: watch::Sender::new(false),
             drained: OnceLock::new(),
             plain: AtomicBool::new(true),
+            reloaded: Mutex::default(),
             live: ArcSwap::from_pointee(Live {
                 routes,
                 origins: Origins::new(&config.origins),
@@ -114,17 +120,34 @@ impl Engine {
     }
 
     /// See `Edge::reload`.
-    pub(crate) fn reload(&self, config: Config) -> Vec<&'static str> {
+    pub(crate) fn reload(&self, config: Config) -> Reloaded {
+        let mut last = self.reloaded.lock();
+        let ended = match config.succeed(&self.live.load().config) {
+            Ok(done) => {
+                self.replace(done.config);
+                if done.kept.is_empty() { Reloaded::Applied } else { Reloaded::Partly(done.kept) }
+            }
+            Err(why) => Reloaded::Refused(why),
+        };
+        self.told(&mut last, ended.clone());
+        ended
+    }
+
+    /// See `Edge::reload_refused`.
+    pub(crate) fn reload_refused(&self, why: String) {
+        self.told(&mut self.reloaded.lock(), Reloaded::Refused(why));
+    }
+
+    fn told(&self, last: &mut Option<Last>, ended: Reloaded) {
+        let at = crate::clock::now();
+        self.live.load().metrics.reload(ended.result(), at.secs());
+        *last = Some(Last { at, ended });
+    }
+
+    /// Runs on with a configuration of the same framework.
+    fn replace(&self, config: Config) {
         let old = self.live.load();
         let preset = Preset::new(&config.framework);
-        let needs_restart: [(&'static str, bool); 5] = [
-            ("listen", old.config.listen != config.listen),
-            ("admin", old.config.admin != config.admin),
-            ("threads", old.config.threads != config.threads),
-            ("cache", old.config.cache != config.cache),
-            ("framework", !preset.is_like(&old.preset)),
-        ];
-        let preset = if preset.is_like(&old.preset) { preset } else { old.preset.clone() };
         let deployments = deployments(&config, &preset, |name| {
             let place = old.config.origins.iter().position(|origin| origin.name == name)?;
             old.deployments.get(place).cloned()
@@ -132,8 +155,9 @@ impl Engine {
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(old.metrics.relabel(&route_labels, &origin_labels));
-        metrics.reload(Reload::Applied);
         self.limits.store(Arc::new(config.limits.clone()));
+        self.store.configure(&config.cache);
+        self.fills.configure(&config.cache);
         self.live.store(Arc::new(Live {
             routes,
             origins: old.origins.reload(&config.origins),
@@ -143,7 +167,6 @@ impl Engine {
             metrics,
             config,
         }));
-        needs_restart.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
     }
 
     fn memory(&self) -> MemoryState {
@@ -260,6 +283,7 @@ impl Health for Engine {
                 all.push(format!("origin {}: {down} of {of} servers are down", origin.name));
             }
         }
+        all.extend(self.reloaded.lock().as_ref().and_then(Last::degraded));
         all
     }
 

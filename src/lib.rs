@@ -21,7 +21,7 @@
 //! | [`terms`] | what a response is good for under its route, asked when a page is read |
 //! | [`answer`] | request + stored page → the answer |
 //! | [`plan`] | request → webhook, bypass, or a form of a page under a key |
-//! | [`live`] | what a reload replaces |
+//! | [`live`], [`reload`] | what a reload replaces, and how one ended |
 //! | [`server`] | accept, read heads under limits, the plain case, drain |
 //! | [`proxy`] | pingora's phases, each a few lines that call the rooms |
 //! | [`revalidate`] | `/__revalidate` |
@@ -95,6 +95,7 @@ pub mod origin;
 pub mod page;
 pub mod plan;
 pub mod proxy;
+pub mod reload;
 pub mod request;
 pub mod revalidate;
 pub mod route;

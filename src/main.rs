@@ -13,6 +13,7 @@ use perennial::config::{self, Config, Errors, Framework, Warning};
 use perennial::demo::{self, Demo};
 use perennial::edge::{Edge, StartError};
 use perennial::log::{self, Logging};
+use perennial::reload::Reloaded;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -36,7 +37,8 @@ Examples:
   perennial demo                               see it at work
 
 Signals:
-  SIGHUP          reads the configuration again; a bad one changes nothing
+  SIGHUP          reads the configuration again; a bad one changes nothing, and
+                  what needs a new start is named in the log and in /readyz
   SIGTERM, SIGINT end it once requests in flight are done; a second one at once
 
 Exit codes:
@@ -391,21 +393,39 @@ fn reload(edge: &Edge, source: &Source, logging: &mut Logging) {
                 tracing::error!("{note}");
             }
             tracing::error!("the configuration is wrong, and the one before runs on");
-            return edge.reload_refused();
+            return edge.reload_refused(in_short(&errors));
         }
     };
     warn(&warnings);
     // Before the edge has it: from then on the new secret can be in a request.
-    if let Err(error) = logging.reload(&config.log, &secrets(&config)) {
+    if let Err(error) = logging.redact(&secrets(&config)) {
         tracing::error!(%error, "the configuration before runs on");
-        return edge.reload_refused();
+        return edge.reload_refused(error.to_string());
     }
-    let routes = config.routes.len();
-    let later = edge.reload(config);
-    if !later.is_empty() {
-        tracing::warn!("changes of {} take effect at the next start", later.join(", "));
+    let (routes, log) = (config.routes.len(), config.log.clone());
+    match edge.reload(config) {
+        Reloaded::Refused(why) => {
+            tracing::error!("{why}; the configuration before runs on");
+            return;
+        }
+        Reloaded::Partly(kept) => {
+            tracing::warn!("changes of {} take effect at the next start", kept.join(", "));
+        }
+        Reloaded::Applied => {}
+    }
+    if let Err(error) = logging.reload(&log) {
+        tracing::error!(%error, "the level of the log stays as it was");
     }
     tracing::info!(routes, "the configuration was read again");
+}
+
+/// The first of them, and how many there are.
+fn in_short(errors: &Errors) -> String {
+    match errors.notes() {
+        [] => String::new(),
+        [only] => only.to_string(),
+        [first, more @ ..] => format!("{first} (and {} more)", more.len()),
+    }
 }
 
 fn warn(warnings: &[Warning]) {

@@ -170,3 +170,76 @@ async fn hup_reads_the_file_again_and_term_ends_it() {
     let code = running.child.wait().expect("it is ours").code();
     assert_eq!(code, Some(0));
 }
+
+/// What a reload cannot apply stays as it was, and the log, `/readyz` and the
+/// metrics say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hup_tells_what_it_could_not_apply() {
+    let yaml = |more: &str| {
+        format!(
+            "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nlog: {{ format: json }}\n\
+             origins: {{ web: http://127.0.0.1:1 }}\n{more}"
+        )
+    };
+    let file = file(&yaml("cache: { memory: 1MiB, max_object: 1KiB }\n"));
+    let path = file.path().to_str().expect("it is text");
+    let mut running = Running::start(&["--config", path]);
+    let ready: serde_json::Value =
+        serde_json::from_str(&running.line("is ready")).expect("a line of JSON");
+    let admin = ready["admin"].as_str().expect("where it listens").parse().expect("an address");
+    let admin = Client::new(admin).plain();
+    let metric = |name: &'static str| {
+        let page = admin.get("/metrics");
+        async move {
+            let page = page.await;
+            let value =
+                page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            value.map(str::to_owned)
+        }
+    };
+    const WORKED: &str = "perennial_config_last_reload_successful";
+    assert_eq!(metric(WORKED).await.as_deref(), Some("1"));
+    for (text, logged, said, counted) in [
+        (
+            yaml("framework: nextjs\nlog: { format: text }\n").replacen(
+                "log: { format: json }\n",
+                "",
+                1,
+            ),
+            "framework: `nextjs` instead of `generic`",
+            "framework: `nextjs` instead of `generic`",
+            "refused",
+        ),
+        (
+            yaml("cache: { memory: 2MiB, max_object: 1KiB }\n").replace("json", "text"),
+            "changes of cache.memory, log.format take effect at the next start",
+            ": cache.memory, log.format take effect at the next start",
+            "partly",
+        ),
+        (
+            yaml("routs: []\nthreads: 0\n"),
+            "routs",
+            ":5: routs: unknown key; did you mean \"routes\"? (and 1 more)",
+            "refused",
+        ),
+    ] {
+        std::fs::write(path, text).expect("it is ours");
+        running.signal("-HUP");
+        running.line(logged);
+        eventually(said, || async {
+            let ready = admin.get("/readyz").await;
+            (ready.status == 200 && ready.text().contains(said)).then_some(())
+        })
+        .await;
+        assert_eq!(metric(WORKED).await.as_deref(), Some("0"), "{said}");
+        assert!(metric("perennial_memory_limit_bytes").await.as_deref() == Some("1048576"));
+        let page = admin.get("/metrics").await;
+        let never = format!("perennial_reloads_total{{result=\"{counted}\"}} 0\n");
+        assert!(!page.text().contains(&never), "{said}");
+    }
+    std::fs::write(path, yaml("cache: { memory: 1MiB, max_object: 1KiB }\n")).expect("it is ours");
+    running.signal("-HUP");
+    running.line("the configuration was read again");
+    assert_eq!(admin.get("/readyz").await.text(), "ready\n");
+    assert_eq!(metric(WORKED).await.as_deref(), Some("1"));
+}

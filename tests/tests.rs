@@ -8,6 +8,7 @@ mod breaker;
 mod cli;
 mod differential;
 mod fills;
+mod operating;
 mod origins;
 mod presets;
 mod promises;

@@ -12,6 +12,7 @@
 //! - `presets`: the routes that a framework brings
 //! - `level`: what is logged
 //! - `resolve`: defaults, names, bounds, patterns; everything that is wrong at once
+//! - `reload`: what of a configuration can take the place of one that runs
 //! - `reference`: the JSON Schema and `config/reference.yaml`, made from `raw`
 //! - `table`: what `perennial check` prints
 //!
@@ -26,6 +27,7 @@ mod pattern;
 mod presets;
 mod raw;
 mod reference;
+mod reload;
 mod resolve;
 mod resolved;
 mod sites;
@@ -40,5 +42,6 @@ pub use errors::{Errors, Note, Warning};
 pub use level::check_level;
 pub use pattern::{HostPattern, PathPattern};
 pub use reference::{reference, schema};
+pub use reload::Succession;
 pub use resolved::*;
 pub use table::table;

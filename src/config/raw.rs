@@ -31,23 +31,31 @@ const fn secs(secs: u64) -> Span {
 /// The configuration of Perennial. Strings may hold `${VAR}` and
 /// `${VAR:-default}` from the environment; `$$` is one dollar sign. Durations
 /// are written `10s`, `5m`, `30d`, sizes `512MiB`.
+///
+/// SIGHUP reads the file again between two requests. A file that is wrong changes
+/// nothing, nor does one with another `framework`. What cannot change while the
+/// process runs (it is said of those keys) stays as it was until the next start,
+/// while the rest takes effect. The log, `/readyz` and the metrics
+/// `perennial_config_last_reload_successful` and
+/// `perennial_config_last_reload_timestamp_seconds` tell how it ended.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "the keys of a configuration")]
 #[schemars(title = "Perennial", extend("required" = ["origins"]))]
 pub(super) struct Raw {
     /// Where visitors connect: an address and a port, or a list of them. Port 0
-    /// picks a free one.
+    /// picks a free one. Changes take effect at the next start.
     pub(super) listen: OneOrMany<Address>,
     /// Where health (`/healthz`, `/readyz`) and metrics (`/metrics`) are served,
     /// or `off`. Whoever reaches this address can read the names of your routes;
-    /// keep it off the internet.
+    /// keep it off the internet. Changes take effect at the next start.
     pub(super) admin: AdminAddress,
     /// Proxies in front of Perennial, by address or network, whose
     /// `X-Forwarded-Proto` is believed: whether the visitor came by `https` is
     /// part of every page's key. Nobody else's word is taken. Default: none.
     #[schemars(example = ["10.0.0.0/8"])]
     pub(super) trusted_proxies: Vec<Network>,
-    /// Worker threads, 1 to 1024. Default: one per core.
+    /// Worker threads, 1 to 1024. Changes take effect at the next start. Default: one
+    /// per core.
     #[schemars(example = 2)]
     pub(super) threads: Option<Count>,
     /// The renderers behind Perennial, by name. The first one is where a route
@@ -57,7 +65,9 @@ pub(super) struct Raw {
     /// The store of pages.
     pub(super) cache: Cache,
     /// Which preset maps URLs to pages and their data. A preset brings routes of
-    /// its own, which come after those of this file: `perennial check` shows them.
+    /// its own, which come after those of this file: `perennial check` shows them. It
+    /// says what a stored page is, so it takes a new start to change it: a reload
+    /// with another one is refused, with all else in the file.
     pub(super) framework: Framework,
     /// What `framework: nextjs` knows of the site. Default: nothing.
     pub(super) nextjs: Option<Nextjs>,
@@ -281,7 +291,7 @@ impl Default for Health {
 #[schemars(inline)]
 pub(super) struct Cache {
     /// Memory for pages; the least recently used go first. 0: no memory tier,
-    /// nothing is kept.
+    /// nothing is kept. Changes take effect at the next start.
     pub(super) memory: Size,
     /// The largest body that is stored. What is larger is passed through.
     pub(super) max_object: Size,
@@ -289,6 +299,7 @@ pub(super) struct Cache {
     pub(super) max_variants: Count,
     /// How many distinct invalidated names (tags, paths, prefixes) are remembered
     /// before the oldest are folded into one that invalidates everything older.
+    /// Changes take effect at the next start.
     pub(super) max_invalidations: Count,
     /// Memory for notes about pages that are not stored: that they are not storable,
     /// server-rendered, or without JSON. Without its note a page costs a request to
@@ -331,7 +342,7 @@ pub(super) enum Framework {
 pub(super) struct Log {
     /// Which requests get an access line.
     pub(super) access: AccessLog,
-    /// The format of all lines.
+    /// The format of all lines. Changes take effect at the next start.
     pub(super) format: LogFormat,
     /// What else is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`, also
     /// by module, as in `info,perennial::fill=debug`. The environment variable
@@ -379,7 +390,7 @@ pub(super) struct Revalidate {
     /// Its path on the public listeners.
     pub(super) path: String,
     /// The secret that callers must know. Without one, or with an empty one, the
-    /// webhook is off and its path is a page like any other.
+    /// webhook is off, and `/__revalidate` answers 404.
     #[schemars(example = &"${PERENNIAL_SECRET:-}")]
     pub(super) secret: Option<Secret>,
     /// The largest JSON body that is read.

@@ -95,6 +95,7 @@ impl Fills {
         mark: &str,
     ) -> Result<Brought, Again> {
         let inner = &self.0;
+        let cache = inner.cache.load_full();
         let fill = &*member.flight.fill;
         let fail = |why: Failure| {
             fill.decide(Lead::Failed(why));
@@ -141,7 +142,7 @@ impl Fills {
         }
         if arrived.status == 304 {
             let Some(prior) = prior else { return Err(Again::Unconditional) };
-            let Some((rep, stale)) = commit::refreshed(ask, &inner.cache, prior, &arrived) else {
+            let Some((rep, stale)) = commit::refreshed(ask, &cache, prior, &arrived) else {
                 return Err(Again::Unconditional);
             };
             if stale {
@@ -199,7 +200,7 @@ impl Fills {
             // Still so, and it counts as that for as long again.
             inner.notes.set_server_rendered(page);
         }
-        if refused.is_none() && arrived.length.is_some_and(|n| n > inner.cache.max_object) {
+        if refused.is_none() && arrived.length.is_some_and(|n| n > cache.max_object) {
             refused = Some((Reason::TooLarge, Class::Unshared));
         }
         let stored = match &refused {
@@ -210,7 +211,7 @@ impl Fills {
         // An error on a page route is shared by all who waited, or each would retry it at once.
         let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
         let reusable = ask.page || terms.is_some_and(|terms| arrived.without_validation(&terms));
-        let preview = arrived.preview(ask, &inner.cache, stored, reusable, shared_error);
+        let preview = arrived.preview(ask, &cache, stored, reusable, shared_error);
         let preview = Arc::new(preview);
         let crowd = ask.about(&inner.notes, ask.form, member.crowd);
         let mut permit = Some(permit);
@@ -245,7 +246,7 @@ impl Fills {
             match next {
                 Ok(Some(chunk)) => {
                     size += chunk.len() as u64;
-                    if size > inner.cache.max_object && (keep || background) {
+                    if size > cache.max_object && (keep || background) {
                         if fill.readers() == 0 {
                             refused.get_or_insert((Reason::TooLarge, Class::Failed));
                             break;
@@ -254,7 +255,7 @@ impl Fills {
                             keep = false;
                             body = Vec::new();
                             refused.get_or_insert((Reason::TooLarge, Class::Failed));
-                            let window = usize::try_from(inner.cache.max_object);
+                            let window = usize::try_from(cache.max_object);
                             fill.overflow(window.unwrap_or(usize::MAX));
                             self.unbind(ask, &mut exchange, &mut permit);
                         }
@@ -275,7 +276,7 @@ impl Fills {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
                         let told = arrived.told(ask, &body);
                         let deployment = ask.deployments.of(&as_sent, told.build.as_deref());
-                        let rep = Arc::new(arrived.store(ask, &inner.cache, terms, body));
+                        let rep = Arc::new(arrived.store(ask, &cache, terms, body));
                         return Ok(Brought::Page(Fetched { rep, told, deployment, stale }));
                     };
                     fill.finish(Ok(None));

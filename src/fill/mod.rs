@@ -21,6 +21,7 @@ use std::hash::Hasher;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -49,7 +50,7 @@ pub struct Fills(Arc<Inner>);
 
 struct Inner {
     store: Arc<Store>,
-    cache: config::Cache,
+    cache: ArcSwap<config::Cache>,
     assets: Assets,
     notes: Notes,
     /// What newcomers may join.
@@ -125,13 +126,18 @@ impl Fills {
         Fills(Arc::new(Inner {
             compressor: compress::Compressor::new(Arc::clone(&store)),
             store,
-            cache: cache.clone(),
+            cache: ArcSwap::from_pointee(cache.clone()),
             assets,
             notes: Notes::new(cache.max_notes),
             inflight: Mutex::default(),
             regenerating: Mutex::default(),
             running: watch::Sender::new(0),
         }))
+    }
+
+    /// Goes by another configuration; fills in flight end by the one before.
+    pub fn configure(&self, cache: &config::Cache) {
+        self.0.cache.store(Arc::new(cache.clone()));
     }
 
     /// What fills remember about pages.

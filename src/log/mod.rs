@@ -122,13 +122,11 @@ pub fn init(log: &config::Log, secrets: &[&str]) -> Result<Logging, LogError> {
 }
 
 impl Logging {
-    /// Applies a new configuration: its level and its secrets. The format
-    /// stays. Access lines follow the [`AccessLog`] of the new configuration.
+    /// Takes these secrets out of lines, too, from now on.
     ///
     /// # Errors
-    /// A level that is not understood; then nothing changes.
-    pub fn reload(&mut self, log: &config::Log, secrets: &[&str]) -> Result<(), LogError> {
-        let filter = filter(log)?;
+    /// They make no matcher; then nothing changes.
+    pub fn redact(&mut self, secrets: &[&str]) -> Result<(), LogError> {
         for &secret in secrets {
             if !self.secrets.iter().any(|known| known == secret) {
                 self.secrets.push(secret.to_owned());
@@ -137,8 +135,16 @@ impl Logging {
         let surplus = self.secrets.len().saturating_sub(MAX_SECRETS);
         self.secrets.drain(..surplus);
         self.sink.redact(Redactor::new(&self.secrets)?);
-        self.level.reload(filter)?;
         Ok(())
+    }
+
+    /// Applies the level of a new configuration. Access lines follow its
+    /// [`AccessLog`]; the format stays.
+    ///
+    /// # Errors
+    /// A level that is not understood; then nothing changes.
+    pub fn reload(&mut self, log: &config::Log) -> Result<(), LogError> {
+        Ok(self.level.reload(filter(log)?)?)
     }
 }
 

@@ -159,7 +159,9 @@ labels! {
     Reload {
         /// The new one runs.
         Applied => "applied",
-        /// It was bad, and the old one runs on.
+        /// It runs, but for keys that take effect at the next start.
+        Partly => "partly",
+        /// It cannot run, and the old one runs on.
         Refused => "refused",
     }
 }
@@ -194,6 +196,8 @@ struct Shared {
     compressed_in: IntCounter,
     compressed_out: IntCounter,
     reloads: Box<[IntCounter]>,
+    reload_worked: IntGauge,
+    reload_time: IntGauge,
     sources: Sources,
 }
 
@@ -322,11 +326,23 @@ impl Metrics {
         self.shared.compressed_out.inc_by(to);
     }
 
-    /// The configuration was read again.
-    pub fn reload(&self, result: Reload) {
+    /// The configuration was read again, at `at` in seconds since the Unix epoch.
+    pub fn reload(&self, result: Reload, at: u64) {
         if let Some(counter) = self.shared.reloads.get(result as usize) {
             counter.inc();
         }
+        self.configured(result, at);
+    }
+
+    /// The configuration was read for the first time, at `at` in seconds since the
+    /// Unix epoch.
+    pub fn started(&self, at: u64) {
+        self.configured(Reload::Applied, at);
+    }
+
+    fn configured(&self, result: Reload, at: u64) {
+        self.shared.reload_worked.set(i64::from(result == Reload::Applied));
+        self.shared.reload_time.set(i64::try_from(at).unwrap_or(i64::MAX));
     }
 
     /// Asks `source` for the memory tier at every scrape, in place of the one
@@ -431,6 +447,14 @@ impl Shared {
                 "Bytes of stored bodies after compression.",
             ),
             reloads: resolved(&reloads, Reload::ALL.iter().map(|r| r.as_str())),
+            reload_worked: family.gauge(
+                "perennial_config_last_reload_successful",
+                "1 if all of the configuration runs as it was last read, at the start or a reload.",
+            ),
+            reload_time: family.gauge(
+                "perennial_config_last_reload_timestamp_seconds",
+                "When the configuration was last read, whether it could be used or not.",
+            ),
             hot: Hot::new(),
             sources: Sources::default(),
             registry: registry.clone(),
@@ -607,6 +631,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_last_reload_is_told() {
+        let metrics = Metrics::for_tests();
+        metrics.started(1_700_000_000);
+        let told = || {
+            ["successful", "timestamp_seconds"]
+                .map(|what| sample(&metrics, &format!("perennial_config_last_reload_{what}")))
+        };
+        assert_eq!(told(), [Some(1.0), Some(1_700_000_000.0)]);
+        for (result, at, worked) in
+            [(Reload::Refused, 5, 0.0), (Reload::Applied, 6, 1.0), (Reload::Partly, 7, 0.0)]
+        {
+            metrics.reload(result, at);
+            assert_eq!(told(), [Some(worked), Some(at as f64)], "{result:?}");
+        }
+    }
+
     /// Everything that can be counted, once.
     fn everything(metrics: &Metrics) {
         let stored = [Ok(()), Err(Reason::Private)];
@@ -632,7 +673,7 @@ mod tests {
         Reason::ALL.iter().for_each(|&r| metrics.refused(r));
         Invalidation::ALL.iter().for_each(|&k| metrics.invalidation(k));
         Compression::ALL.iter().for_each(|&c| metrics.compression(c, 100, 10));
-        Reload::ALL.iter().for_each(|&r| metrics.reload(r));
+        Reload::ALL.iter().for_each(|&r| metrics.reload(r, 7));
         metrics.watch_memory(MemoryState::default);
         metrics.watch_origins(|| vec![OriginState::default()]);
     }
@@ -656,7 +697,8 @@ mod tests {
             };
             assert!(name.starts_with("perennial_"), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            assert_eq!(kind == "histogram", name.ends_with("_seconds"), "{line}");
+            let seconds = name.ends_with("_seconds") && !name.ends_with("_timestamp_seconds");
+            assert_eq!(kind == "histogram", seconds, "{line}");
         }
         let again = {
             everything(&metrics);

@@ -104,7 +104,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Accepts and serves connections until `shutdown`, on the runtime this is called on.
 ///
 /// Then the listeners close, idle connections end at once, and requests in flight may take up to
-/// `patience`. `limits` may be replaced at any time: the next request of any connection obeys the
+/// `patience`, which is asked then. `limits` may be replaced at any time: the next request of any connection obeys the
 /// new ones.
 ///
 /// # Errors
@@ -114,7 +114,7 @@ pub async fn run<D: Door>(
     door: Arc<D>,
     limits: Arc<ArcSwap<Limits>>,
     shutdown: Shutdown,
-    patience: Duration,
+    patience: impl Fn() -> Duration,
 ) -> io::Result<Summary> {
     let mut acceptor = Acceptor::new(listeners)?;
     let shared = Arc::new(Shared { door, limits, shutdown: shutdown.clone() });
@@ -155,7 +155,7 @@ pub async fn run<D: Door>(
         }
     }
     drop(acceptor);
-    Ok(drain(connections, patience).await)
+    Ok(drain(connections, patience()).await)
 }
 
 /// Waits for the connections in flight, and cuts off those that take too long.

@@ -246,7 +246,9 @@ impl Edge {
         let limits = Arc::new(ArcSwap::from_pointee(limits));
         let (trigger, stop) = shutdown();
         let run =
-            tokio::spawn(run(listeners, Arc::clone(&door), Arc::clone(&limits), stop, patience));
+            tokio::spawn(run(listeners, Arc::clone(&door), Arc::clone(&limits), stop, move || {
+                patience
+            }));
         Edge { addr, trigger, run, events, limits, go, door }
     }
 
@@ -884,7 +886,7 @@ async fn a_door_may_drop_the_stream() {
     let addr = listeners.addrs()[0];
     let (trigger, stop) = shutdown();
     let limits = Arc::new(ArcSwap::from_pointee(limits()));
-    let run = tokio::spawn(run(listeners, Arc::new(Dropping), limits, stop, BOUND));
+    let run = tokio::spawn(run(listeners, Arc::new(Dropping), limits, stop, || BOUND));
     let mut client = Client { stream: TcpStream::connect(addr).await.unwrap(), read: Vec::new() };
     client.send(get("/") + &get("/")).await;
     client.closed().await;

@@ -14,6 +14,7 @@ mod name;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -34,7 +35,7 @@ pub struct Store {
     invalidations: Arc<Invalidations>,
     stripes: Box<[Mutex<()>]>,
     hasher: ahash::RandomState,
-    max_variants: usize,
+    max_variants: AtomicUsize,
 }
 
 /// What became of a commit.
@@ -102,8 +103,13 @@ impl Store {
             invalidations: Arc::new(invalidations),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
-            max_variants: config.max_variants.max(1),
+            max_variants: AtomicUsize::new(config.max_variants.max(1)),
         }
+    }
+
+    /// Goes by other bounds from now on, as far as they can change.
+    pub fn configure(&self, config: &config::Cache) {
+        self.max_variants.store(config.max_variants.max(1), Ordering::Relaxed);
     }
 
     /// The number that a fill which begins now is `born` at. Ask before anything
@@ -402,6 +408,7 @@ impl Store {
     /// the others those that were used most, or clients who make up what a page
     /// varies on would take the true ones out.
     fn trim(&self, members: &mut Vec<Arc<Representation>>) {
+        let max = self.max_variants.load(Ordering::Relaxed);
         let mut forms: Vec<Form> = members.iter().map(|member| member.form).collect();
         forms.sort_unstable();
         forms.dedup();
@@ -409,7 +416,7 @@ impl Store {
             loop {
                 let places: Vec<usize> =
                     (0..members.len()).filter(|&place| members[place].form == form).collect();
-                if places.len() <= self.max_variants {
+                if places.len() <= max {
                     break;
                 }
                 let older = places[..places.len() - 1].iter().copied();

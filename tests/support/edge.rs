@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use perennial::config::Config;
+use perennial::reload::Reloaded;
 
 use super::{Client, Origin, patient};
 
@@ -55,8 +56,8 @@ impl Edge {
     }
 
     /// Runs on with this configuration.
-    pub(crate) fn reload(&self, yaml: &str, origin: &Origin) {
-        self.edge.reload(config(yaml, &[("origin", origin)]));
+    pub(crate) fn reload(&self, yaml: &str, origin: &Origin) -> Reloaded {
+        self.edge.reload(config(yaml, &[("origin", origin)]))
     }
 
     /// Where visitors connect.

@@ -393,11 +393,7 @@ async fn apply(
         .collect();
     if !delete.is_empty() {
         // It is dead already; this gives its memory back.
-        for name in &delete {
-            for key in engine.store.matching(name, MAX_MATCHED).await.keys {
-                engine.store.remove(&key);
-            }
-        }
+        engine.store.free(delete).await;
     }
     let mut body = json!({
         "revalidated": true,
@@ -449,7 +445,8 @@ async fn to_render(
 ) -> Vec<PageKey> {
     let mut keys: Vec<PageKey> = Vec::new();
     for name in names {
-        let matching = engine.store.matching(&name, MAX_MATCHED).await.keys;
+        let matching = engine.store.matching(vec![name.clone()]).await;
+        let matching: Vec<PageKey> = matching.into_iter().map(|found| found.key).collect();
         if let (true, false, Name::Path { path, .. }) = (matching.is_empty(), args.if_cached, &name)
         {
             let asked = host::canonical(request.host, request.scheme);

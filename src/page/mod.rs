@@ -8,7 +8,7 @@ mod path;
 pub(crate) mod testing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -227,31 +227,34 @@ impl Clone for Judged {
     }
 }
 
-/// How often something was used lately: it saturates, so that a page that is asked
-/// for all the time is not written to all the time.
+/// How often something was used lately: counted roughly, and no further than
+/// 65,535, so that what is asked for all the time is not written to all the time.
 #[derive(Debug, Default)]
-pub struct Uses(AtomicU8);
+pub struct Uses(AtomicU32);
 
 impl Uses {
+    const MAX: u32 = 65_535;
+
     /// One more.
+    #[inline]
     pub fn add(&self) {
         let uses = self.0.load(Ordering::Relaxed);
-        if uses < u8::MAX {
-            // Two at once may count as one.
+        if uses < Uses::MAX {
+            // Of two at the same moment one may be lost.
             self.0.store(uses + 1, Ordering::Relaxed);
         }
     }
 
-    /// How many there were, up to 255.
+    /// How often.
     #[must_use]
-    pub fn count(&self) -> u8 {
+    pub fn count(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Clone for Uses {
     fn clone(&self) -> Uses {
-        Uses(AtomicU8::new(self.count()))
+        Uses(AtomicU32::new(self.count()))
     }
 }
 
@@ -393,6 +396,8 @@ pub struct Page {
     /// The representations. Never empty. Of two that a request selects, the
     /// later one was stored later (RFC 9111 §4.1).
     pub members: Box<[Arc<Representation>]>,
+    /// How often it was looked up.
+    pub uses: Uses,
     /// What was last found about each member, in their order.
     memos: Box<[Memo]>,
 }
@@ -408,7 +413,14 @@ impl Page {
             _ => Arc::new(members.iter().fold(Tags::default(), |all, m| all.union(&m.tags))),
         };
         let memos = members.iter().map(|_| Memo::default()).collect();
-        Page { key, tags, members: members.into(), memos }
+        Page { key, tags, members: members.into(), uses: Uses::default(), memos }
+    }
+
+    /// The same, having been looked up so often.
+    #[must_use]
+    pub fn used(mut self, uses: u32) -> Page {
+        self.uses = Uses(AtomicU32::new(uses));
+        self
     }
 
     /// What was last found about this member; none if it is not one.

@@ -15,11 +15,13 @@ mod name;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
 pub use invalidation::{Hardness, Invalidations, Log, LogError, NoLog};
 pub use name::Name;
+use name::Names;
 
 use crate::config;
 use crate::page::{Body, Form, Page, PageKey, Representation, Seq, Standing, Tags};
@@ -29,6 +31,11 @@ use memory::Memory;
 /// different members of a page must see one another; lookups take no lock.
 const STRIPES: usize = 64;
 
+/// Bytes for the tags of pages that were removed because of one.
+const MAX_GRAVES: u64 = 4 << 20;
+/// How long they are remembered: longer than a fill takes that began before.
+const GRAVE: Duration = Duration::from_secs(600);
+
 /// Pages at rest.
 pub struct Store {
     memory: Option<Memory>,
@@ -36,6 +43,9 @@ pub struct Store {
     stripes: Box<[Mutex<()>]>,
     hasher: ahash::RandomState,
     max_variants: AtomicUsize,
+    /// The tags of pages that were removed because of a tag, by the hash of their
+    /// keys: a fill in flight that began before brings such a page back without it.
+    graves: moka::sync::Cache<u64, Arc<Tags>>,
 }
 
 /// What became of a commit.
@@ -60,13 +70,13 @@ pub enum Committed {
     NoRoom,
 }
 
-/// Which pages a name matched.
-#[derive(Clone, Debug, Default)]
-pub struct Matching {
-    /// Their keys, in no order.
-    pub keys: Vec<PageKey>,
-    /// Whether there were more than asked for.
-    pub more: bool,
+/// A page that names cover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its key.
+    pub key: PageKey,
+    /// How often it was looked up lately.
+    pub uses: u32,
 }
 
 /// Figures for metrics.
@@ -104,6 +114,13 @@ impl Store {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
             max_variants: AtomicUsize::new(config.max_variants.max(1)),
+            graves: moka::sync::Cache::builder()
+                .max_capacity(MAX_GRAVES)
+                .weigher(|_, tags: &Arc<Tags>| {
+                    u32::try_from(tags.size() + memory::ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+                })
+                .time_to_live(GRAVE)
+                .build(),
         }
     }
 
@@ -119,11 +136,13 @@ impl Store {
         self.invalidations.seq()
     }
 
-    /// The page in memory. Its members may be stale or dead: ask
-    /// [`standing`](Self::standing) about the one that is selected.
+    /// The page in memory, which counts as used by this. Its members may be stale or
+    /// dead: ask [`standing`](Self::standing) about the one that is selected.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<Arc<Page>> {
-        self.memory.as_ref()?.get(key)
+        let page = self.memory.as_ref()?.get(key)?;
+        page.uses.add();
+        Some(page)
     }
 
     /// The page in any tier; what a slower tier has is promoted.
@@ -205,7 +224,8 @@ impl Store {
         };
         let mut members = page.members.to_vec();
         members[place] = Arc::new(Representation { bodies, ..(**rep).clone() });
-        let stored = memory.put(Arc::new(Page::new(key.clone(), members)));
+        let new = Page::new(key.clone(), members).used(page.uses.count());
+        let stored = memory.put(Arc::new(new));
         drop(stripe);
         memory.settle();
         stored
@@ -233,28 +253,66 @@ impl Store {
         self.memory.is_some()
     }
 
-    /// The pages that `name` names and that have a member which is not dead, at
-    /// most `limit` of them. Goes through the whole store, on a thread for that.
-    pub async fn matching(&self, name: &Name, limit: usize) -> Matching {
-        let Some(memory) = self.memory.clone() else { return Matching::default() };
-        let (name, invalidations) = (name.clone(), Arc::clone(&self.invalidations));
+    /// The pages that one of `names` names and that have a member which is not dead.
+    /// Goes through the whole store, once, on a thread for that.
+    pub async fn matching(self: &Arc<Self>, names: Vec<Name>) -> Vec<Found> {
+        let store = Arc::clone(self);
         let search = move || {
-            let mut found = Matching::default();
-            for page in memory.iter().filter(|page| name.covers(&page.key, &page.tags)) {
-                let dead = |rep: &Arc<_>| invalidations.standing(&page, rep) == Standing::Dead;
-                if page.members.iter().all(dead) {
-                    continue;
+            let mut found = Vec::new();
+            store.each_named(&Names::new(&names), |page| {
+                if !store.is_dead(page) {
+                    found.push(Found { key: page.key.clone(), uses: page.uses.count() });
                 }
-                if found.keys.len() == limit {
-                    found.more = true;
-                    break;
-                }
-                found.keys.push(page.key.clone());
-            }
+            });
             found
         };
         // It fails only when the runtime shuts down, and then nobody waits.
         tokio::task::spawn_blocking(search).await.unwrap_or_default()
+    }
+
+    /// Gives back the memory of the pages that one of `names` names and that must not
+    /// be served any more; answers how many there were. Goes through the whole store,
+    /// once, on a thread for that, and to its end even when the future is dropped.
+    pub async fn free(self: &Arc<Self>, names: Vec<Name>) -> u64 {
+        let store = Arc::clone(self);
+        let free = move || store.free_now(&names);
+        tokio::task::spawn_blocking(free).await.unwrap_or_default()
+    }
+
+    fn free_now(&self, names: &[Name]) -> u64 {
+        let names = Names::new(names);
+        let mut freed = 0;
+        self.each_named(&names, |page| freed += u64::from(self.bury(page, names.by_tag())));
+        self.memory.iter().for_each(Memory::catch_up);
+        freed
+    }
+
+    fn each_named(&self, names: &Names, mut each: impl FnMut(&Arc<Page>)) {
+        let pages = self.memory.iter().flat_map(Memory::iter);
+        pages.filter(|page| names.cover(&page.key, &page.tags)).for_each(|page| each(&page));
+    }
+
+    /// Whether no member of a page may be served any more.
+    fn is_dead(&self, page: &Page) -> bool {
+        page.members.iter().all(|rep| self.standing(page, rep) == Standing::Dead)
+    }
+
+    /// Removes a page if it is dead, and if nothing has taken its place meanwhile.
+    /// `by_tag`: a tag that it had is why.
+    fn bury(&self, page: &Arc<Page>, by_tag: bool) -> bool {
+        let Some(memory) = &self.memory else { return false };
+        if !self.is_dead(page) {
+            return false;
+        }
+        let _stripe = self.stripe(&page.key);
+        let still = memory.get(page.key.as_str()).is_some_and(|now| Arc::ptr_eq(&now, page));
+        if still {
+            if by_tag && !page.tags.names.is_empty() {
+                self.graves.insert(self.hasher.hash_one(&page.key), Arc::clone(&page.tags));
+            }
+            memory.remove(page.key.as_str());
+        }
+        still
     }
 
     /// Pages stored; lags a little behind.
@@ -339,7 +397,11 @@ impl Store {
         // 2. Under which names. The tags of the page as it was count once more: a
         // purge by one of them named this page, and all that was rendered before it.
         let held = self.invalidations.hold();
-        let mut names = old.as_ref().map_or_else(Tags::default, |page| (*page.tags).clone());
+        let mut names = match &old {
+            Some(page) => (*page.tags).clone(),
+            None => self.buried(key),
+        };
+        let had_names = old.is_some() || names != Tags::default();
         for rep in &fresh {
             names = names.union(&rep.tags);
         }
@@ -385,9 +447,10 @@ impl Store {
         // 4. Where the page loses a tag, nothing is published until it is in place:
         // a purge of that tag would fall between the judgement and this. Where it
         // loses none, such a purge reaches it afterwards, and need not wait.
-        let loses = old.is_some() && page.tags.union(&Tags::default()) != names;
+        let loses = had_names && page.tags.union(&Tags::default()) != names;
         let held = loses.then_some(held);
-        let page = Arc::new(page);
+        let uses = old.as_ref().map_or(0, |old| old.uses.count() / 2);
+        let page = Arc::new(page.used(uses));
         let stored = memory.put(Arc::clone(&page));
         if !stored {
             memory.remove(key.as_str());
@@ -402,6 +465,12 @@ impl Store {
         } else {
             Committed::NoRoom
         }
+    }
+
+    /// The tags that a page had when it was removed because of one.
+    fn buried(&self, key: &PageKey) -> Tags {
+        let tags = self.graves.get(&self.hasher.hash_one(key));
+        tags.map_or_else(Tags::default, |tags| (*tags).clone())
     }
 
     /// Keeps as many variants of each form as there may be: the newest one, and of
@@ -648,11 +717,11 @@ mod tests {
 
     #[tokio::test]
     async fn without_memory_nothing_is_stored_and_nothing_fails() {
-        let store = Store::new(&config(0));
+        let store = Arc::new(Store::new(&config(0)));
         let doc = rep(Form::Document, 0, &[], "x");
         assert!(matches!(store.commit(&key("/a"), vec![doc.clone()]), Committed::NoRoom));
         assert!(store.lookup(key("/a").as_str()).await.is_none());
-        assert!(store.matching(&Name::All, 9).await.keys.is_empty());
+        assert!(store.matching(vec![Name::All]).await.is_empty());
         assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
         store.withdraw(&key("/a"), Seq::MAX, |member| member.form == Form::Document);
         store.invalidate_unsafe(&key("/a"));
@@ -669,9 +738,18 @@ mod tests {
         assert!(store.get(key("/a").as_str()).is_none());
     }
 
+    fn path(host: Option<&str>, path: &str) -> Name {
+        Name::Path { host: host.map(Into::into), path: path.into() }
+    }
+
+    fn sorted(mut found: Vec<Found>) -> Vec<PageKey> {
+        found.sort_by(|a, b| a.key.as_str().cmp(b.key.as_str()));
+        found.into_iter().map(|found| found.key).collect()
+    }
+
     #[tokio::test]
-    async fn matching_finds_every_page_of_a_path() {
-        let store = store();
+    async fn matching_finds_every_page_that_is_named() {
+        let store = Arc::new(store());
         let mut keys = Vec::new();
         for (host, query) in [("a.com", ""), ("a.com", "p=2"), ("b.com:8080", "")] {
             let mut buf = KeyBuf::default();
@@ -680,23 +758,88 @@ mod tests {
             store.commit(&buf.key(), vec![rep(Form::Document, 0, &[], "x")]);
             keys.push(buf.key());
         }
-        store.commit(&key("/y"), vec![rep(Form::Document, 0, &[], "x")]);
-        let path =
-            |host: Option<&str>| Name::Path { host: host.map(Into::into), path: "/x".into() };
-        let sorted = |mut found: Matching| {
-            found.keys.sort_by(|a, b| a.as_str().cmp(b.as_str()));
-            (found.keys, found.more)
-        };
-        assert_eq!(
-            sorted(store.matching(&path(None), 9).await),
-            (vec![keys[0].clone(), keys[1].clone(), keys[2].clone()], false)
-        );
-        assert_eq!(sorted(store.matching(&path(Some("b.com")), 9).await).0, keys[2..]);
-        let some = store.matching(&path(None), 2).await;
-        assert_eq!((some.keys.len(), some.more), (2, true));
+        store.commit(&key("/y"), vec![rep(Form::Document, 0, &["t"], "x")]);
+        keys.push(key("/y"));
+        assert_eq!(sorted(store.matching(vec![path(None, "/x")]).await), keys[..3]);
+        assert_eq!(sorted(store.matching(vec![path(Some("b.com"), "/x")]).await), keys[2..3]);
+        let several = vec![path(Some("b.com"), "/x"), path(None, "/z"), tag("t").remove(0)];
+        assert_eq!(sorted(store.matching(several).await), keys[2..]);
+        assert!(store.matching(Vec::new()).await.is_empty());
         // What must not be served is not stored.
-        store.invalidate(vec![path(Some("a.com"))], Hardness::Hard).await.unwrap();
-        assert_eq!(sorted(store.matching(&path(None), 9).await).0, keys[2..]);
+        store.invalidate(vec![path(Some("a.com"), "/x")], Hardness::Hard).await.unwrap();
+        assert_eq!(sorted(store.matching(vec![path(None, "/x")]).await), keys[2..3]);
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_is_freed_and_what_came_since_is_not() {
+        for name in [
+            path(None, "/a"),
+            Name::Prefix { host: None, path: "/a".into() },
+            tag("t").remove(0),
+            Name::Host("example.com".into()),
+            Name::All,
+        ] {
+            let store = Arc::new(store());
+            let doc = |born| vec![rep(Form::Document, born, &["t"], &"x".repeat(10_000))];
+            let others = ["/b", "/c"].map(|path| PageKey::new("", "http", "other", path));
+            for key in [key("/a"), others[0].clone()] {
+                store.commit(&key, doc(0));
+            }
+            store.commit(&others[1], vec![rep(Form::Document, 0, &[], "x")]);
+            // Not before it is invalidated.
+            assert_eq!(store.free(vec![name.clone()]).await, 0);
+            store.invalidate(vec![name.clone()], Hardness::Soft).await.unwrap();
+            assert_eq!(store.free(vec![name.clone()]).await, 0);
+            let born = store.seq();
+            store.invalidate(vec![name.clone()], Hardness::Hard).await.unwrap();
+            let left = if name == Name::All { 0 } else { u64::from(name != tag("t")[0]) + 1 };
+            assert_eq!(store.free(vec![name.clone()]).await, 3 - left, "{name:?}");
+            assert_eq!(store.len(), left, "{name:?}");
+            // A render that began before is dead, one that began since stays.
+            assert!(matches!(store.commit(&key("/a"), doc(born)), Committed::Dead));
+            assert!(is_stored(&store.commit(&key("/a"), doc(store.seq()))));
+            assert_eq!(store.free(vec![name]).await, 0);
+            assert!(store.get(key("/a").as_str()).is_some());
+        }
+    }
+
+    /// The page had the tag by another member, or by what it was before.
+    #[tokio::test]
+    async fn a_render_that_began_before_its_page_was_deleted_by_a_tag_is_dead() {
+        let store = Arc::new(store());
+        let both = vec![rep(Form::Document, 0, &["t"], "1"), rep(Form::Data, 0, &[], "1")];
+        store.commit(&key("/a"), both);
+        let born = store.seq();
+        store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
+        assert_eq!(store.free(tag("t")).await, 1);
+        for form in [Form::Data, Form::Document] {
+            let old = vec![rep(form, born, &[], "1")];
+            assert!(matches!(store.commit(&key("/a"), old), Committed::Dead), "{form:?}");
+        }
+        assert!(is_stored(&store.commit(&key("/a"), vec![rep(Form::Data, store.seq(), &[], "2")])));
+    }
+
+    #[tokio::test]
+    async fn deleting_everything_gives_the_memory_back() {
+        let store = Arc::new(Store::new(&config(1 << 30)));
+        let doc = || vec![rep(Form::Document, 0, &["t"], &"x".repeat(2_000))];
+        for n in 0..20_000 {
+            store.commit(&key(&format!("/{n}")), doc());
+        }
+        assert_eq!(store.stats().entries, 20_000);
+        store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
+        assert_eq!(store.free(vec![Name::All]).await, 20_000);
+        assert_eq!((store.stats().entries, store.stats().bytes), (0, 0));
+    }
+
+    #[test]
+    fn uses_are_counted_and_fade() {
+        let store = store();
+        store.commit(&key("/a"), vec![rep(Form::Document, 0, &[], "1")]);
+        (0..9).for_each(|_| drop(page(&store, "/a")));
+        assert_eq!(page(&store, "/a").uses.count(), 10);
+        store.commit(&key("/a"), vec![rep(Form::Document, 0, &[], "2")]);
+        assert_eq!(page(&store, "/a").uses.count(), 6, "half of them, and this one");
     }
 
     #[test]

@@ -233,6 +233,7 @@ enum Op {
     Unsafe(usize),
     Lookup(usize),
     Evict(usize),
+    Free(Name),
     RemoveForm(usize, usize),
 }
 
@@ -267,6 +268,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => page().prop_map(Op::Unsafe),
         4 => page().prop_map(Op::Lookup),
         1 => page().prop_map(Op::Evict),
+        1 => names().prop_map(Op::Free),
         1 => (page(), 0_usize..2).prop_map(|(page, form)| Op::RemoveForm(page, form)),
     ];
     prop::collection::vec(op, 1..80)
@@ -485,6 +487,14 @@ impl Model {
             }
             Op::RemoveForm(page, form) => {
                 self.store.withdraw(&page_key(page), Seq::MAX, |member| member.form == FORMS[form]);
+            }
+            // Whatever it removes was dead.
+            Op::Free(name) => {
+                let before: Vec<_> = (0..12).flat_map(|page| self.stored(page)).collect();
+                self.store.free_now(&[name]);
+                let after: Vec<_> = (0..12).flat_map(|page| self.stored(page)).collect();
+                let gone = before.into_iter().filter(|n| !after.contains(n));
+                gone.for_each(|n| assert_eq!(self.bounds(n).1, 2, "{self:?}"));
             }
         }
         // Fills in flight: whoever asks knows at the least what a commit would find.

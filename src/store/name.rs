@@ -1,5 +1,7 @@
 //! What an invalidation names (semantics §5).
 
+use std::collections::{HashMap, HashSet};
+
 use crate::host;
 use crate::page::{PageKey, Tags};
 
@@ -55,6 +57,77 @@ impl Name {
     }
 }
 
+/// Several names, made ready to be held against many pages: what it costs to ask
+/// does not grow with how many there are, only with how many hosts they name.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashMap<Option<Box<str>>, Group>);
+
+/// The names that are limited to one host, or to none.
+#[derive(Debug, Default)]
+struct Group {
+    all: bool,
+    paths: HashSet<Box<str>>,
+    /// [`trimmed`], and how many segments the longest one has.
+    prefixes: HashSet<Box<str>>,
+    depth: usize,
+    tags: HashSet<Box<str>>,
+}
+
+impl Names {
+    pub(super) fn new(names: &[Name]) -> Names {
+        let mut groups: HashMap<Option<Box<str>>, Group> = HashMap::new();
+        for name in names {
+            let host = match name {
+                Name::All => None,
+                Name::Host(host) => Some(host.clone()),
+                Name::Path { host, .. } | Name::Prefix { host, .. } | Name::Tag { host, .. } => {
+                    host.clone()
+                }
+            };
+            let group = groups.entry(host).or_default();
+            match name {
+                Name::All | Name::Host(_) => group.all = true,
+                Name::Path { path, .. } => {
+                    group.paths.insert(path.clone());
+                }
+                Name::Prefix { path, .. } => {
+                    let prefix = trimmed(path);
+                    group.depth = group.depth.max(depth(prefix));
+                    group.prefixes.insert(prefix.into());
+                }
+                Name::Tag { tag, .. } => {
+                    group.tags.insert(tag.clone());
+                }
+            }
+        }
+        Names(groups)
+    }
+
+    /// Whether one of them covers a page (see [`Name::covers`]).
+    pub(super) fn cover(&self, key: &PageKey, tags: &Tags) -> bool {
+        self.0.iter().any(|(host, group)| {
+            (tags.overflow && !group.tags.is_empty())
+                || (host.as_ref().is_none_or(|host| is_on(host, key)) && group.names(key, tags))
+        })
+    }
+
+    /// Whether a tag is among them.
+    pub(super) fn by_tag(&self) -> bool {
+        self.0.values().any(|group| !group.tags.is_empty())
+    }
+}
+
+impl Group {
+    fn names(&self, key: &PageKey, tags: &Tags) -> bool {
+        let any = |names: &HashSet<Box<str>>| !names.is_empty();
+        self.all
+            || self.paths.contains(key.path())
+            || (any(&self.prefixes)
+                && prefixes(key.path(), self.depth).any(|p| self.prefixes.contains(p)))
+            || (any(&self.tags) && tags.names.iter().any(|tag| self.tags.contains(tag)))
+    }
+}
+
 /// Whether a page is of a host that is named.
 fn is_on(named: &str, key: &PageKey) -> bool {
     let ((named, only), (name, port)) = (host::split(named), key.name_and_port());
@@ -86,6 +159,8 @@ pub(super) fn depth(prefix: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::page::testing::tags;
 
@@ -141,6 +216,42 @@ mod tests {
         for (name, host, path, covered) in table {
             let key = PageKey::new("d", "https", host, path);
             assert_eq!(name.covers(&key, &tags(&["s", "t"])), *covered, "{name:?} of {key}");
+        }
+    }
+
+    /// One name of each kind, for one host or for any.
+    fn names() -> impl Strategy<Value = Name> {
+        let host = || {
+            let hosts = prop::sample::select(vec!["a.com", "a.com:443", "b.com"]);
+            prop::option::of(hosts.prop_map(Into::into))
+        };
+        let path = || {
+            let paths = prop::sample::select(vec!["/", "/a", "/a/", "/a/b", "/b"]);
+            paths.prop_map(Into::into)
+        };
+        prop_oneof![
+            1 => Just(Name::All),
+            1 => host().prop_map(|host| host.map_or(Name::All, Name::Host)),
+            3 => (host(), path()).prop_map(|(host, path)| Name::Path { host, path }),
+            3 => (host(), path()).prop_map(|(host, path)| Name::Prefix { host, path }),
+            3 => (host(), "[st]").prop_map(|(host, tag)| Name::Tag { host, tag: tag.into() }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn several_names_cover_what_one_of_them_does(these in prop::collection::vec(names(), 0..5)) {
+            let together = Names::new(&these);
+            for (scheme, host) in [("http", "a.com"), ("https", "a.com"), ("https", "b.com:1")] {
+                for path in ["/", "/a", "/a/", "/a/b", "/ab"] {
+                    let key = PageKey::new("", scheme, host, path);
+                    let overflow = Tags { overflow: true, ..tags(&["x"]) };
+                    for tags in [tags(&[]), tags(&["s"]), tags(&["x", "t"]), overflow] {
+                        let expected = these.iter().any(|name| name.covers(&key, &tags));
+                        prop_assert_eq!(together.cover(&key, &tags), expected, "{:?}", key);
+                    }
+                }
+            }
         }
     }
 

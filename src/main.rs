@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use perennial::config::{self, Config, Errors, Framework, Warning};
+use perennial::config::{self, Config, Errors, Framework, Overrides, Warning};
 use perennial::demo::{self, Demo};
 use perennial::edge::{Edge, StartError};
 use perennial::log::{self, Logging};
@@ -200,7 +200,7 @@ fn print(text: &str) -> Result<(), Failed> {
 }
 
 fn check(file: &Path) -> Result<(), Failed> {
-    let (config, warnings) = Config::from_file(file)?;
+    let (config, warnings) = Config::from_file(file, &Overrides::default())?;
     for warning in &warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
@@ -233,20 +233,18 @@ impl Source {
     }
 
     fn load(&self) -> Result<(Config, Vec<Warning>), Errors> {
-        let (mut config, warnings) = match &self.given {
-            Given::Origin(url) => Config::for_origin(url)?,
-            Given::File(file) => Config::from_file(file)?,
+        let overrides = Overrides {
+            listen: self.args.listen.clone(),
+            admin: self.args.admin.map(|admin| match admin {
+                AdminArg::Off => None,
+                AdminArg::At(addr) => Some(addr),
+            }),
+            dev: self.args.dev,
         };
-        if !self.args.listen.is_empty() {
-            config.listen.clone_from(&self.args.listen);
+        match &self.given {
+            Given::Origin(url) => Config::for_origin(url, &overrides),
+            Given::File(file) => Config::from_file(file, &overrides),
         }
-        match self.args.admin {
-            Some(AdminArg::Off) => config.admin = None,
-            Some(AdminArg::At(addr)) => config.admin = Some(addr),
-            None => {}
-        }
-        config.dev |= self.args.dev;
-        Ok((config, warnings))
     }
 }
 
@@ -515,7 +513,9 @@ mod tests {
 
     #[test]
     fn each_failure_has_its_code() {
-        let missing = Config::from_file(Path::new("/nowhere/perennial.yaml")).unwrap_err();
+        let missing =
+            Config::from_file(Path::new("/nowhere/perennial.yaml"), &Overrides::default());
+        let missing = missing.unwrap_err();
         let failed = Failed::from(missing);
         assert_eq!(failed.code, EXIT_CONFIG);
         assert!(failed.say.contains("/nowhere/perennial.yaml"), "{}", failed.say);

@@ -22,6 +22,21 @@ pub(super) fn substitute(
     Ok(out)
 }
 
+/// The first name that stands behind a dollar sign without its braces: `HOME` of
+/// `$HOME`. It is text, and was probably meant as a variable.
+pub(super) fn bare(text: &str) -> Option<&str> {
+    let mut rest = text;
+    loop {
+        rest = &rest[rest.find('$')? + 1..];
+        if let Some(after) = rest.strip_prefix(['$', '{']) {
+            rest = after;
+        } else if rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            return Some(&rest[..end.unwrap_or(rest.len())]);
+        }
+    }
+}
+
 /// Expands into `out`: all of `text`, or, within a default, up to the brace that
 /// closes it. Returns what follows.
 fn expand<'t>(
@@ -148,10 +163,28 @@ mod tests {
         assert!(substitute(&deep, &env).is_err());
     }
 
+    #[test]
+    fn names_without_braces() {
+        for (text, name) in [
+            ("$HOME", Some("HOME")),
+            ("/srv/$_x1-y", Some("_x1")),
+            ("${A}$B", Some("B")),
+            ("${A:-$B}", Some("B")),
+            ("$$HOME", None),
+            ("$$$HOME", Some("HOME")),
+            ("a$", None),
+            ("$1, $(x)", None),
+            ("${HOME}", None),
+            ("", None),
+        ] {
+            assert_eq!(bare(text), name, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in r"([${}:A\-]|\PC){0,30}") {
-            let _ = substitute(&text, &env);
+            let _ = (substitute(&text, &env), bare(&text));
         }
     }
 }

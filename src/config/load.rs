@@ -1,31 +1,51 @@
 //! From text to [`Config`].
 
 use std::io::Read;
+use std::net::SocketAddr;
 
 use serde::Deserialize;
 
 use super::de::{De, FaultKind, nearest, one_of};
-use super::env::substitute;
+use super::env::{bare, substitute};
 use super::errors::{Errors, Note, Warning};
+use super::machine::{self, Memory};
 use super::raw::{Origin, Raw};
 use super::resolve::{Report, resolve};
 use super::resolved::Config;
 use super::source::{Node, Path, Step};
-use super::values::{ServerUrl, server};
+use super::values::{Address, AdminAddress, OneOrMany, ServerUrl, server};
 
 /// Bytes of a configuration file; what is larger is not one.
 const MAX_FILE: u64 = 4 << 20;
 
+/// Keys whose values must not be seen.
+const SECRETS: [&str; 2] = ["secret", "preview_mode_id"];
+
 /// How many faults of structure are looked for. Each takes a pass over the tree.
 const MAX_FAULTS: usize = 50;
 
+/// What the arguments of the program say in place of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Where visitors connect; none: as the file says.
+    pub listen: Vec<SocketAddr>,
+    /// Where health and metrics are served, or that they are not.
+    pub admin: Option<Option<SocketAddr>>,
+    /// Pass everything through uncached.
+    pub dev: bool,
+}
+
 impl Config {
-    /// Reads a file, with the variables of the environment.
+    /// Reads a file, with the variables of the environment, and looks whether the
+    /// machine has what it asks for.
     ///
     /// # Errors
     ///
     /// Everything that is wrong with it, or why it cannot be read.
-    pub fn from_file(path: &std::path::Path) -> Result<(Config, Vec<Warning>), Errors> {
+    pub fn from_file(
+        path: &std::path::Path,
+        overrides: &Overrides,
+    ) -> Result<(Config, Vec<Warning>), Errors> {
         let name = path.display().to_string();
         let fail = |message: String| Errors::new(vec![Note::whole(&name, None, message)]);
         let file = std::fs::File::open(path).map_err(|why| fail(format!("cannot open: {why}")))?;
@@ -41,7 +61,8 @@ impl Config {
             let line = 1 + lines.filter(|&&b| b == b'\n').count();
             Errors::new(vec![Note::whole(&name, Some(line), "not UTF-8".to_owned())])
         })?;
-        Config::from_yaml(&text, &name, &|variable| std::env::var(variable).ok())
+        let found = found(&text, &name, &|variable| std::env::var(variable).ok())?;
+        finish(found, &name, Some(&text), machine::memory(), overrides)
     }
 
     /// Reads a text. `name` stands before each error; `env` looks a variable up.
@@ -55,11 +76,7 @@ impl Config {
         name: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Config, Vec<Warning>), Errors> {
-        let read = read(text, env).map_err(|why| {
-            let line = why.location().map(|at| at.line());
-            Errors::new(vec![Note::whole(name, line, not_yaml(&why, text))])
-        })?;
-        finish(read, name, Some(text))
+        finish(found(text, name, env)?, name, Some(text), None, &Overrides::default())
     }
 
     /// What runs without a file: this origin, every route `ssr: {}`.
@@ -67,20 +84,50 @@ impl Config {
     /// # Errors
     ///
     /// If the URL is not one of an origin.
-    pub fn for_origin(url: &str) -> Result<(Config, Vec<Warning>), Errors> {
-        let server = server(url)
-            .map_err(|message| Errors::new(vec![Note::whole("--origin", None, message)]))?;
+    pub fn for_origin(url: &str, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Errors> {
+        const NAME: &str = "--origin";
+        let server =
+            server(url).map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
         let mut raw = Raw::default();
         raw.origins.0.push(("web".to_owned(), Origin::of(ServerUrl(server))));
-        let read = Found { raw: Some(raw), faults: Vec::new(), gone: Vec::new() };
-        finish(read, "--origin", None)
+        let found =
+            Found { raw: Some(raw), faults: Vec::new(), gone: Vec::new(), warnings: Vec::new() };
+        finish(found, NAME, None, machine::memory(), overrides)
     }
 }
 
-fn finish(read: Found, name: &str, text: Option<&str>) -> Result<(Config, Vec<Warning>), Errors> {
-    let mut report = Report::after(read.faults, read.gone);
+pub(super) fn found(
+    text: &str,
+    name: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Found, Errors> {
+    read(text, env).map_err(|why| {
+        let line = why.location().map(|at| at.line());
+        Errors::new(vec![Note::whole(name, line, not_yaml(&why, text))])
+    })
+}
+
+/// `memory`: what there is of it, where that matters.
+pub(super) fn finish(
+    found: Found,
+    name: &str,
+    text: Option<&str>,
+    memory: Option<Memory>,
+    overrides: &Overrides,
+) -> Result<(Config, Vec<Warning>), Errors> {
+    let mut report = Report::after(found.faults, found.gone, found.warnings);
     let beside = std::path::Path::new(name).parent().unwrap_or(std::path::Path::new(""));
-    let config = read.raw.map(|raw| resolve(&raw, beside, &mut report));
+    let config = found.raw.map(|mut raw| {
+        if !overrides.listen.is_empty() {
+            raw.listen = OneOrMany::Many(overrides.listen.iter().copied().map(Address).collect());
+        }
+        if let Some(admin) = overrides.admin {
+            raw.admin = AdminAddress(admin);
+        }
+        let mut config = resolve(&raw, beside, memory, &mut report);
+        config.dev |= overrides.dev;
+        config
+    });
     let note = |(path, message): (Path, String)| Note::at(name, text, &path, message);
     let Some(config) = config.filter(|_| report.errors.is_empty()) else {
         return Err(Errors::new(report.errors.into_iter().map(note).collect()));
@@ -105,13 +152,15 @@ fn not_yaml(why: &serde_yaml::Error, text: &str) -> String {
 }
 
 /// What was read of a text.
-struct Found {
+pub(super) struct Found {
     /// None: so much was wrong that nothing can be said of the rest.
     raw: Option<Raw>,
     /// What is not as it must be written.
     faults: Vec<(Path, String)>,
     /// Where something was wrong, and a default stands now.
     gone: Vec<Path>,
+    /// What is probably not meant.
+    warnings: Vec<(Path, String)>,
 }
 
 /// Stands for a value that must be there and is not: whatever must be there can
@@ -124,11 +173,15 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, serde
     let mut tree = Node::parse(text)?;
     let mut gone = tree.take_repeated();
     let twice = |path: &Path| (path.clone(), "this key is there twice".to_owned());
+    let mut warnings = Vec::new();
     let mut faults: Vec<(Path, String)> = gone.iter().map(twice).collect();
     tree.walk(&Path::default(), &mut |path, node| {
         if let Node::Text(string) = node
             && string.contains('$')
         {
+            if let Some(name) = bare(string) {
+                warnings.push((path.clone(), no_braces(path, name)));
+            }
             match substitute(string, env) {
                 Ok(value) => *string = value,
                 Err(message) => {
@@ -141,7 +194,7 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, serde
     });
     while faults.len() < MAX_FAULTS {
         let fault = match Raw::deserialize(De(&tree)) {
-            Ok(raw) => return Ok(Found { raw: Some(raw), faults, gone }),
+            Ok(raw) => return Ok(Found { raw: Some(raw), faults, gone, warnings }),
             Err(fault) => fault,
         };
         let path = fault.path();
@@ -171,7 +224,16 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, serde
         }
         gone.push(path);
     }
-    Ok(Found { raw: None, faults, gone })
+    Ok(Found { raw: None, faults, gone, warnings })
+}
+
+/// What to say of a variable without its braces. Of a secret nothing is repeated:
+/// it may be a part of it.
+fn no_braces(path: &Path, name: &str) -> String {
+    let key = path.0.last();
+    let secret = matches!(key, Some(Step::Key(key, _)) if SECRETS.contains(&key.as_str()));
+    let name = if secret { "NAME" } else { name };
+    format!("`${name}` is text as it stands: write `${{{name}}}` for the variable, `$$` for a `$`")
 }
 
 /// What to say of a key that nobody knows: the name that is next to it, or the

@@ -11,6 +11,7 @@
 //! - `sites`: what the files of a site's build tell
 //! - `presets`: the routes that a framework brings
 //! - `level`: what is logged
+//! - `machine`: how much memory there is
 //! - `resolve`: defaults, names, bounds, patterns; everything that is wrong at once
 //! - `reload`: what of a configuration can take the place of one that runs
 //! - `reference`: the JSON Schema and `config/reference.yaml`, made from `raw`
@@ -23,6 +24,7 @@ mod env;
 mod errors;
 mod level;
 mod load;
+mod machine;
 mod pattern;
 mod presets;
 mod raw;
@@ -40,6 +42,7 @@ mod tests;
 
 pub use errors::{Errors, Note, Warning};
 pub use level::check_level;
+pub use load::Overrides;
 pub use pattern::{HostPattern, PathPattern};
 pub use reference::{reference, schema};
 pub use reload::Succession;

@@ -4,15 +4,23 @@
 //! Nothing here stops at the first mistake: a wrong value is reported, another
 //! stands in for it, and the whole is thrown away at the end.
 
+mod browser;
+mod doubts;
+mod foreign;
 mod report;
 mod site;
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use crate::page::canonical_path;
 
 use super::de::nearest;
 use super::level::check_level;
+use super::machine::Memory;
 use super::pattern::{HostPattern, PathPattern};
 use super::presets;
 use super::raw;
@@ -26,6 +34,8 @@ use crate::page::canonical_path;
 
 pub(super) use report::Report;
 
+use foreign::Foreign;
+
 /// Characters of a tag, and tags of a page, that the store keeps (semantics §5).
 const MAX_TAG: usize = 256;
 const MAX_TAGS: usize = 128;
@@ -37,8 +47,14 @@ const MAX_VARY: usize = 8;
 const SHORT_SECRET: usize = 16;
 
 /// Resolves everything. What it returns is good only if `report` has no errors.
-/// `beside` is the folder of the file: paths in it are beside it.
-pub(super) fn resolve(raw: &raw::Raw, beside: &std::path::Path, report: &mut Report) -> Config {
+/// `beside` is the folder of the file: paths in it are beside it. `memory`: what
+/// there is of it, where that matters.
+pub(super) fn resolve(
+    raw: &raw::Raw,
+    beside: &std::path::Path,
+    memory: Option<Memory>,
+    report: &mut Report,
+) -> Config {
     let root = Path::default();
     let origins = origins(&raw.origins, &root.key("origins"), report);
     let cache = cache(&raw.cache, &root.key("cache"), report);
@@ -64,6 +80,7 @@ pub(super) fn resolve(raw: &raw::Raw, beside: &std::path::Path, report: &mut Rep
         origins,
     };
     listeners(&config, &root, report);
+    doubts::doubts(raw, &config, memory, &root, report);
     config
 }
 
@@ -71,17 +88,27 @@ fn listeners(config: &Config, root: &Path, report: &mut Report) {
     if config.listen.is_empty() {
         report.unfit(root.key("listen"), "at least one address is needed");
     }
-    let mut seen = HashSet::new();
     for (index, address) in config.listen.iter().enumerate() {
-        if address.port() != 0 && !seen.insert(address) {
+        let before = config.listen.iter().take(index).find(|before| clash(before, address));
+        if let Some(before) = before {
             let place = report.item(&root.key("listen"), index);
-            report.error(place, format!("{address} is there twice"));
+            let message = match before == address {
+                true => format!("{address} is there twice"),
+                false => format!("{address} and {before} cannot both be listened on"),
+            };
+            report.error(place, message);
         }
     }
-    let is_public = config.admin.is_some_and(|admin| seen.contains(&admin));
-    if is_public && !report.is_gone(&root.key("listen")) {
+    let is_public = |admin| config.listen.iter().any(|public| clash(public, &admin));
+    if config.admin.is_some_and(is_public) && !report.is_gone(&root.key("listen")) {
         report.error(root.key("admin"), "this is also a public address (`listen`)");
     }
+}
+
+/// Whether two addresses cannot both be listened on.
+fn clash(a: &SocketAddr, b: &SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && a.is_ipv4() == b.is_ipv4() && (any || a.ip() == b.ip())
 }
 
 fn origins(raw: &raw::Origins, path: &Path, report: &mut Report) -> Vec<Origin> {
@@ -208,8 +235,14 @@ fn revalidate(
     report: &mut Report,
 ) -> Option<Revalidate> {
     let raw = raw?;
+    let canonical = canonical_path(&raw.path);
     if !is_path(&raw.path, false) || raw.path.contains('*') {
         report.error(path.key("path"), "expected a path such as `/__revalidate`");
+    } else if raw.path == "/" {
+        report.error(path.key("path"), "this is the home page; a path such as `/__revalidate`");
+    } else if *canonical != *raw.path {
+        let message = format!("requests for it are made to {canonical:?}: write that");
+        report.error(path.key("path"), message);
     }
     let max_body = report.bytes(path.key("max_body"), raw.max_body, 1, 16 << 20);
     let max_paths = report.count(path.key("max_paths"), raw.max_paths, 1, 1000);
@@ -318,8 +351,7 @@ fn route(
 ) -> (Route, Option<(HostPattern, PathPattern)>) {
     let host = HostPattern::new(raw.host.as_deref())
         .map_err(|message| report.error(path.key("host"), message));
-    let pattern =
-        PathPattern::new(&raw.path).map_err(|message| report.error(path.key("path"), message));
+    let pattern = pattern(&raw.path, path.key("path"), report);
     let mode = mode(raw, path, report);
     without_effect(raw, mode, path, report);
     let origin = raw.origin.as_deref().map_or(0, |name| {
@@ -334,10 +366,14 @@ fn route(
             0
         })
     });
-    if let Some(browser) = &raw.browser
-        && (browser.trim().is_empty() || HeaderValue::from_str(browser).is_err())
-    {
-        report.error(path.key("browser"), "expected a Cache-Control such as `public, max-age=60`");
+    match &raw.browser {
+        Some(text) if HeaderValue::from_str(text).is_ok() => {
+            browser::check(text, &path.key("browser"), report);
+        }
+        Some(_) => {
+            report.error(path.key("browser"), "a field cannot hold control characters");
+        }
+        None => {}
     }
     let min = report.time(path.key("backoff").key("min"), raw.backoff.min);
     let max = raw.backoff.max.0;
@@ -363,6 +399,16 @@ fn route(
     // Without its host it would take what is for others.
     let host = host.ok().filter(|_| !report.is_gone(&path.key("host")));
     (route, host.zip(pattern.ok()))
+}
+
+/// A pattern of paths, unless it is one of another program.
+fn pattern(written: &str, path: Path, report: &mut Report) -> Result<PathPattern, ()> {
+    match foreign::foreign(written) {
+        Some(Foreign::Refused(message)) => return Err(report.error(path, message)),
+        Some(Foreign::Doubtful(message)) => report.warn(path.clone(), message),
+        None => {}
+    }
+    PathPattern::new(written).map_err(|message| report.error(path, message))
 }
 
 fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {
@@ -429,9 +475,16 @@ fn query(raw: &raw::Route, mode: Mode, path: &Path, report: &mut Report) -> Quer
         report.error(path.clone(), format!("at most {MAX_QUERY_NAMES} names, or `all`"));
     }
     for (index, name) in names.iter().enumerate() {
-        if name.is_empty() || name.contains(['&', '=', '#']) || name.chars().any(char::is_control) {
-            let place = report.item(path, index);
+        let place = report.item(path, index);
+        let encoded = name.contains('%') && percent_decode_str(name).ne(name.bytes());
+        if name.is_empty()
+            || name.contains(['?', '&', '=', '#'])
+            || name.chars().any(char::is_control)
+        {
             report.error(place, format!("{name:?} is not the name of a parameter"));
+        } else if encoded {
+            let decoded = percent_decode_str(name).decode_utf8_lossy();
+            report.error(place, format!("write the name as it reads decoded, {decoded:?}"));
         }
     }
     let mut names = names.clone();
@@ -469,6 +522,21 @@ fn not_a_variant(name: &HeaderName) -> Option<&'static str> {
         "authorization" | "proxy-authorization" => {
             "requests with it are never cached on a page route"
         }
+        "user-agent" | "referer" | "sec-ch-ua-full-version-list" => {
+            "its values are countless, and each would be a page of its own; \
+             have a proxy in front say what matters of it in a field of few values"
+        }
+        "cf-connecting-ip"
+        | "true-client-ip"
+        | "x-client-ip"
+        | "client-ip"
+        | "fastly-client-ip"
+        | "x-cluster-client-ip" => "every visitor would have pages of their own",
+        "traceparent" | "tracestate" | "baggage" | "x-request-id" | "x-correlation-id"
+        | "x-amzn-trace-id" | "x-b3-traceid" | "cf-ray" => "every request has its own",
+        "cache-control" | "pragma" => "what may be stored is said by the origin and the route",
+        "set-cookie" | "content-language" | "content-encoding" | "etag" | "last-modified"
+        | "location" | "vary" => "it is a field of responses",
         "host" => "it is part of every page's key",
         "accept-encoding" => "stored pages are compressed here, once",
         "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"

@@ -148,13 +148,16 @@ fn defaults() {
     assert_eq!(last.not_found, secs(60));
     assert_eq!(last.backoff, Backoff { min: secs(3), max: secs(300) });
 
-    let (from_url, warnings) = Config::for_origin("http://127.0.0.1:3000").expect("a good URL");
+    let (from_url, warnings) =
+        Config::for_origin("http://127.0.0.1:3000", &Overrides::default()).expect("a good URL");
     assert!(warnings.is_empty());
     assert_eq!(from_url.origins, config.origins);
     assert_eq!(from_url.routes, config.routes);
     let written = good(&format!("{ORIGINS}routes: [ {{ path: '/**', ssr: {{}} }} ]"));
     assert_eq!(written.routes, config.routes);
-    let error = Config::for_origin("127.0.0.1:3000").expect_err("no scheme").to_string();
+    let error = Config::for_origin("127.0.0.1:3000", &Overrides::default())
+        .expect_err("no scheme")
+        .to_string();
     assert!(error.starts_with("--origin: expected a URL"), "{error}");
 }
 
@@ -367,6 +370,11 @@ fn mistakes() {
             &["p.yaml:2: listen[1]: 127.0.0.1:1 is there twice"],
         ),
         ("listen: 127.0.0.1:9900", &["admin: this is also a public address"]),
+        ("listen: 0.0.0.0:9900", &["admin: this is also a public address"]),
+        (
+            "listen: [127.0.0.1:80, '[::]:80', 0.0.0.0:80]",
+            &["listen[2]: 0.0.0.0:80 and 127.0.0.1:80 cannot both be listened on"],
+        ),
         ("threads: 0", &["p.yaml:2: threads: from 1 to 1024, found 0"]),
         ("limits: { max_fields: 300 }", &["limits.max_fields: from 1 to 256, found 300"]),
         ("limits: { max_head: 2KiB }", &["limits.max_uri: larger than `max_head`"]),
@@ -374,6 +382,8 @@ fn mistakes() {
         ("limits: { max_variant: 1MiB }", &["limits.max_variant: from 16B to 64KiB, found 1MiB"]),
         ("limits: { max_head: 1GiB }", &["limits.max_head: from 1KiB to 1MiB, found 1GiB"]),
         ("revalidate: { path: revalidate }", &["revalidate.path: expected a path"]),
+        ("revalidate: { path: / }", &["revalidate.path: this is the home page"]),
+        ("revalidate: { path: /%7Ehook/../x }", &["made to \"/x\": write that"]),
         (
             "revalidate: { secret: \"a\\n\" }",
             &["revalidate.secret: a secret with control characters"],
@@ -404,6 +414,24 @@ fn mistakes() {
             &["routes[0].vary[0]: `cookie` cannot be a variant"],
         ),
         (
+            "routes: [ { path: /a, dsg: {}, vary: [accept-language, user-agent] } ]",
+            &[
+                "p.yaml:2: routes[0].vary[1]: `user-agent` cannot be a variant: its values are countless",
+            ],
+        ),
+        (
+            "routes: [ { path: /a, ssr: {}, vary: [authorization, traceparent, true-client-ip] } ]",
+            &["`authorization` cannot", "`traceparent` cannot", "`true-client-ip` cannot"],
+        ),
+        (
+            "routes: [ { path: /blog/:slug, dsg: {} } ]",
+            &["p.yaml:2: routes[0].path: \":slug\" is no glob", "did you mean \"/blog/*\"?"],
+        ),
+        (
+            "framework: gatsby\ngatsby: { server_rendered: [/a, '/app/[...rest]'] }",
+            &["p.yaml:3: gatsby.server_rendered[1]: ", "did you mean \"/app/**\"?"],
+        ),
+        (
             "routes: [ { path: /a, dsg: {}, vary: ['a b'] } ]",
             &["\"a b\" is not the name of a field"],
         ),
@@ -416,8 +444,29 @@ fn mistakes() {
             &["routes[0].query[0]: \"a=b\" is not the name of a parameter"],
         ),
         (
+            "routes: [ { path: /a, dsg: {}, query: ['a%20b', '?page'] } ]",
+            &[
+                "query[0]: write the name as it reads decoded, \"a b\"",
+                "query[1]: \"?page\" is not",
+            ],
+        ),
+        (
+            "routes:\n- { host: A.com, path: /a, dsg: {} }\n- { host: a.COM, path: /%61, dsg: {} }",
+            &["p.yaml:4: routes[1].path: routes[0] is for the same pages"],
+        ),
+        (
             "routes: [ { path: /a, dsg: {}, browser: \"a\\nb\" } ]",
-            &["routes[0].browser: expected a Cache-Control"],
+            &["routes[0].browser: a field cannot hold control characters"],
+        ),
+        (
+            "routes: [ { path: /a, dsg: {}, browser: max-age=forever } ]",
+            &[
+                "p.yaml:2: routes[0].browser: `max-age` takes a number of seconds, found \"forever\"",
+            ],
+        ),
+        (
+            "routes: [ { path: /a, dsg: {}, browser: 'max-age=forever, public=1' } ]",
+            &["found \"forever\"", "`public` takes no value"],
         ),
         (
             "routes: [ { path: /a, dsg: {}, backoff: { min: 9m } } ]",
@@ -620,8 +669,45 @@ fn warnings() {
             "p.yaml:3: revalidate.secret: no secret: the webhook is off",
         ),
         ("revalidate:\n  secret: hush", "p.yaml:3: revalidate.secret: short"),
+        (
+            "routes:\n  - { path: /a, dsg: {}, browser: maxage=60 }",
+            "p.yaml:3: routes[0].browser: browsers ignore `maxage`, which no standard knows; \
+             did you mean \"max-age\"?",
+        ),
         ("cache: { memory: 0 }", "p.yaml:2: cache.memory: no memory for pages"),
         ("cache: { memory: 1MiB }", "cache.max_object: larger than `memory`"),
+        ("cache: { max_object: 0 }", "cache.max_object: every page is larger: none is stored"),
+        ("listen: 0.0.0.0:0", "p.yaml:2: listen[0]: port 0 is a free one"),
+        ("admin: '[::]:0'", "p.yaml:2: admin: port 0 is a free one"),
+        ("listen: 127.0.0.1:3000", "origins.web.servers[0]: http://127.0.0.1:3000 is where"),
+        ("listen: '[::]:3000'", "p.yaml:1: origins.web.servers[0]: http://127.0.0.1:3000 is where"),
+        ("trusted_proxies: [10.0.0.0/8, '::/0']", "trusted_proxies[1]: ::/0 is everybody"),
+        ("deployment: { id: v1, settle: 5s }", "deployment.settle: has no effect beside `id`"),
+        (
+            "routes:\n  - { path: /a, isr: { revalidate: 1m, stale_for: 0s } }",
+            "p.yaml:3: routes[0].isr.stale_for: every visitor who comes after `revalidate` waits",
+        ),
+        (
+            "routes:\n  - { path: /a, isr: { revalidate: 60ms } }",
+            "p.yaml:3: routes[0].isr.revalidate: 60ms is less than a second",
+        ),
+        (
+            "routes:\n  - { path: '/blog/[slug]', dsg: {} }",
+            "p.yaml:3: routes[0].path: as a glob \"[slug]\" is one character",
+        ),
+        (
+            "revalidate: { secret: 0123456789abcdef, path: /hook }\nroutes: [ { path: /hook, pass: {} } ]",
+            "p.yaml:3: routes[0].path: this route never matches: the webhook is there",
+        ),
+        (
+            "routes:\n  - { path: /$HOME/x, dsg: {} }",
+            "p.yaml:3: routes[0].path: `$HOME` is text as it stands: write `${HOME}`",
+        ),
+        ("revalidate:\n  secret: long-enough-and$hush", "`$NAME` is text as it stands"),
+        (
+            "routes:\n  - { host: '*.a.com', path: '/**', dsg: {} }\n  - { host: b.a.com, path: /x, ssr: {} }",
+            "p.yaml:4: routes[1].path: this route never matches: routes[0] (`/**`) comes first",
+        ),
         (
             "routes:\n  - { path: /a, pass: {}, tags: [x] }",
             "p.yaml:3: routes[0].tags: has no effect on a route with `pass`",
@@ -639,6 +725,89 @@ fn warnings() {
         assert!(warnings.len() == 1 && warnings[0].contains(said), "{text}: {warnings:?}");
         assert!(!warnings[0].contains("hush"));
     }
+}
+
+#[test]
+fn warnings_of_origins() {
+    for (text, said) in [
+        ("origins: { web: http://a:443 }", "origins.web.servers[0]: port 443 mostly speaks TLS"),
+        ("origins: { web: https://a:80 }", "origins.web.servers[0]: port 80 mostly speaks no TLS"),
+        (
+            "origins: { web: http://localhost:8080 }",
+            "http://localhost:8080 is where Perennial itself",
+        ),
+        (
+            "origins:\n  web: { servers: http://a, connect_timeout: 1m }",
+            "p.yaml:2: origins.web.connect_timeout: has no effect: `fill_timeout` ends it all after 30s",
+        ),
+        (
+            "origins:\n  web: http://a\n  api: http://b",
+            "p.yaml:3: origins.api: no route goes there",
+        ),
+    ] {
+        let (_, warnings) = load(text).expect(text);
+        assert!(warnings.len() == 1 && warnings[0].contains(said), "{text}: {warnings:?}");
+    }
+}
+
+/// What the machine has is looked at where a file is read to be run.
+#[test]
+fn more_memory_than_there_is() {
+    const GIB: u64 = 1 << 30;
+    for (memory, has, said) in [
+        ("1GiB", Some(4 * GIB), None),
+        ("1GiB", None, None),
+        ("3.5GiB", Some(4 * GIB), Some("3.5 GiB is nearly all that the group may have, 4.0 GiB")),
+        (
+            "5GiB",
+            Some(4 * GIB),
+            Some("5.0 GiB is more than the group may have, 4.0 GiB: the process"),
+        ),
+    ] {
+        let text = format!("{ORIGINS}cache:\n  memory: {memory}\n");
+        let found = load::found(&text, "p.yaml", &no_env).expect("YAML");
+        let has = has.map(|bytes| machine::Memory { bytes, who: "the group may have" });
+        let (_, warnings) =
+            load::finish(found, "p.yaml", Some(&text), has, &Overrides::default()).expect("good");
+        assert_eq!(warnings.len(), usize::from(said.is_some()), "{warnings:?}");
+        for (warning, said) in warnings.iter().zip(said) {
+            let wanted = format!("p.yaml:3: cache.memory: {said}");
+            assert!(warning.to_string().starts_with(&wanted), "{warning}");
+        }
+    }
+    // No machine has so much.
+    let (_, warnings) = {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), format!("{ORIGINS}cache: {{ memory: 1000TiB }}"))
+            .expect("text");
+        Config::from_file(file.path(), &Overrides::default()).expect("good")
+    };
+    let told =
+        warnings.iter().any(|warning| warning.to_string().contains("1000.0 TiB is more than"));
+    assert_eq!(told, machine::memory().is_some(), "{warnings:?}");
+}
+
+/// What the arguments say is held against the file, not the file alone.
+#[test]
+fn overrides() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "origins: { web: http://127.0.0.1:8080 }").expect("text");
+    let addr = |text: &str| text.parse().expect("an address");
+    for (listen, admin, looped) in [
+        (vec![], None, true),
+        (vec![addr("0.0.0.0:80")], Some(None), false),
+        (vec![addr("127.0.0.1:8080")], Some(Some(addr("127.0.0.1:1"))), true),
+    ] {
+        let overrides = Overrides { listen, admin, dev: true };
+        let (config, warnings) = Config::from_file(file.path(), &overrides).expect("good");
+        let said = warnings.iter().any(|warning| warning.to_string().contains("itself listens"));
+        assert_eq!(said, looped, "{warnings:?}");
+        assert!(config.dev);
+        assert_eq!(config.admin, admin.unwrap_or(Some(addr("127.0.0.1:9900"))));
+    }
+    let overrides = Overrides { admin: Some(Some(addr("127.0.0.1:8080"))), ..Overrides::default() };
+    let error = Config::from_file(file.path(), &overrides).expect_err("both").to_string();
+    assert!(error.contains("admin: this is also a public address"), "{error}");
 }
 
 #[test]
@@ -692,18 +861,19 @@ routes:
 
 #[test]
 fn files() {
+    let from_file = |path: &std::path::Path| Config::from_file(path, &Overrides::default());
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("p.yaml");
-    let error = Config::from_file(&path).expect_err("not there").to_string();
+    let error = from_file(&path).expect_err("not there").to_string();
     assert!(error.contains("p.yaml: cannot open: "), "{error}");
     std::fs::write(&path, b"listen: x\n\xff").expect("written");
-    let error = Config::from_file(&path).expect_err("not text").to_string();
+    let error = from_file(&path).expect_err("not text").to_string();
     assert!(error.ends_with("p.yaml:2: not UTF-8"), "{error}");
     std::fs::write(&path, ORIGINS).expect("written");
-    assert!(Config::from_file(&path).is_ok());
+    assert!(from_file(&path).is_ok());
     std::fs::write(&path, format!("\u{feff}{ORIGINS}")).expect("written");
-    assert!(Config::from_file(&path).is_ok(), "a byte order mark is no mistake");
-    assert!(Config::from_file(dir.path()).is_err());
+    assert!(from_file(&path).is_ok(), "a byte order mark is no mistake");
+    assert!(from_file(dir.path()).is_err());
 }
 
 #[test]
@@ -733,8 +903,8 @@ fn the_reference_is_up_to_date() {
 #[test]
 fn the_reference_is_a_configuration() {
     let (config, warnings) = load(&reference()).unwrap_or_else(|e| panic!("{}", e.join("\n")));
-    // That there is no secret, and what needs a preset.
-    let said = ["secret", "nextjs", "gatsby", "deployment.probe"];
+    // That there is no secret, what needs a preset, and an origin for show.
+    let said = ["secret", "nextjs", "gatsby", "deployment.probe", "origins.api"];
     assert_eq!(warnings.len(), said.len(), "{warnings:?}");
     assert!(said.iter().all(|said| warnings.iter().any(|w| w.contains(said))), "{warnings:?}");
     let modes: Vec<&str> = config.routes.iter().map(|route| route.mode.as_str()).collect();

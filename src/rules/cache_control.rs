@@ -71,8 +71,9 @@ pub fn governing(headers: &HeaderMap) -> Governing {
 }
 
 /// The argument of a directive.
-#[derive(Clone, Copy)]
-enum Argument<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Argument<'a> {
+    /// There is none.
     None,
     /// A token, or the inside of a quoted string: recipients accept both forms
     /// (RFC 9111 §5.2).
@@ -89,8 +90,7 @@ impl Directives {
         let mut directives = Directives::default();
         let mut seen = Seen::default();
         for line in lines {
-            for member in scan::members(line) {
-                let (name, argument) = split(member);
+            for (name, argument) in members(line) {
                 directives.set(name, argument, &mut seen);
                 if let Argument::Malformed(rest) = argument {
                     directives.salvage(rest);
@@ -198,6 +198,11 @@ impl Seen {
 
 fn is(name: &[u8], known: &str) -> bool {
     name.eq_ignore_ascii_case(known.as_bytes())
+}
+
+/// The members of a field line, each with its name and argument.
+pub(crate) fn members(line: &[u8]) -> impl Iterator<Item = (&[u8], Argument<'_>)> {
+    scan::members(line).map(split)
 }
 
 /// Name and argument of a member. No whitespace is allowed around `=`.

@@ -18,8 +18,12 @@ pub(in crate::config) struct Report {
 
 impl Report {
     /// A report that begins with what is wrong at the places that are `gone`.
-    pub(in crate::config) fn after(errors: Vec<(Path, String)>, gone: Vec<Path>) -> Report {
-        Report { errors, warnings: Vec::new(), gone }
+    pub(in crate::config) fn after(
+        errors: Vec<(Path, String)>,
+        gone: Vec<Path>,
+        warnings: Vec<(Path, String)>,
+    ) -> Report {
+        Report { errors, warnings, gone }
     }
 
     /// A value is wrong.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{Report, is_path};
-use crate::config::pattern::PathPattern;
 use crate::config::resolved::{Deployment, Framework, Gatsby, Nextjs};
 use crate::config::source::Path;
 use crate::config::values::Span;
@@ -99,12 +98,9 @@ fn gatsby(
     }
     site.trailing_slash = raw.trailing_slash != Some(raw::TrailingSlash::Never);
     for (index, pattern) in raw.server_rendered.iter().enumerate() {
-        match PathPattern::new(pattern) {
-            Ok(pattern) => patterns.push(pattern.as_str().to_owned()),
-            Err(message) => {
-                let place = report.item(&path.key("server_rendered"), index);
-                report.error(place, message);
-            }
+        let place = report.item(&path.key("server_rendered"), index);
+        if let Ok(pattern) = super::pattern(pattern, place, report) {
+            patterns.push(pattern.as_str().to_owned());
         }
     }
     (site, patterns)

@@ -316,3 +316,6 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         route,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,6 @@ use super::resolved::{
 };
 use super::source::Path;
 use super::values::server_url;
-use crate::page::canonical_path;
 
 pub(super) use report::Report;
 

@@ -1,7 +1,20 @@
 //! `/__revalidate` (semantics §5).
 
+use crate::support::client::Response as Answer;
 use crate::support::edge::SECRET;
 use crate::support::{Break, Edge, Origin, Response, eventually};
+
+/// The body of an answer.
+fn json(answer: &Answer) -> serde_json::Value {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|e| panic!("{e}: {answer}"))
+}
+
+/// Each path that an answer names, and what became of it.
+fn paths(body: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    let paths = body["paths"].as_array().expect("a list of paths");
+    paths.iter().map(|path| (text(&path["path"]), text(&path["result"]))).collect()
+}
 
 const ROUTES: &str = "- path: /news/**
   isr: { revalidate: 1h }
@@ -39,7 +52,7 @@ async fn counting() -> Origin {
 }
 
 #[tokio::test]
-async fn the_secret_is_taken_in_three_places_and_from_nobody_else() {
+async fn the_secret_is_taken_in_its_places_and_from_nobody_else() {
     let origin = counting().await;
     let edge = Edge::start(ROUTES, &origin).await;
     let client = edge.client().ssr();
@@ -51,6 +64,11 @@ async fn the_secret_is_taken_in_three_places_and_from_nobody_else() {
         call("/__revalidate?tag=x").header("Authorization", &format!("bearer {SECRET}")),
         call("/__revalidate?tag=x").header("X-Revalidate-Secret", SECRET),
         client.post("/__revalidate", body).header("Content-Type", "application/json"),
+        // cms:open-sesame
+        call("/__revalidate?tag=x").header("Authorization", "Basic Y21zOm9wZW4tc2VzYW1l"),
+        client
+            .post("/__revalidate", format!("secret={SECRET}&tag=x"))
+            .header("Content-Type", "application/x-www-form-urlencoded"),
     ] {
         let answer = asked.await;
         assert_eq!(answer.status, 200, "{answer}");
@@ -62,6 +80,8 @@ async fn the_secret_is_taken_in_three_places_and_from_nobody_else() {
         call("/__revalidate?tag=x"),
         call("/__revalidate?tag=x&secret=open"),
         call("/__revalidate?tag=x").header("Authorization", &format!("Basic {SECRET}")),
+        // open-sesame:cms
+        call("/__revalidate?tag=x").header("Authorization", "Basic b3Blbi1zZXNhbWU6Y21z"),
     ] {
         let answer = asked.await;
         assert_eq!(answer.status, 401, "{answer}");
@@ -81,6 +101,10 @@ async fn bad_calls_are_told_what_is_bad() {
         ("mode=purge&path=/a", 400, "mode"),
         ("pth=/a", 400, "pth"),
         ("tag=", 400, "tag"),
+        ("path=/blog/*", 400, "prefix=/blog"),
+        ("path=/blog/**&mode=stale", 400, "prefix=/blog"),
+        ("prefix=/blog/*", 400, "prefix=/blog"),
+        ("tag=x&path=/*", 400, "prefix=/"),
     ] {
         let answer = edge.revalidate(arguments).await;
         assert_eq!(answer.status, status, "{arguments}: {answer}");
@@ -263,10 +287,16 @@ async fn many_paths_and_slow_ones_go_on_in_the_background() {
         "revalidate: {{ secret: {SECRET}, timeout: 100ms, max_paths: 2 }}\nroutes:\n{ROUTES}"
     );
     let edge = Edge::start(&yaml, &origin).await;
-    origin.any().times(3).reply(Response::html("x"));
-    let answer = edge.revalidate("path=/1&path=/2&path=/3").await;
+    origin.any().times(2).reply(Response::html("x"));
+    let third = origin.on("/3").hold(Response::html("x"));
+    let answer = edge.revalidate("path=/1&path=/2&path=/3&path=/1").await;
     assert_eq!(answer.status, 202, "{answer}");
-    origin.wait_for(3).await;
+    let said = paths(&json(&answer));
+    let results: Vec<_> = said.iter().map(|(path, result)| (&**path, &**result)).collect();
+    let follows = "marked stale; rendered in the background";
+    assert_eq!(results, [("/1", "stored"), ("/2", "stored"), ("/3", follows)]);
+    third.reached().await;
+    third.release();
 
     let render = origin.on("/slow").hold(Response::html("slow"));
     let answer = edge.revalidate("path=/slow").await;
@@ -463,4 +493,256 @@ async fn unsafe_methods_invalidate_by_either_scheme() {
         }
     }
     edge.stop().await;
+}
+
+/// Whatever visitors made up: few pages are rendered, and those that matter.
+#[tokio::test]
+async fn made_up_queries_are_not_rendered_by_a_purge_of_their_path() {
+    let origin = counting().await;
+    let yaml = format!(
+        "revalidate: {{ secret: {SECRET}, pages_per_path: 4 }}\nroutes:\n- path: /**\n  isr: {{ revalidate: 1h }}\n  query: all\n"
+    );
+    let edge = Edge::start(&yaml, &origin).await;
+    let client = edge.client();
+    client.get("/").await;
+    for n in 0..600 {
+        client.get(&format!("/?x={n}")).await;
+    }
+    for _ in 0..3 {
+        client.get("/?page=2").await;
+        client.get("/?page=3").await;
+    }
+    let before = origin.total();
+    let answer = edge.revalidate("path=/").await;
+    assert_eq!(answer.status, 200, "{answer}");
+    assert_eq!(origin.total() - before, 4, "four renders");
+    let body = json(&answer);
+    assert_eq!(paths(&body), [("/".to_owned(), "stored".to_owned())]);
+    assert_eq!(
+        (&body["paths"][0]["rendered"], &body["paths"][0]["left_stale"]),
+        (&4.into(), &599.into())
+    );
+    assert_eq!(body["pages"].as_array().map(Vec::len), Some(4));
+    for page in ["/", "/?page=2", "/?page=3"] {
+        assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");
+    }
+    let stale = client.get("/?x=599").await;
+    assert_eq!(stale.x_cache(), "STALE", "and is renewed by who asks for it");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_freed_at_once() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client();
+    let entries = || edge.metric("perennial_memory_entries");
+    for (what, left) in [
+        ("path=/news/1", 9.0),
+        ("prefix=/news/a", 8.0),
+        ("path=/t/cache-tag&path=/news/2", 8.0),
+        ("tag=two", 9.0),
+        ("tag=news&path=/p", 3.0),
+        ("host=example.com&all=1", 0.0),
+        ("host=a.test&all=1", 10.0),
+        ("all=1", 0.0),
+    ] {
+        for page in ["/news/1", "/news/2", "/news/3", "/news/4", "/news/a/1", "/news/a/2"] {
+            client.get(page).await;
+        }
+        for page in ["/p", "/q", "/t/cache-tag", "/s"] {
+            client.get(page).await;
+        }
+        assert_eq!(entries().await, 10.0);
+        let answer = edge.revalidate(&format!("{what}&mode=delete")).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        assert_eq!(entries().await, left, "{what}");
+        assert_eq!(json(&answer)["freed"], 10 - left as u64, "{answer}");
+    }
+    edge.stop().await;
+}
+
+/// The time is the answer's, not the work's; and each path is named.
+#[tokio::test]
+async fn many_pages_and_many_paths_keep_the_time() {
+    let origin = counting().await;
+    let yaml = format!("revalidate: {{ secret: {SECRET}, timeout: 50ms }}\nroutes:\n{ROUTES}");
+    let edge = Edge::start(&yaml, &origin).await;
+    let client = edge.client();
+    for n in 0..200 {
+        client.get(&format!("/{n}")).await;
+    }
+    let renders = origin.any().always().hold(Response::html("new"));
+    let named: Vec<String> = (0..5_000).map(|n| format!("\"/{n}\"")).collect();
+    let body = format!("{{\"if_cached\":true,\"path\":[{}]}}", named.join(","));
+    let hook = format!("/__revalidate?secret={SECRET}");
+    let answer = edge.client().ssr().post(&hook, body).await;
+    assert_eq!(answer.status, 202, "{answer}");
+    let said = paths(&json(&answer));
+    assert_eq!(said.len(), 5_000);
+    for (n, (path, result)) in said.iter().enumerate() {
+        assert_eq!(*path, format!("/{n}"));
+        let follows = result.starts_with("marked stale; ");
+        // The store may not have been searched by then.
+        assert!(follows || (n >= 200 && result == "invalidated only: not stored"), "{result}");
+    }
+    renders.release();
+    for page in ["/0", "/100", "/199"] {
+        eventually("the new page", || async {
+            (client.get(page).await.text() == "new").then_some(())
+        })
+        .await;
+    }
+    edge.stop().await;
+}
+
+/// A purge asks for a render now, whatever failed before.
+#[tokio::test]
+async fn a_soft_purge_ends_the_back_off() {
+    let origin = Origin::start().await;
+    let routes = "- path: /**\n  isr: { revalidate: 1h }\n  tags: [t]\n  backoff: { min: 5m }\n";
+    let edge = Edge::start(routes, &origin).await;
+    let client = edge.client();
+    origin.on("/a").reply(Response::html("old"));
+    client.get("/a").await.is(200, "MISS", "old");
+    for what in ["path=/a&mode=stale", "tag=t", "prefix=/", "all=1"] {
+        assert_eq!(edge.revalidate(what).await.status, 200);
+        let failing = origin.on("/a").reply(Response::status(500));
+        client.get("/a").await.is(200, "STALE", "old");
+        failing.reached().await;
+        eventually("the back-off", || async {
+            client.get("/a").await.cache_status().contains("backoff").then_some(())
+        })
+        .await;
+    }
+    assert_eq!(edge.revalidate("path=/a&mode=stale").await.status, 200);
+    origin.on("/a").reply(Response::html("new"));
+    client.get("/a").await.is(200, "STALE", "old");
+    eventually("the new page", || async { (client.get("/a").await.text() == "new").then_some(()) })
+        .await;
+    edge.stop().await;
+}
+
+/// What is answered and counted is what the store did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_render_that_another_purge_overtakes_is_not_said_to_be_stored() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    for (mode, result) in [
+        ("stale", "stored, and stale again: another revalidation came meanwhile"),
+        ("expire", "not stored: invalidated"),
+    ] {
+        let render = origin.on("/a").hold(Response::html("x"));
+        let first = tokio::spawn({
+            let client = edge.client().ssr();
+            async move { client.get(&format!("/__revalidate?secret={SECRET}&path=/a")).await }
+        });
+        render.reached().await;
+        assert_eq!(edge.revalidate(&format!("path=/a&mode={mode}")).await.status, 200);
+        render.release();
+        let answer = first.await.unwrap();
+        assert_eq!(answer.status, 200, "{answer}");
+        assert_eq!(paths(&json(&answer)), [("/a".to_owned(), result.to_owned())]);
+    }
+    let fills = "perennial_fills_total{reason=\"\",result=\"stored\"}";
+    let dropped = "perennial_fills_total{reason=\"invalidated\",result=\"refused\"}";
+    assert_eq!((edge.metric(fills).await, edge.metric(dropped).await), (1.0, 1.0));
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn paths_that_are_not_rendered_say_why() {
+    let origin = counting().await;
+    let routes = "- path: /pass/**\n  pass: {}\n- path: /vary/**\n  dsg: {}\n  \
+                  vary: [accept-language]\n- path: /**\n  isr: { revalidate: 1h }\n";
+    let edge = Edge::start(routes, &origin).await;
+    let answer = edge.revalidate("path=/pass/a&path=/vary/a&path=/a").await;
+    assert_eq!(answer.status, 200, "{answer}");
+    let results: Vec<_> = paths(&json(&answer)).into_iter().map(|(_, result)| result).collect();
+    assert!(results[0].starts_with("invalidated only: its route stores nothing"), "{results:?}");
+    assert!(results[1].starts_with("invalidated only: not stored"), "{results:?}");
+    assert_eq!(results[2], "stored");
+    let answer = edge.revalidate("path=/b&if_cached=1").await;
+    assert_eq!(paths(&json(&answer))[0].1, "invalidated only: not stored");
+    assert_eq!(origin.total(), 1);
+    for (mode, result) in [("stale", "marked stale"), ("expire", "expired"), ("delete", "deleted")]
+    {
+        let answer = edge.revalidate(&format!("path=/a&path=/b&mode={mode}")).await;
+        let said = paths(&json(&answer));
+        assert_eq!(said, ["/a", "/b"].map(|path| (path.to_owned(), result.to_owned())));
+    }
+    edge.stop().await;
+}
+
+/// An asterisk that is meant, as browsers send it and as others do.
+#[tokio::test]
+async fn a_path_with_an_asterisk_can_be_named() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client();
+    for named in [arguments(&[("path", "/a%2Ab")]), arguments(&[("path", "/a%2ab")])] {
+        for sent in ["/a*b", "/a%2Ab"] {
+            client.get(sent).await;
+            assert_eq!(client.get(sent).await.x_cache(), "HIT");
+        }
+        assert_eq!(edge.revalidate(&format!("{named}&mode=expire")).await.status, 200);
+        for sent in ["/a*b", "/a%2Ab"] {
+            assert_eq!(client.get(sent).await.x_cache(), "MISS", "{sent}");
+        }
+    }
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn the_body_of_a_cms_is_ignored_where_the_query_names_the_targets() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client();
+    let hook = |arguments: &str| format!("/__revalidate?secret={SECRET}&{arguments}");
+    let body = r#"{"event":"publish","path":{"de":"/x"},"host":"cms.internal","mode":"live",
+        "entry":{"id":7,"tags":["a"]}}"#;
+    for (kind, body) in [("application/json", body), ("text/xml", "<entry/>"), ("text/plain", "{")]
+    {
+        client.get("/a").await;
+        assert_eq!(client.get("/a").await.x_cache(), "HIT");
+        let post = edge.client().ssr().post(&hook("path=/a&mode=expire"), body);
+        let answer = post.header("Content-Type", kind).await;
+        assert_eq!(answer.status, 200, "{answer}");
+        assert_eq!(client.get("/a").await.x_cache(), "MISS");
+    }
+    // Where it does not, the body must say it, and nothing else.
+    let answer = edge.client().ssr().post(&hook(""), body).await;
+    assert_eq!(answer.status, 400, "{answer}");
+    assert!(answer.text().contains("\"argument\":\"e"), "{answer}");
+    edge.stop().await;
+}
+
+/// A data URL is the page whose data it is.
+#[tokio::test]
+async fn a_data_url_names_its_page() {
+    for (preset, data, page) in [
+        ("framework: nextjs\n", "/_next/data/B/p.json", "/p"),
+        ("framework: gatsby\n", "/page-data/p/page-data.json", "/p/"),
+    ] {
+        let origin = counting().await;
+        let routes = "routes:\n- path: /**\n  dsg: {}\ndeployment: { id: B, probe: off }\n";
+        let edge = Edge::start(&format!("{preset}{routes}"), &origin).await;
+        let client = edge.client();
+        client.get(page).await;
+        assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");
+        for mode in ["expire", "delete"] {
+            let answer = edge.revalidate(&format!("path={data}&mode={mode}")).await;
+            assert_eq!(paths(&json(&answer))[0].0, page, "{answer}");
+            assert_eq!(client.get(page).await.x_cache(), "MISS", "{page}");
+        }
+        let answer = edge.revalidate(&format!("path={data}")).await;
+        assert_eq!((answer.status, &*paths(&json(&answer))[0].1), (200, "stored"), "{answer}");
+        assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");
+        assert_eq!(edge.revalidate(&format!("path={page}&mode=delete")).await.status, 200);
+        // Not stored: it is the page that is rendered, under a key that visitors have.
+        let answer = edge.revalidate(&format!("path={data}")).await;
+        assert_eq!((answer.status, &*paths(&json(&answer))[0].1), (200, "stored"), "{answer}");
+        assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");
+        edge.stop().await;
+    }
 }

@@ -72,7 +72,12 @@ function pathOf(key) {
   const marker = key.startsWith("/route-cache/") ? key.indexOf("/$/") : -1;
   const name = marker < 0 ? key : key.slice(marker + 2);
   if (name === "/index") return "/";
-  return name.startsWith("/index/") ? name.slice("/index".length) : name;
+  return literal(name.startsWith("/index/") ? name.slice("/index".length) : name);
+}
+
+// Perennial refuses an asterisk, which could be meant as a wildcard.
+function literal(path) {
+  return path.replaceAll("*", "%2A");
 }
 
 // `revalidatePath("/blog")` comes as the tag `_N_T_/blog`. Pages of the pages
@@ -80,7 +85,7 @@ function pathOf(key) {
 // (`_N_T_/blog/[slug]/page`) is no path.
 function pathOfTag(tag) {
   const path = /^_N_T_(\/.*)$/.exec(tag)?.[1];
-  return path && !/\[|\/(page|layout)$/.test(path) ? path : undefined;
+  return path && !/\[|\/(page|layout)$/.test(path) ? literal(path) : undefined;
 }
 
 // Tells every edge, and waits until each has answered or its time is up: whoever

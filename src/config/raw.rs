@@ -393,12 +393,18 @@ pub(super) struct Revalidate {
     /// webhook is off, and `/__revalidate` answers 404.
     #[schemars(example = &"${PERENNIAL_SECRET:-}")]
     pub(super) secret: Option<Secret>,
-    /// The largest JSON body that is read.
+    /// The largest body, JSON or a form, that is read.
     pub(super) max_body: Size,
     /// How many paths are rendered before the answer; of a call with more, the
     /// rest is marked stale and follows in the background.
     pub(super) max_paths: Count,
-    /// How long the answer waits for them.
+    /// How many pages of one path are rendered, where queries, hosts or declared
+    /// variants make several: the one without a query, and those that were used
+    /// most lately. Visitors make up queries; the other pages are marked stale,
+    /// and rendered when they are asked for.
+    pub(super) pages_per_path: Count,
+    /// How long the answer waits for all of it; what is not done by then goes on
+    /// in the background.
     pub(super) timeout: Span,
 }
 
@@ -409,6 +415,7 @@ impl Default for Revalidate {
             secret: None,
             max_body: Size(64 << 10),
             max_paths: Count(16),
+            pages_per_path: Count(8),
             timeout: secs(10),
         }
     }

@@ -245,6 +245,7 @@ fn revalidate(
     }
     let max_body = report.bytes(path.key("max_body"), raw.max_body, 1, 16 << 20);
     let max_paths = report.count(path.key("max_paths"), raw.max_paths, 1, 1000);
+    let pages_per_path = report.count(path.key("pages_per_path"), raw.pages_per_path, 1, 1000);
     let timeout = report.time(path.key("timeout"), raw.timeout);
     let secret = raw.secret.as_ref().map_or("", |secret| secret.0.as_str());
     if secret.is_empty() {
@@ -263,7 +264,7 @@ fn revalidate(
     let secret = secret.to_owned();
     // As requests are compared with it.
     let path = canonical_path(&raw.path).into_owned();
-    Some(Revalidate { path, secret, max_body, max_paths, timeout })
+    Some(Revalidate { path, secret, max_body, max_paths, pages_per_path, timeout })
 }
 
 fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {

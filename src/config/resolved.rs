@@ -236,10 +236,12 @@ pub struct Revalidate {
     pub path: String,
     /// The secret. Never logged: `Debug` shows `***`.
     pub secret: String,
-    /// Bytes of a JSON body that are read.
+    /// Bytes of a body that are read.
     pub max_body: usize,
     /// Paths regenerated before the answer; more are marked stale and follow in the background.
     pub max_paths: usize,
+    /// Pages of one path that are regenerated; the others are marked stale.
+    pub pages_per_path: usize,
     /// How long the answer waits for regenerations.
     pub timeout: Duration,
 }

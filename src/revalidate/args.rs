@@ -1,0 +1,387 @@
+//! The arguments of a call: as query, as a JSON body, or as a form.
+
+use serde_json::Value;
+
+use crate::host;
+use crate::page::canonical_path;
+use crate::store::Hardness;
+
+/// Targets that one call may name.
+const MAX_TARGETS: usize = 10_000;
+
+/// What is done to what is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Regenerate,
+    Stale,
+    Expire,
+    Delete,
+}
+
+impl Action {
+    fn parse(text: &str) -> Option<Action> {
+        Some(match text {
+            "regenerate" => Action::Regenerate,
+            "stale" => Action::Stale,
+            "expire" => Action::Expire,
+            "delete" => Action::Delete,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Action::Regenerate => "regenerate",
+            Action::Stale => "stale",
+            Action::Expire => "expire",
+            Action::Delete => "delete",
+        }
+    }
+
+    pub(super) fn hardness(self) -> Hardness {
+        match self {
+            Action::Regenerate | Action::Stale => Hardness::Soft,
+            Action::Expire | Action::Delete => Hardness::Hard,
+        }
+    }
+}
+
+/// The arguments of a call.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Args {
+    pub(super) secret: Option<String>,
+    /// Canonical.
+    pub(super) paths: Vec<String>,
+    /// Canonical.
+    pub(super) prefixes: Vec<String>,
+    pub(super) tags: Vec<String>,
+    /// As [`host::named`] has it.
+    pub(super) host: Option<String>,
+    pub(super) all: bool,
+    pub(super) mode: Option<Action>,
+    pub(super) if_cached: bool,
+    pub(super) deployment: Option<String>,
+}
+
+/// What is wrong with the arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadArgument {
+    pub(super) name: String,
+    pub(super) why: String,
+}
+
+fn bad(name: &str, why: impl Into<String>) -> BadArgument {
+    BadArgument { name: name.to_owned(), why: why.into() }
+}
+
+/// A body: what each of its keys says, or why that is no argument.
+type Pairs = Vec<(String, Result<String, BadArgument>)>;
+
+impl Args {
+    /// The arguments, and the first that is bad: the secret counts all the same,
+    /// so that who has it learns what is wrong. `kind` is the `Content-Type`.
+    ///
+    /// Where the query names the targets, a body is a CMS's own: what in it are
+    /// arguments counts beside the query, and all else is ignored.
+    pub(super) fn parse(query: &str, kind: &[u8], body: &[u8]) -> (Args, Option<BadArgument>) {
+        let mut args = Args::default();
+        let mut first = None;
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let set = args.set(&name, &value);
+            first = first.or(set.err());
+        }
+        let pairs = pairs(kind, body);
+        if args.names_something() {
+            args.beside(pairs.unwrap_or_default());
+        } else {
+            let read = pairs.and_then(|pairs| args.read(pairs));
+            first = first.or(read.err());
+        }
+        (args, first)
+    }
+
+    /// Whether there is anything to be done.
+    pub(super) fn names_something(&self) -> bool {
+        self.targets() > 0 || self.all || self.deployment.is_some()
+    }
+
+    fn targets(&self) -> usize {
+        self.paths.len() + self.prefixes.len() + self.tags.len()
+    }
+
+    /// The body is all that the call says.
+    fn read(&mut self, mut pairs: Pairs) -> Result<(), BadArgument> {
+        // The secret first, whatever is wrong with the others.
+        pairs.sort_by_key(|(name, _)| name != "secret");
+        pairs.into_iter().try_for_each(|(name, value)| self.set(&name, &value?))
+    }
+
+    /// The body comes beside a query that says what is meant: it can add to that,
+    /// and neither narrow nor change it. What a CMS calls `host` or `deployment` is
+    /// hardly what we do.
+    fn beside(&mut self, pairs: Pairs) {
+        let mut body = Args::default();
+        for (name, value) in pairs {
+            let own = matches!(&*name, "host" | "deployment");
+            if let (Ok(value), false) = (value, own) {
+                // One that is none is the CMS's own.
+                let _ = body.set(&name, &value);
+            }
+        }
+        if self.targets() + body.targets() <= MAX_TARGETS {
+            self.paths.append(&mut body.paths);
+            self.prefixes.append(&mut body.prefixes);
+            self.tags.append(&mut body.tags);
+        }
+        self.all |= body.all;
+        self.if_cached |= body.if_cached;
+        self.mode = self.mode.or(body.mode);
+        self.secret = self.secret.take().or(body.secret);
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), BadArgument> {
+        let flag = |value: &str| match value {
+            "1" | "true" | "" => Ok(true),
+            "0" | "false" => Ok(false),
+            _ => Err(bad(name, "is 1 or 0")),
+        };
+        match name {
+            "secret" => self.secret = Some(value.to_owned()),
+            "path" => self.paths.push(absolute(name, value)?),
+            "prefix" => self.prefixes.push(absolute(name, value)?),
+            "tag" if value.is_empty() || value.chars().count() > 256 => {
+                return Err(bad(name, "is empty or longer than 256 characters"));
+            }
+            "tag" => self.tags.push(value.to_owned()),
+            "host" if !host::is_valid(value) => {
+                return Err(bad(name, "is a host name or address, perhaps with a port"));
+            }
+            "host" => self.host = Some(host::named(value).into_owned()),
+            "all" => self.all = flag(value)?,
+            "if_cached" => self.if_cached = flag(value)?,
+            "mode" => match Action::parse(value) {
+                Some(mode) => self.mode = Some(mode),
+                None => return Err(bad(name, "is one of regenerate, stale, expire, delete")),
+            },
+            "deployment" if value.is_empty() || value.len() > 128 => {
+                return Err(bad(name, "is empty or longer than 128 bytes"));
+            }
+            "deployment" if value.chars().any(char::is_control) => {
+                return Err(bad(name, "has control characters"));
+            }
+            "deployment" => self.deployment = Some(value.to_owned()),
+            _ => {
+                return Err(bad(
+                    name,
+                    "is not an argument; known are secret, path, prefix, tag, all, host, mode, \
+                     if_cached, deployment",
+                ));
+            }
+        }
+        if self.targets() > MAX_TARGETS {
+            return Err(bad(name, format!("is named more than {MAX_TARGETS} times")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn action_for_paths(&self) -> Action {
+        self.mode.unwrap_or(Action::Regenerate)
+    }
+
+    pub(super) fn action_for_others(&self) -> Action {
+        self.mode.unwrap_or(Action::Stale)
+    }
+}
+
+/// What a body says, name by name.
+fn pairs(kind: &[u8], body: &[u8]) -> Result<Pairs, BadArgument> {
+    let body = body.trim_ascii();
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let essence = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+    // What begins with a brace is JSON, also where a tool calls it a form.
+    let form = essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
+    if form && !matches!(body[0], b'{' | b'[') {
+        let pairs = form_urlencoded::parse(body);
+        return Ok(pairs
+            .map(|(name, value)| (name.into_owned(), Ok(value.into_owned())))
+            .collect());
+    }
+    let body: Value = serde_json::from_slice(body)
+        .map_err(|e| bad("body", format!("is neither a JSON object nor a form: {e}")))?;
+    let Value::Object(members) = body else {
+        return Err(bad("body", "is not a JSON object"));
+    };
+    let mut pairs = Vec::new();
+    for (name, value) in members {
+        match value {
+            Value::Array(values) => {
+                for value in &values {
+                    pairs.push((name.clone(), scalar(&name, value)));
+                }
+            }
+            value => {
+                let value = scalar(&name, &value);
+                pairs.push((name, value));
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+fn scalar(name: &str, value: &Value) -> Result<String, BadArgument> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Number(number) => Ok(number.to_string()),
+        _ => Err(bad(name, "is a string, or a list of strings")),
+    }
+}
+
+/// A path as the key of a page has it. A query is cut off: the path stands for
+/// the page with every query.
+fn absolute(name: &str, value: &str) -> Result<String, BadArgument> {
+    if !value.starts_with('/') || value.bytes().any(|b| b.is_ascii_control()) {
+        return Err(bad(name, "is a path that begins with a slash"));
+    }
+    let path = value.split(['?', '#']).next().unwrap_or(value);
+    if let Some(asterisk) = path.find('*') {
+        let above = path[..asterisk].rfind('/').unwrap_or(0);
+        let above = if above == 0 { "/" } else { &path[..above] };
+        return Err(bad(
+            name,
+            format!(
+                "takes no wildcard; prefix={above} is all below it \
+                 (an asterisk that is meant is written %2A, in a query %252A)"
+            ),
+        ));
+    }
+    Ok(canonical_path(path).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const JSON: &[u8] = b"application/json";
+    const FORM: &[u8] = b"Application/x-www-form-urlencoded; charset=utf-8";
+
+    #[test]
+    fn reads_query_body_and_form_alike() {
+        let form = "secret=s&path=/a&path=/b%3Fx&tag=t&prefix=/p&host=Shop.Example&mode=expire&if_cached=1";
+        let from_query = Args::parse(form, b"", b"");
+        let json = br#"{"path":["/a","/b"],"tag":"t","prefix":"/p","host":"shop.example.",
+            "mode":"expire","if_cached":true,"secret":"s"}"#;
+        assert_eq!(from_query, Args::parse("", JSON, json));
+        assert_eq!(from_query, Args::parse("", b"", json));
+        assert_eq!(from_query, Args::parse("", FORM, json), "whatever a tool calls it");
+        assert_eq!(from_query, Args::parse("", FORM, form.as_bytes()));
+        let (from_query, None) = from_query else { panic!("{from_query:?}") };
+        assert_eq!(from_query.paths, ["/a", "/b"]);
+        assert_eq!(from_query.action_for_paths(), Action::Expire);
+        let defaults = Args::parse("path=/a", b"", b"").0;
+        assert_eq!(defaults.action_for_paths(), Action::Regenerate);
+        assert_eq!(defaults.action_for_others(), Action::Stale);
+    }
+
+    #[test]
+    fn paths_are_normalised_as_a_requests_is() {
+        for (given, path) in [
+            ("/a/../b", "/b"),
+            ("/%7euser", "/~user"),
+            ("/a b", "/a%20b"),
+            ("/a{b}", "/a%7Bb%7D"),
+            ("/a^b", "/a%5Eb"),
+            ("/caf\u{e9}", "/caf%C3%A9"),
+            ("/x?y=1#z", "/x"),
+            ("/a%2ab", "/a%2Ab"),
+        ] {
+            assert_eq!(absolute("path", given).unwrap(), path, "{given}");
+        }
+    }
+
+    #[test]
+    fn names_the_bad_argument() {
+        for (query, body, argument) in [
+            ("path=a", "", "path"),
+            ("mode=purge", "", "mode"),
+            ("pat=/a", "", "pat"),
+            ("all=yes", "", "all"),
+            ("tag=", "", "tag"),
+            ("host=evil/x", "", "host"),
+            ("", "[1]", "body"),
+            ("", "{\"path\":{}}", "path"),
+            ("", "{\"secret\":\"s\",\"event\":\"publish\",\"tag\":\"t\"}", "event"),
+            ("", "{", "body"),
+            // Beside a target it is the query that must be right.
+            ("path=/a&event=publish", "{}", "event"),
+        ] {
+            let e = Args::parse(query, b"", body.as_bytes()).1.expect("it is bad");
+            assert_eq!(e.name, argument, "{query} {body}");
+        }
+    }
+
+    #[test]
+    fn wildcards_are_refused_with_a_hint() {
+        for (argument, value, hint) in [
+            ("path", "/blog/*", "prefix=/blog "),
+            ("path", "/blog/**", "prefix=/blog "),
+            ("path", "/blog/a*", "prefix=/blog "),
+            ("path", "/*", "prefix=/ "),
+            ("path", "/a/*/b", "prefix=/a "),
+            ("prefix", "/blog/*", "prefix=/blog "),
+        ] {
+            let query = format!("{argument}={value}");
+            let e = Args::parse(&query, b"", b"").1.expect("it is bad");
+            assert_eq!(e.name, argument, "{query}");
+            assert!(e.why.contains(hint) && e.why.contains("%2A"), "{query}: {}", e.why);
+        }
+        // A query is none, whatever is in it; and an asterisk can be meant.
+        assert_eq!(Args::parse("path=/a%3Fb*", b"", b"").0.paths, ["/a"]);
+        assert_eq!(Args::parse("path=/a%252Ab", b"", b"").0.paths, ["/a%2Ab"]);
+    }
+
+    #[test]
+    fn a_body_of_a_cms_is_read_beside_the_query() {
+        let body = br#"{"secret":"s","event":"publish","path":["/b",{"de":"/c"}],"tag":null,
+            "prefix":"blog","mode":"publish","host":"cms.internal","deployment":"live",
+            "entry":{"id":7},"all":"no","if_cached":1}"#;
+        let (args, wrong) = Args::parse("tag=t&path=/a", JSON, body);
+        assert_eq!(wrong, None);
+        let expected = Args {
+            secret: Some("s".to_owned()),
+            paths: vec!["/a".to_owned(), "/b".to_owned()],
+            tags: vec!["t".to_owned()],
+            if_cached: true,
+            ..Args::default()
+        };
+        assert_eq!(args, expected);
+        // What the query says counts more; and a body may be anything.
+        let (args, wrong) = Args::parse("tag=t&mode=stale", FORM, b"mode=expire&x=y&tag=u");
+        assert_eq!((args.mode, wrong), (Some(Action::Stale), None));
+        assert_eq!(args.tags, ["t", "u"]);
+        for body in [&b"<xml/>"[..], b"[1,2]", b"\xff", b"{", b"\"text\""] {
+            assert_eq!(Args::parse("all=1", b"text/xml", body).1, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(query in ".{0,200}", kind in "(.{0,9}|application/x-www-form-urlencoded)", body in ".{0,200}") {
+            let _ = Args::parse(&query, kind.as_bytes(), body.as_bytes());
+        }
+
+        /// However an editor writes a path: it names what browsers ask for then.
+        #[test]
+        fn what_a_purge_names_is_what_a_request_asks_for(path in r"/[a-z/.%0-9A-F {}|^`<>~\[\]\u{e9}]{0,30}") {
+            let sent = percent_encoding::utf8_percent_encode(&path, crate::page::NOT_IN_PATH);
+            let named = absolute("path", &path).unwrap();
+            prop_assert_eq!(canonical_path(&sent.to_string()).into_owned(), named.clone());
+            let encoded: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
+            let called = Args::parse(&format!("path={encoded}"), b"", b"").0;
+            prop_assert_eq!(called.paths, [named]);
+        }
+    }
+}

@@ -457,3 +457,6 @@ fn selected<'a>(rep: &'a Representation, body: &'a Body) -> Selected<'a> {
         date: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

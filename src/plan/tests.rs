@@ -110,7 +110,7 @@ impl Site {
             peer: [127, 0, 0, 1].into(),
         };
         let mut key = KeyBuf::default();
-        plan(&self.live, &self.notes, &request, &Facts::default(), &mut key);
+        let _ = plan(&self.live, &self.notes, &request, &Facts::default(), &mut key);
         let about = self.notes.form(key.as_str(), Form::Document, 0);
         self.notes.set_server_rendered(about);
     }
@@ -240,11 +240,7 @@ fn forms_of_a_page_of_next() {
         ("GET /docs/a", &[("RSC", "1"), ("Next-Router-Prefetch", "17")], "bypass unknown"),
         ("GET /docs/a", &[("RSC", "1"), ("Next-Router-Segment-Prefetch", "x")], "bypass unknown"),
         ("GET /docs/a", &[("RSC", "1"), ("Next-Url", "x y")], "bypass unknown"),
-        (
-            "GET /docs/a",
-            &[("RSC", "1"), ("Next-Url", "/a"), ("Next-Url", "/b")],
-            "bypass unknown",
-        ),
+        ("GET /docs/a", &[("RSC", "1"), ("Next-Url", "/a"), ("Next-Url", "/b")], "bypass unknown"),
         // Without RSC they mean nothing.
         (
             "GET /docs/a",
@@ -259,7 +255,7 @@ fn forms_of_a_page_of_next() {
         assert_eq!(site.of(line, fields), expected, "{line} {fields:?}");
     }
     let deployments = site.live.deployments(site.live.routes.find("a.test", "/docs/a"));
-    deployments.of(&http::HeaderMap::new(), Some("BUILD"));
+    let _ = deployments.of(&http::HeaderMap::new(), Some("BUILD"));
     assert_eq!(
         site.of("GET /_next/data/BUILD/docs/a.json", &[]),
         "page Data v2|http://a.test/docs/a -> /_next/data/BUILD/docs/a.json []"

@@ -64,7 +64,8 @@ impl Call<'_> {
         if let Err(failed) = self.record(&names).await {
             return (500, failed);
         }
-        let mut report = Report::new(args, targets.iter().map(|t| t.path.clone()).collect());
+        let paths = targets.iter().map(|target| target.path.clone()).collect();
+        let mut report = Report::new(args, paths, self.hook.max_paths);
         let of = |action: Action| -> Vec<Name> {
             let these = names.iter().filter(|(_, a)| *a == action);
             these.map(|(name, _)| name.clone()).collect()
@@ -75,7 +76,7 @@ impl Call<'_> {
         if report.freeing || report.rendering {
             let mut events = self.begin(delete, regenerate, targets);
             // What has not happened by then goes on in the background.
-            while !report.is_done(self.hook.max_paths) {
+            while !report.is_done() {
                 let Ok(Some(event)) = tokio::time::timeout_at(deadline, events.recv()).await else {
                     break;
                 };
@@ -250,6 +251,8 @@ struct Report {
     /// The paths that the call names.
     paths: Vec<String>,
     on_paths: Action,
+    /// How many of those to be rendered the answer waits for.
+    max_paths: usize,
     freeing: bool,
     freed: Option<u64>,
     rendering: bool,
@@ -261,10 +264,11 @@ struct Report {
 }
 
 impl Report {
-    fn new(args: &Args, paths: Vec<String>) -> Report {
+    fn new(args: &Args, paths: Vec<String>, max_paths: usize) -> Report {
         Report {
             paths,
             on_paths: args.action_for_paths(),
+            max_paths,
             freeing: false,
             freed: None,
             rendering: false,
@@ -304,16 +308,25 @@ impl Report {
 
     /// Whether there is nothing left that the answer waits for: of the paths to be
     /// rendered it is the first `max_paths`.
-    fn is_done(&self, max_paths: usize) -> bool {
-        (!self.freeing || self.freed.is_some())
-            && (!self.rendering || self.plans.is_some())
-            && self.unfinished().all(|(place, _)| place >= max_paths)
+    fn is_done(&self) -> bool {
+        self.is_known() && self.unfinished().all(|(place, _)| place >= self.max_paths)
+    }
+
+    /// Whether what was to be freed is free, and what is to be rendered was found.
+    fn is_known(&self) -> bool {
+        (!self.freeing || self.freed.is_some()) && (!self.rendering || self.plans.is_some())
+    }
+
+    /// Whether something goes on behind the answer. Paths beyond `max_paths` do, even
+    /// if they were done at the same moment: who calls must not depend on that.
+    fn goes_on(&self) -> bool {
+        let to_render = self.plans.iter().flatten().filter(|plan| plan.pages > 0).count();
+        !self.is_known() || to_render > self.max_paths || self.unfinished().next().is_some()
     }
 
     fn answer(self, args: &Args) -> (u16, Value) {
         let failed = self.done.iter().any(|(_, _, renewed)| matches!(renewed, Renewed::Failed(_)));
-        let goes_on = !self.is_done(usize::MAX);
-        let status = match (failed, goes_on) {
+        let status = match (failed, self.goes_on()) {
             (true, _) => 500,
             (false, true) => 202,
             (false, false) => 200,
@@ -386,12 +399,20 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::utf8_percent_encode;
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
+
     use super::*;
+    use crate::config::Config;
+    use crate::page::{NOT_IN_PATH, Tags};
+    use crate::plan::{Plan, plan};
+    use crate::request::Facts;
     use crate::rules::Reason;
 
-    fn plan(path: &str, pages: usize) -> Plan {
+    fn planned(path: &str, pages: usize) -> super::Plan {
         let why_not = (pages == 0).then_some("not stored");
-        Plan { path: path.to_owned(), pages, left: 0, why_not }
+        super::Plan { path: path.to_owned(), pages, left: 0, why_not }
     }
 
     fn rendered(job: usize, renewed: Renewed) -> Event {
@@ -400,7 +421,8 @@ mod tests {
 
     fn report(paths: &[&str], mode: Action) -> (Report, Args) {
         let args = Args { mode: Some(mode), ..Args::default() };
-        let mut report = Report::new(&args, paths.iter().map(|&path| path.to_owned()).collect());
+        let paths = paths.iter().map(|&path| path.to_owned()).collect();
+        let mut report = Report::new(&args, paths, 2);
         report.rendering = mode == Action::Regenerate;
         report.freeing = mode == Action::Delete;
         (report, args)
@@ -415,17 +437,17 @@ mod tests {
     fn each_path_is_named_with_what_becomes_of_it() {
         let paths = ["/a", "/b", "/c", "/d", "/e"];
         let (mut report, args) = report(&paths, Action::Regenerate);
-        assert!(!report.is_done(16));
+        assert!(!report.is_done());
         let plans = [("/a", 2), ("/b", 0), ("/c", 1), ("/d", 1), ("/e", 1)];
-        let plans = plans.map(|(path, pages)| plan(path, pages));
+        let plans = plans.map(|(path, pages)| planned(path, pages));
         report.take(Event::Planned(plans.into()));
         report.take(rendered(0, Renewed::Stored));
-        assert!(!report.is_done(1));
-        report.take(rendered(2, Renewed::Dropped(Reason::Invalidated)));
-        report.take(rendered(0, Renewed::Stored));
-        // Of those with pages, /a is the first one, /c the second one.
-        assert!(report.is_done(1) && report.is_done(2) && !report.is_done(3));
         report.take(rendered(3, Renewed::Overtaken));
+        report.take(rendered(2, Renewed::Dropped(Reason::Invalidated)));
+        // Of those with pages, /a is the first one, /c the second one.
+        assert!(!report.is_done());
+        report.take(rendered(0, Renewed::Stored));
+        assert!(report.is_done());
         let (status, body) = report.answer(&args);
         assert_eq!(
             (status, &body["revalidated"], &body["following"]),
@@ -446,7 +468,7 @@ mod tests {
     #[test]
     fn status_and_shape_of_an_answer() {
         let (mut done, args) = report(&["/a"], Action::Regenerate);
-        done.take(Event::Planned(vec![Plan { left: 592, ..plan("/a", 1) }]));
+        done.take(Event::Planned(vec![super::Plan { left: 592, ..planned("/a", 1) }]));
         done.take(rendered(0, Renewed::Stored));
         let (status, body) = done.answer(&args);
         assert_eq!(status, 200);
@@ -454,11 +476,17 @@ mod tests {
         assert_eq!(body["paths"], json!([path]));
 
         let (mut failed, args) = report(&["/a", "/b"], Action::Regenerate);
-        failed.take(Event::Planned(vec![plan("/a", 1), plan("/b", 1)]));
+        failed.take(Event::Planned(vec![planned("/a", 1), planned("/b", 1)]));
         failed.take(rendered(0, Renewed::Failed("reset")));
         let (status, body) = failed.answer(&args);
         assert_eq!((status, &body["revalidated"]), (500, &json!(false)));
         assert_eq!(results(&body), ["failed: reset", "marked stale; rendered in the background"]);
+
+        // More than the answer waits for, though they were quick.
+        let (mut many, args) = report(&["/a", "/b", "/c"], Action::Regenerate);
+        many.take(Event::Planned(["/a", "/b", "/c"].map(|path| planned(path, 1)).into()));
+        (0..3).for_each(|job| many.take(rendered(job, Renewed::Stored)));
+        assert_eq!(many.answer(&args).0, 202);
 
         // The time was up before the store was searched.
         let (late, args) = report(&["/a"], Action::Regenerate);
@@ -467,7 +495,7 @@ mod tests {
         assert!(results(&body)[0].contains("in the background"));
 
         let (late, args) = report(&["/a"], Action::Delete);
-        assert!(!late.is_done(16));
+        assert!(!late.is_done());
         assert_eq!(late.answer(&args).0, 202);
         for (mode, result) in [
             (Action::Stale, "marked stale"),
@@ -476,9 +504,83 @@ mod tests {
         ] {
             let (mut report, args) = report(&["/a"], mode);
             report.take(Event::Freed(3));
-            assert!(report.is_done(16));
+            assert!(report.is_done());
             let (status, body) = report.answer(&args);
             assert_eq!((status, results(&body)[0]), (200, result));
+        }
+    }
+
+    fn engine(preset: &str) -> Arc<Engine> {
+        let yaml = format!(
+            "origins: {{ web: 'http://127.0.0.1:1' }}\nframework: {preset}\n\
+             deployment: {{ id: B }}\nrevalidate: {{ secret: s }}\n\
+             routes: [ {{ path: '/**', dsg: {{}} }} ]\n"
+        );
+        let config = Config::from_yaml(&yaml, "test.yaml", &|_| None);
+        Engine::new(config.unwrap_or_else(|errors| panic!("{errors}")).0).0
+    }
+
+    fn request<'a>(target: &'a str, host: &'a str, scheme: &'static str) -> Request<'a> {
+        let peer = [127, 0, 0, 1].into();
+        Request { method: "GET", target, host, scheme, fields: &[], peer }
+    }
+
+    /// A page's path as an editor types it, and the URL of its data.
+    fn urls(preset: &str, page: &str) -> Vec<String> {
+        match preset {
+            "nextjs" => vec![page.to_owned(), format!("/_next/data/B{page}.json")],
+            "gatsby" => vec![format!("{page}/"), format!("/page-data{page}/page-data.json")],
+            _ => vec![page.to_owned()],
+        }
+    }
+
+    /// However path and host are written: what browsers then ask for is what is named.
+    #[tokio::test]
+    async fn a_request_for_what_a_purge_names_is_hit_by_it() {
+        let hosts = prop::sample::select(vec![
+            ("http", "a.test", "A.Test."),
+            ("http", "a.test.", "a.test:80"),
+            ("http", "a.test:8080", "a.test"),
+            ("https", "A.test", "a.test:443"),
+            ("https", "a.test:443", "a.test"),
+            ("https", "[0::1]:443", "[::1]"),
+        ]);
+        let page = "/[a-c/{}|^`<>~\"\\[\\] \u{e9}]{0,8}[a-z]";
+        for preset in ["generic", "nextjs", "gatsby"] {
+            let engine = engine(preset);
+            let live = engine.live();
+            let hook = live.config.revalidate.clone().expect("there is a secret");
+            let mut runner = TestRunner::default();
+            let hit = |(page, (scheme, host, named)): (String, (&'static str, &str, &str))| {
+                for url in urls(preset, &page) {
+                    let sent = utf8_percent_encode(&url, NOT_IN_PATH).to_string();
+                    let asked = request(&sent, host, scheme);
+                    let mut key = KeyBuf::default();
+                    let plan =
+                        plan(&live, engine.fills.notes(), &asked, &Facts::of(&asked), &mut key);
+                    prop_assert!(matches!(plan, Plan::Page(_)));
+                    for url in urls(preset, &page) {
+                        let query = form_urlencoded::Serializer::new(String::new())
+                            .extend_pairs([("path", &*url), ("host", named)])
+                            .finish();
+                        let (args, wrong) = Args::parse(&query, b"", b"");
+                        prop_assert_eq!(wrong, None);
+                        let by = request("/__revalidate", "hook.test", "http");
+                        let call = Call {
+                            engine: &engine,
+                            live: &live,
+                            hook: &hook,
+                            request: &by,
+                            args: &args,
+                        };
+                        let names = call.names(&call.targets());
+                        let hit = names.iter().any(|(n, _)| n.covers(&key.key(), &Tags::default()));
+                        prop_assert!(hit, "{} is not {:?}", key.key(), names);
+                    }
+                }
+                Ok(())
+            };
+            runner.run(&(page, hosts.clone()), hit).unwrap_or_else(|e| panic!("{preset}: {e}"));
         }
     }
 }

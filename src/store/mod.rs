@@ -273,6 +273,10 @@ impl Store {
     /// Gives back the memory of the pages that one of `names` names and that must not
     /// be served any more; answers how many there were. Goes through the whole store,
     /// once, on a thread for that, and to its end even when the future is dropped.
+    ///
+    /// For what is deleted. What is only expired will be asked for again, and then it
+    /// is of use what is known of it: what it varies on, and that requests for it may
+    /// wait for one another.
     pub async fn free(self: &Arc<Self>, names: Vec<Name>) -> u64 {
         let store = Arc::clone(self);
         let free = move || store.free_now(&names);

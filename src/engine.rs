@@ -185,6 +185,7 @@ impl Engine {
             .iter()
             .map(|origin| {
                 let servers = origin.servers();
+                let passes = origin.passes();
                 let healthy = servers.iter().filter(|s| s.healthy).count();
                 OriginState {
                     name: origin.config().name.clone(),
@@ -193,6 +194,9 @@ impl Engine {
                     breaker_open: origin.breaker_open(),
                     running: origin.running() as u64,
                     waiting: origin.waiting() as u64,
+                    passes: passes.running as u64,
+                    passes_waiting: passes.waiting as u64,
+                    websockets: passes.websockets as u64,
                 }
             })
             .collect()

@@ -161,6 +161,95 @@ async fn beyond_the_queue_is_503() {
     origin.forgive();
 }
 
+/// Waits until the origin's gauge of this name and these labels has this value.
+async fn until(edge: &Edge, gauge: &str, n: usize) {
+    let name = format!("perennial_origin_{gauge}");
+    eventually(format!("{n} {gauge}"), async || {
+        (edge.metric(&name).await == n as f64).then_some(())
+    })
+    .await;
+}
+
+const PASSES: &str = "passes{origin=\"web\",state=\"running\"}";
+const PASSES_WAITING: &str = "passes{origin=\"web\",state=\"waiting\"}";
+const WEBSOCKETS: &str = "websockets{origin=\"web\"}";
+
+/// What is passed through has places of its own: who finds none waits, and what
+/// comes on top is 503. A visitor who leaves waits no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_beyond_their_limit_wait_or_are_503() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "max_concurrent_passes: 1, max_waiting_passes: 1").await;
+    let client = edge.client().ssr();
+    let first = origin.on("/pass/first").hold(Response::html("first"));
+    let one = go(client.post("/pass/first", "body"));
+    first.reached().await;
+    until(&edge, PASSES, 1).await;
+    let mut leaves = edge.client().connect().await;
+    leaves.send("GET /pass/leaves HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    until(&edge, PASSES_WAITING, 1).await;
+    for ask in [client.get("/pass/third"), client.post("/pass/third", "body")] {
+        let answer = ask.await;
+        assert_eq!((answer.status, answer.cache_status()), (503, "perennial; detail=busy"));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    leaves.reset();
+    until(&edge, PASSES_WAITING, 0).await;
+    let second = origin.on("/pass/second").stream(Response::html("sec"));
+    let two = tokio::spawn(client.get("/pass/second").stream());
+    until(&edge, PASSES_WAITING, 1).await;
+    // Pages need none of these places.
+    origin.on("/isr/a").reply(Response::html("page"));
+    client.get("/isr/a").await.is(200, "MISS", "page");
+    first.release();
+    one.await.unwrap().is(200, "BYPASS", "first");
+    // What is being answered takes no place, however long it lasts.
+    let mut two = two.await.unwrap();
+    two.expect("sec").await;
+    until(&edge, PASSES, 0).await;
+    origin.on("/pass/fourth").reply(Response::html("fourth"));
+    client.get("/pass/fourth").await.is(200, "BYPASS", "fourth");
+    second.send("ond").await;
+    second.finish().await;
+    assert_eq!(two.rest().await.unwrap(), "ond");
+    until(&edge, PASSES, 0).await;
+}
+
+/// WebSockets hold a place as long as they last, and keep nobody else away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websockets_hold_their_places_as_long_as_they_last() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "max_websockets: 2, max_concurrent_passes: 1").await;
+    let client = edge.client().ssr();
+    let ask = || {
+        let ask = edge.client().ssr().get("/pass/socket").header("Connection", "upgrade");
+        ask.header("Upgrade", "websocket").header("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+    };
+    let open = async |places: usize| {
+        let switch = Response::status(101).header("Connection", "upgrade");
+        let turn = origin.on("/pass/socket").hold(switch.header("Upgrade", "websocket"));
+        let socket = tokio::spawn(ask().stream());
+        turn.reached().await;
+        until(&edge, WEBSOCKETS, places).await;
+        turn.release();
+        let socket = socket.await.unwrap();
+        assert_eq!(socket.status, 101);
+        until(&edge, WEBSOCKETS, places).await;
+        socket
+    };
+    let first = open(1).await;
+    let second = open(2).await;
+    let answer = ask().await;
+    assert_eq!((answer.status, answer.cache_status()), (503, "perennial; detail=busy"));
+    origin.on("/pass/a").reply(Response::html("page"));
+    client.get("/pass/a").await.is(200, "BYPASS", "page");
+    drop(second);
+    until(&edge, WEBSOCKETS, 1).await;
+    let third = open(2).await;
+    drop((first, third));
+    until(&edge, WEBSOCKETS, 0).await;
+}
+
 /// Fills that end, however they end, give their places back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_place_is_lost() {

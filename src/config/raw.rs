@@ -238,6 +238,15 @@ pub(super) struct OriginOptions {
     /// How many more may wait for one of those places; what comes on top is
     /// answered 503, or from a stored page. 0: none waits.
     pub(super) max_waiting_fills: Count,
+    /// How many requests that are passed through may wait for the origin's answer
+    /// at once. Once it has begun to answer (a download, an event stream), a
+    /// request takes no place any more.
+    pub(super) max_concurrent_passes: Count,
+    /// How many more may wait, for ten seconds at most, for one of those places;
+    /// what comes on top is answered 503. 0: none waits.
+    pub(super) max_waiting_passes: Count,
+    /// How many WebSockets may be open at once; what comes on top is answered 503.
+    pub(super) max_websockets: Count,
     /// The `Host` that is sent: `preserve` for the visitor's, or a name.
     #[schemars(example = &"preserve")]
     pub(super) host: HostRule,
@@ -258,6 +267,9 @@ impl Default for OriginOptions {
             idle_timeout: secs(300),
             max_concurrent_fills: Count(64),
             max_waiting_fills: Count(1024),
+            max_concurrent_passes: Count(1024),
+            max_waiting_passes: Count(1024),
+            max_websockets: Count(1024),
             host: HostRule(HostField::Preserve),
             keepalive: secs(60),
             resolve_interval: secs(10),

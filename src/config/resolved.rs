@@ -58,6 +58,12 @@ pub struct Origin {
     pub max_concurrent_fills: usize,
     /// Fills that may wait for a place; more are answered 503.
     pub max_waiting_fills: usize,
+    /// Passed-through requests that may wait for their answer at once.
+    pub max_concurrent_passes: usize,
+    /// Passed-through requests that may wait for a place; more are answered 503.
+    pub max_waiting_passes: usize,
+    /// WebSockets that may be open at once; more are answered 503.
+    pub max_websockets: usize,
     /// The `Host` the origin is sent.
     pub host: HostField,
     /// How long an idle connection is kept for the next request.

@@ -112,6 +112,9 @@ fn defaults() {
     assert_eq!(config.origins[0].idle_timeout, secs(300));
     assert_eq!(config.origins[0].max_concurrent_fills, 64);
     assert_eq!(config.origins[0].max_waiting_fills, 1024);
+    assert_eq!(config.origins[0].max_concurrent_passes, 1024);
+    assert_eq!(config.origins[0].max_waiting_passes, 1024);
+    assert_eq!(config.origins[0].max_websockets, 1024);
     assert_eq!(config.origins[0].keepalive, secs(60));
     assert_eq!(config.origins[0].resolve_interval, secs(10));
     assert_eq!(config.origins[0].host, HostField::Preserve);

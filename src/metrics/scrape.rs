@@ -36,6 +36,12 @@ pub struct OriginState {
     pub running: u64,
     /// Fills that wait for a place.
     pub waiting: u64,
+    /// Requests that are passed through and wait for their answer.
+    pub passes: u64,
+    /// Requests that wait for a place to be passed through.
+    pub passes_waiting: u64,
+    /// WebSockets that are open.
+    pub websockets: u64,
 }
 
 type MemorySource = Box<dyn Fn() -> MemoryState + Send + Sync>;
@@ -101,6 +107,7 @@ impl Collector for Sources {
 
 fn origin_families(origins: &[OriginState]) -> Vec<MetricFamily> {
     let (mut servers, mut breakers, mut fills) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut passes, mut websockets) = (Vec::new(), Vec::new());
     for origin in origins {
         let name = ("origin", origin.name.as_str());
         servers.push(gauge(&[name, ("state", "healthy")], origin.healthy));
@@ -108,6 +115,9 @@ fn origin_families(origins: &[OriginState]) -> Vec<MetricFamily> {
         breakers.push(gauge(&[name], u64::from(origin.breaker_open)));
         fills.push(gauge(&[name, ("state", "running")], origin.running));
         fills.push(gauge(&[name, ("state", "waiting")], origin.waiting));
+        passes.push(gauge(&[name, ("state", "running")], origin.passes));
+        passes.push(gauge(&[name, ("state", "waiting")], origin.passes_waiting));
+        websockets.push(gauge(&[name], origin.websockets));
     }
     let gauges = MetricType::GAUGE;
     [
@@ -118,6 +128,8 @@ fn origin_families(origins: &[OriginState]) -> Vec<MetricFamily> {
             breakers,
         ),
         ("perennial_origin_fills", "Fills that an origin has, by state.", fills),
+        ("perennial_origin_passes", "Passed-through requests without an answer yet.", passes),
+        ("perennial_origin_websockets", "WebSockets that are open to an origin.", websockets),
     ]
     .into_iter()
     .map(|(name, help, metrics)| simple(name, help, gauges, metrics))

@@ -1,4 +1,5 @@
-//! How many fills run at once against an origin, and who goes next.
+//! How many fills run at once against an origin, and who goes next; likewise for
+//! what is passed through, where everybody is a visitor.
 //!
 //! Visitors go ahead of background regenerations; within a class it is first
 //! come, first served. The queue is bounded. Not `tokio::sync::Semaphore`,

@@ -64,11 +64,38 @@ pub struct Origin {
     config: Arc<config::Origin>,
     servers: Arc<Servers>,
     limit: Limit,
+    passes: Limit,
+    websockets: Limit,
     breaker: Mutex<Breaker>,
     /// Whether the breaker is open: a hit on a stale page asks that, and takes no
     /// lock for it. Written under the lock.
     breaker_open: AtomicBool,
     _resolving: Vec<Task>,
+}
+
+/// The longest that a request which is passed through waits for its place: who
+/// waits longer has left, or would rather be told.
+pub const MAX_PASS_WAIT: Duration = Duration::from_secs(10);
+
+/// What is passed through, and takes a place among its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// A request: until its answer begins.
+    Request,
+    /// A WebSocket: as long as it lasts. They have places of their own, or those
+    /// who open them could keep everybody else away.
+    WebSocket,
+}
+
+/// What is passed through to an origin now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Requests that wait for their answer.
+    pub running: usize,
+    /// Requests that wait for a place.
+    pub waiting: usize,
+    /// WebSockets.
+    pub websockets: usize,
 }
 
 /// A request that the breaker let through: [`Origin::record`] wants to know how
@@ -172,6 +199,8 @@ impl Origin {
             .map(|index| resolve::keep(&servers, index, resolver.clone(), config.resolve_interval));
         Arc::new(Self {
             limit: Limit::new(config.max_concurrent_fills, config.max_waiting_fills),
+            passes: Limit::new(config.max_concurrent_passes, config.max_waiting_passes),
+            websockets: Limit::new(config.max_websockets, 0),
             breaker: Mutex::new(Breaker::new()),
             breaker_open: AtomicBool::new(false),
             _resolving: resolving.collect(),
@@ -240,6 +269,32 @@ impl Origin {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.limit.waiting()
+    }
+
+    /// Waits for a place among the requests that are passed through to this origin.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Busy`] when too many wait already, or none became free within
+    /// [`MAX_PASS_WAIT`].
+    pub async fn enter(&self, pass: Pass) -> Result<Permit, Failure> {
+        let limit = match pass {
+            Pass::Request => &self.passes,
+            Pass::WebSocket => &self.websockets,
+        };
+        let deadline = Instant::now() + MAX_PASS_WAIT;
+        limit.acquire(Priority::Visitor, deadline).await.map_err(|_| Failure::Busy)
+    }
+
+    /// What is passed through now.
+    #[must_use]
+    pub fn passes(&self) -> Passes {
+        Passes {
+            running: self.passes.running(),
+            waiting: self.passes.waiting(),
+            websockets: self.websockets.running(),
+        }
     }
 
     /// Whether the breaker lets a request for `target` (path, perhaps with a query)

@@ -100,6 +100,9 @@ pub(super) fn config(urls: &[&str]) -> config::Origin {
         idle_timeout: Duration::from_secs(60),
         max_concurrent_fills: 64,
         max_waiting_fills: 1024,
+        max_concurrent_passes: 1024,
+        max_waiting_passes: 1024,
+        max_websockets: 1024,
         host: HostField::Preserve,
         keepalive: Duration::from_secs(60),
         resolve_interval: Duration::from_secs(30),
@@ -818,6 +821,29 @@ async fn health_checks_close_the_breaker() {
     assert!(origin.admit("/a").is_ok() && !origin.breaker_open());
     dies(&origin);
     assert!(!origin.breaker_open(), "the checks say that it answers");
+}
+
+#[tokio::test(start_paused = true)]
+async fn passes_wait_for_a_bounded_time_and_tunnels_not_at_all() {
+    let mut config = config(&["http://192.0.2.1:80"]);
+    (config.max_concurrent_passes, config.max_waiting_passes, config.max_websockets) = (1, 1, 1);
+    let origin = origin(config);
+    let held = origin.enter(Pass::Request).await.unwrap();
+    let waits = {
+        let origin = origin.clone();
+        tokio::spawn(async move { origin.enter(Pass::Request).await.map(drop) })
+    };
+    tokio::task::yield_now().await;
+    assert_eq!((origin.passes().running, origin.passes().waiting), (1, 1));
+    assert_eq!(origin.enter(Pass::Request).await.unwrap_err(), Failure::Busy);
+    let began = Instant::now();
+    assert_eq!(waits.await.unwrap(), Err(Failure::Busy), "not a deadline of the origin's");
+    assert_eq!(began.elapsed().as_secs(), MAX_PASS_WAIT.as_secs());
+    let socket = origin.enter(Pass::WebSocket).await.unwrap();
+    assert_eq!(origin.enter(Pass::WebSocket).await.unwrap_err(), Failure::Busy);
+    assert_eq!((origin.passes().running, origin.passes().websockets), (1, 1));
+    drop((held, socket));
+    assert_eq!(origin.passes(), Passes::default());
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ use crate::rules::cache_status::Failure;
 use crate::rules::{Outcome, hop};
 use crate::server::suit_http10;
 
-use pass::Passage;
+use pass::{NoServer, Passage};
 
 /// The proxy behind the front.
 pub struct Proxy {
@@ -170,17 +170,16 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Ctx,
     ) -> pingora::Result<Box<HttpPeer>> {
-        let Some(route) = &ctx.route else {
+        let (Some(route), Some(head)) = (&ctx.route, &ctx.head) else {
             return Error::e_explain(ErrorType::InternalError, "a request without a route");
         };
-        let origin = ctx.live.origin(route);
-        let path = ctx.head.as_deref().map_or("/", |head| head.uri.path());
-        match ctx.passage.server(origin, path).await {
+        match ctx.passage.server(session, ctx.live.origin(route), head).await {
             Ok(peer) => Ok(peer),
-            Err(why) => {
+            Err(NoServer::Left(gone)) => Err(gone),
+            Err(NoServer::Failed(why)) => {
                 ctx.set(Outcome::Failed { why });
                 Error::e_explain(ErrorType::ConnectNoRoute, why.as_str())
             }

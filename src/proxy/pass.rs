@@ -4,11 +4,15 @@
 use std::net::SocketAddr;
 
 use http::StatusCode;
+use http::header::UPGRADE;
+use pingora::Error;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
-use crate::origin::{Attempt, Origin, RequestBody, Stage, Target, Verdict};
+use super::write::left;
+use crate::origin::{Attempt, Origin, Pass, Permit, RequestBody, Stage, Target, Verdict};
 use crate::rules::cache_status::Failure;
 
 /// What is known of the way to the origin.
@@ -20,20 +24,51 @@ pub(super) struct Passage {
     attempt: Option<Attempt>,
     /// How far the exchange came.
     stage: Stage,
+    /// Its place among what is passed through to the origin.
+    place: Option<Permit>,
+}
+
+/// Why there is no server to try.
+pub(super) enum NoServer {
+    /// None is to be had, or there are too many requests already.
+    Failed(Failure),
+    /// The visitor has left.
+    Left(Box<Error>),
 }
 
 impl Passage {
     pub(super) const fn new() -> Passage {
-        Passage { target: None, tried: Vec::new(), attempt: None, stage: Stage::Connect }
+        Passage {
+            target: None,
+            tried: Vec::new(),
+            attempt: None,
+            stage: Stage::Connect,
+            place: None,
+        }
     }
 
-    /// The next server to try, for a request to `path`.
+    /// The next server to try, for this request. Its place and the breaker's word
+    /// it gets once, however many servers it tries.
     pub(super) async fn server(
         &mut self,
+        session: &mut Session,
         origin: &Origin,
-        path: &str,
-    ) -> Result<Box<HttpPeer>, Failure> {
-        // Once for a request, however many servers it tries.
+        head: &RequestHeader,
+    ) -> Result<Box<HttpPeer>, NoServer> {
+        if self.place.is_none() {
+            let websocket = head.headers.contains_key(UPGRADE);
+            let pass = if websocket { Pass::WebSocket } else { Pass::Request };
+            let place = tokio::select! {
+                biased;
+                place = origin.enter(pass) => place,
+                gone = left(session) => return Err(NoServer::Left(gone.into_down())),
+            };
+            self.place = Some(place.map_err(NoServer::Failed)?);
+        }
+        self.try_server(origin, head.uri.path()).await.map_err(NoServer::Failed)
+    }
+
+    async fn try_server(&mut self, origin: &Origin, path: &str) -> Result<Box<HttpPeer>, Failure> {
         if self.attempt.is_none() {
             self.attempt = Some(origin.admit(path)?);
         }
@@ -65,6 +100,10 @@ impl Passage {
     /// The final head came, or the one that ends HTTP on this connection (101).
     pub(super) fn answered(&mut self, origin: &Origin, status: StatusCode, body: RequestBody) {
         self.stage = Stage::Body;
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            // How long the rest takes is for the visitor to say.
+            self.place = None;
+        }
         if let Some(attempt) = self.attempt.take() {
             origin.record(attempt, Verdict::of_status(status, body));
         }

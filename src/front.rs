@@ -171,7 +171,7 @@ impl Front {
         answer.write_head(reply.head);
         answer.each_body(&mut |part| reply.body.push(part));
         let status = answer.status().as_u16();
-        let line = live.access.wants(status, false).then(|| {
+        let line = live.access.wants(outcome, status, false).then(|| {
             Box::new(Line {
                 method: if request.method == "HEAD" { "HEAD" } else { "GET" },
                 host: request.host.to_owned(),

@@ -7,13 +7,14 @@ use crate::rules::cache_status::Failure;
 pub const fn status(why: Failure) -> u16 {
     match why {
         Failure::BadRequest => 400,
-        Failure::HeadTimeout => 408,
+        Failure::HeadTimeout | Failure::BodyTimeout => 408,
         Failure::UriTooLong => 414,
         Failure::HeadTooLarge => 431,
         Failure::Unsupported => 501,
         Failure::Dns | Failure::Connect | Failure::Tls | Failure::Reset | Failure::Unhealthy => 502,
         Failure::Busy | Failure::Breaker | Failure::Unavailable => 503,
         Failure::Timeout | Failure::OnlyIfCached => 504,
+        Failure::Loop => 508,
     }
 }
 
@@ -32,6 +33,7 @@ pub const fn text(why: Failure) -> &'static str {
     match why {
         Failure::BadRequest => "400 Bad Request: the request is malformed.\n",
         Failure::HeadTimeout => "408 Request Timeout: the request head did not arrive in time.\n",
+        Failure::BodyTimeout => "408 Request Timeout: the request body did not arrive in time.\n",
         Failure::UriTooLong => "414 URI Too Long: the address is longer than this server allows.\n",
         Failure::HeadTooLarge => {
             "431 Request Header Fields Too Large: send fewer or smaller cookies and fields.\n"
@@ -47,5 +49,40 @@ pub const fn text(why: Failure) -> &'static str {
             "504 Gateway Timeout: the site behind this edge took too long. Please try again.\n"
         }
         Failure::OnlyIfCached => "504 Gateway Timeout: not in the cache.\n",
+        Failure::Loop => {
+            "508 Loop Detected: the site behind this edge is this edge itself. Its configuration \
+             names itself as the origin.\n"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whose doing it was says the class: 4xx the client's, 5xx ours or the origin's.
+    #[test]
+    fn every_failure_has_its_page() {
+        for &why in Failure::ALL {
+            let expected = match why {
+                Failure::BadRequest => 400,
+                Failure::HeadTimeout | Failure::BodyTimeout => 408,
+                Failure::UriTooLong => 414,
+                Failure::HeadTooLarge => 431,
+                Failure::Unsupported => 501,
+                Failure::Dns
+                | Failure::Connect
+                | Failure::Tls
+                | Failure::Reset
+                | Failure::Unhealthy => 502,
+                Failure::Busy | Failure::Breaker | Failure::Unavailable => 503,
+                Failure::Timeout | Failure::OnlyIfCached => 504,
+                Failure::Loop => 508,
+            };
+            assert_eq!(status(why), expected, "{why:?}");
+            assert!(text(why).starts_with(&format!("{expected} ")), "{why:?}");
+            assert!(text(why).ends_with(".\n"), "{why:?}");
+            assert_eq!(retry_after(why).is_some(), expected == 503, "{why:?}");
+        }
     }
 }

@@ -71,18 +71,18 @@ impl AccessLog {
     /// Whether a request gets a line. Ask first: making one costs more than this.
     #[inline]
     #[must_use]
-    pub fn wants(&self, status: u16, cut_off: bool) -> bool {
+    pub fn wants(&self, outcome: Outcome, status: u16, cut_off: bool) -> bool {
         match self.which {
             config::AccessLog::Off => false,
             config::AccessLog::On => true,
-            config::AccessLog::Errors => cut_off || status >= 500 || status == 0,
+            config::AccessLog::Errors => cut_off || outcome.counted(status) >= 500 || status == 0,
         }
     }
 
     /// Writes the line of a request, if it gets one. Never waits.
     #[inline]
     pub fn access(&self, line: &AccessLine<'_>) {
-        if self.wants(line.status, line.cut_off) {
+        if self.wants(line.outcome, line.status, line.cut_off) {
             self.write(line);
         }
     }
@@ -160,7 +160,8 @@ impl AccessLine<'_> {
             Outcome::Revalidated { .. } => "\x1b[34m",
             Outcome::Bypass { .. } => "\x1b[90m",
             Outcome::Failed { .. } => "\x1b[31m",
-            Outcome::Own => "\x1b[35m",
+            Outcome::Own | Outcome::Hop => "\x1b[35m",
+            Outcome::Left => "\x1b[90m",
         });
         let status = paint(match self.status {
             0 | 500.. => "\x1b[31m",
@@ -273,7 +274,7 @@ impl std::fmt::Display for Size {
 mod tests {
     use super::*;
     use crate::rules::Reason;
-    use crate::rules::cache_status::{Failure, Fwd, StaleWhy};
+    use crate::rules::cache_status::{CLIENT_LEFT, Failure, Fwd, StaleWhy};
 
     fn line() -> AccessLine<'static> {
         AccessLine {
@@ -379,12 +380,20 @@ mod tests {
     #[test]
     fn errors_alone_are_wanted_where_the_configuration_says_so() {
         let log = |which| AccessLog { which, output: None };
-        for (status, cut_off, wanted) in
-            [(200, false, false), (404, false, false), (502, false, true), (200, true, true)]
-        {
-            assert_eq!(log(config::AccessLog::Errors).wants(status, cut_off), wanted);
-            assert!(log(config::AccessLog::On).wants(status, cut_off));
-            assert!(!AccessLog::off().wants(status, cut_off));
+        let hit = Outcome::Hit { ttl: None };
+        let failed = |why| Outcome::Failed { why };
+        for (outcome, status, cut_off, wanted) in [
+            (hit, 200, false, false),
+            (hit, 404, false, false),
+            (failed(Failure::Connect), 502, false, true),
+            (hit, 200, true, true),
+            // Of the client's own making.
+            (failed(Failure::OnlyIfCached), 504, false, false),
+            (Outcome::Left, CLIENT_LEFT, false, false),
+        ] {
+            assert_eq!(log(config::AccessLog::Errors).wants(outcome, status, cut_off), wanted);
+            assert!(log(config::AccessLog::On).wants(outcome, status, cut_off));
+            assert!(!AccessLog::off().wants(outcome, status, cut_off));
         }
     }
 

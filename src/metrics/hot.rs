@@ -12,9 +12,11 @@ use prometheus::proto::{self, MetricFamily, MetricType};
 use super::VALID;
 use super::scrape::{counter, family, histogram};
 use crate::rules::Outcome;
+use crate::rules::cache_status::Failure;
 
 /// The labels of [`Outcome`], at the index that [`outcome_index`] gives.
-const OUTCOMES: [&str; 7] = ["hit", "stale", "miss", "revalidated", "bypass", "failed", "own"];
+const OUTCOMES: [&str; 8] =
+    ["hit", "stale", "miss", "revalidated", "bypass", "failed", "own", "left"];
 
 /// The classes of status codes, at `status / 100 - 1`.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -53,11 +55,12 @@ const fn outcome_index(outcome: Outcome) -> usize {
     match outcome {
         Outcome::Hit { .. } => 0,
         Outcome::Stale { .. } => 1,
-        Outcome::Miss { .. } => 2,
+        Outcome::Miss { .. } | Outcome::Failed { why: Failure::OnlyIfCached } => 2,
         Outcome::Revalidated { .. } => 3,
         Outcome::Bypass { .. } => 4,
         Outcome::Failed { .. } => 5,
-        Outcome::Own => 6,
+        Outcome::Own | Outcome::Hop => 6,
+        Outcome::Left => 7,
     }
 }
 
@@ -181,8 +184,9 @@ impl Hot {
     #[inline]
     pub(super) fn request(&self, row: &Row, outcome: Outcome, status: u16, duration: Duration) {
         let shard = shard();
+        let class = class_index(outcome.counted(status));
         let outcome = outcome_index(outcome);
-        row.add(shard, outcome, class_index(status));
+        row.add(shard, outcome, class);
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         // The number of copies is a power of two.
         if let Some(copy) = self.latencies.get(shard & (self.latencies.len() - 1)) {
@@ -263,7 +267,10 @@ mod tests {
             Outcome::Revalidated { ttl: None, collapsed: false },
             Outcome::Bypass { why: Bypass::Pass },
             Outcome::Failed { why: Failure::Dns },
+            Outcome::Failed { why: Failure::OnlyIfCached },
             Outcome::Own,
+            Outcome::Hop,
+            Outcome::Left,
         ] {
             assert_eq!(OUTCOMES[outcome_index(outcome)], outcome.label());
         }

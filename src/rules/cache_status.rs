@@ -50,7 +50,16 @@ pub enum Outcome {
     },
     /// Perennial's own answer, not a page: the webhook.
     Own,
+    /// Perennial's own answer, because the request was to go no further: `Max-Forwards: 0`
+    /// (RFC 9110 §7.6.2).
+    Hop,
+    /// The client left before there was an answer. Nobody is sent this.
+    Left,
 }
+
+/// The status that a request is logged and counted with whose client left before there was an
+/// answer. No RFC has one; this is nginx's.
+pub const CLIENT_LEFT: u16 = 499;
 
 /// Why a stale page was served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,6 +130,8 @@ pub enum Failure {
     UriTooLong,
     /// The head did not arrive in time: 408.
     HeadTimeout,
+    /// The client stopped sending in the middle of its body: 408.
+    BodyTimeout,
     /// The request names a method or an expectation that is not served: 405, 417, 501.
     Unsupported,
     /// The origin's name does not resolve: 502.
@@ -143,6 +154,8 @@ pub enum Failure {
     OnlyIfCached,
     /// The edge is draining or out of a resource: 503.
     Unavailable,
+    /// The origin is this edge itself: 508 (RFC 5842 §7.2).
+    Loop,
 }
 
 impl Failure {
@@ -188,9 +201,10 @@ names!(Bypass {
 });
 names!(Failure {
     BadRequest => "bad-request", HeadTooLarge => "head-too-large", UriTooLong => "uri-too-long",
-    HeadTimeout => "head-timeout", Unsupported => "unsupported", Dns => "dns", Connect => "connect",
+    HeadTimeout => "head-timeout", BodyTimeout => "body-timeout", Unsupported => "unsupported", Dns => "dns", Connect => "connect",
     Tls => "tls", Reset => "reset", Timeout => "timeout", Busy => "busy", Breaker => "breaker",
     Unhealthy => "unhealthy", OnlyIfCached => "only-if-cached", Unavailable => "unavailable",
+    Loop => "loop",
 });
 
 impl Outcome {
@@ -200,9 +214,9 @@ impl Outcome {
         match self {
             Self::Hit { .. } => "HIT",
             Self::Stale { .. } => "STALE",
-            Self::Miss { .. } | Self::Failed { .. } => "MISS",
+            Self::Miss { .. } | Self::Failed { .. } | Self::Left => "MISS",
             Self::Revalidated { .. } => "REVALIDATED",
-            Self::Bypass { .. } | Self::Own => "BYPASS",
+            Self::Bypass { .. } | Self::Own | Self::Hop => "BYPASS",
         }
     }
 
@@ -212,11 +226,23 @@ impl Outcome {
         match self {
             Self::Hit { .. } => "hit",
             Self::Stale { .. } => "stale",
-            Self::Miss { .. } => "miss",
+            Self::Miss { .. } | Self::Failed { why: Failure::OnlyIfCached } => "miss",
             Self::Revalidated { .. } => "revalidated",
             Self::Bypass { .. } => "bypass",
             Self::Failed { .. } => "failed",
-            Self::Own => "own",
+            Self::Own | Self::Hop => "own",
+            Self::Left => "left",
+        }
+    }
+
+    /// The status that a request counts with which was answered with `status`: 504 is what
+    /// RFC 9111 §5.2.1.7 wants for `only-if-cached`, and no failure of a server; the request
+    /// itself ruled out that anybody be asked.
+    #[must_use]
+    pub const fn counted(self, status: u16) -> u16 {
+        match self {
+            Self::Failed { why: Failure::OnlyIfCached } => 400,
+            _ => status,
         }
     }
 
@@ -224,12 +250,13 @@ impl Outcome {
     #[must_use]
     pub const fn reason(self) -> Option<&'static str> {
         match self {
-            Self::Hit { .. } | Self::Revalidated { .. } | Self::Own => None,
+            Self::Hit { .. } | Self::Revalidated { .. } | Self::Own | Self::Left => None,
             Self::Stale { why, .. } => Some(why.as_str()),
             Self::Miss { stored: Err(reason), .. } => Some(reason.as_str()),
             Self::Miss { fwd, stored: Ok(()), .. } => Some(fwd.as_str()),
             Self::Bypass { why } => Some(why.as_str()),
             Self::Failed { why } => Some(why.as_str()),
+            Self::Hop => Some("max-forwards"),
         }
     }
 }
@@ -274,6 +301,8 @@ impl fmt::Display for Outcome {
             Self::Bypass { why } => write!(f, "; fwd=bypass; detail={}", why.as_str()),
             Self::Failed { why } => write!(f, "; detail={}", why.as_str()),
             Self::Own => f.write_str("; detail=webhook"),
+            Self::Hop => f.write_str("; detail=max-forwards"),
+            Self::Left => f.write_str("; detail=client-left"),
         }
     }
 }
@@ -348,6 +377,14 @@ mod tests {
                 Some("timeout"),
             ),
             (Outcome::Own, "perennial; detail=webhook", "BYPASS", None),
+            (Outcome::Hop, "perennial; detail=max-forwards", "BYPASS", Some("max-forwards")),
+            (Outcome::Left, "perennial; detail=client-left", "MISS", None),
+            (
+                Outcome::Failed { why: Failure::Loop },
+                "perennial; detail=loop",
+                "MISS",
+                Some("loop"),
+            ),
         ];
         for (outcome, field, x_cache, reason) in rows {
             assert_eq!(outcome.to_string(), field);
@@ -358,7 +395,7 @@ mod tests {
 
     fn every_outcome() -> Vec<Outcome> {
         use Fwd as F;
-        let mut all = vec![Outcome::Own];
+        let mut all = vec![Outcome::Own, Outcome::Hop, Outcome::Left];
         for ttl in [None, Some(0), Some(-1), Some(i64::from(u32::MAX)), Some(-999_999_999_999_999)]
         {
             all.push(Outcome::Hit { ttl });
@@ -410,11 +447,19 @@ mod tests {
     }
 
     #[test]
+    fn what_the_request_ruled_out_is_no_failure() {
+        let unmet = Outcome::Failed { why: Failure::OnlyIfCached };
+        assert_eq!((unmet.label(), unmet.counted(504)), ("miss", 400));
+        let timeout = Outcome::Failed { why: Failure::Timeout };
+        assert_eq!((timeout.label(), timeout.counted(504)), ("failed", 504));
+    }
+
+    #[test]
     fn labels_are_few_and_names_are_distinct() {
         let mut labels: Vec<_> = every_outcome().iter().map(|o| o.label()).collect();
         labels.sort_unstable();
         labels.dedup();
-        assert_eq!(labels.len(), 7);
+        assert_eq!(labels.len(), 8);
         fn distinct(mut names: Vec<&str>) {
             let n = names.len();
             names.sort_unstable();

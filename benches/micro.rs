@@ -29,6 +29,7 @@ use perennial::route::Routes;
 use perennial::rules::{Outcome, Time};
 use perennial::store::Store;
 use perennial::terms::Judge;
+use perennial::via::Via;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,6 +90,7 @@ impl World {
             deployments: [Arc::new(Deployments::new(&config.deployment, None))].into(),
             metrics: Arc::new(Metrics::for_tests()),
             access: AccessLog::off(),
+            via: Via::default(),
             config,
         };
         let fields =

@@ -29,6 +29,7 @@ use crate::rules::cache_status::StaleWhy;
 use crate::rules::{Outcome, Time};
 use crate::store::Store;
 use crate::terms::Judge;
+use crate::via::Via;
 
 /// What all requests share.
 pub(crate) struct Engine {
@@ -102,6 +103,7 @@ impl Engine {
                 preset,
                 access: AccessLog::new(&config.log),
                 metrics: Arc::clone(&metrics),
+                via: Via::default(),
                 config,
             }),
             store,
@@ -164,6 +166,7 @@ impl Engine {
             preset,
             deployments,
             access: AccessLog::new(&config.log),
+            via: old.via.clone(),
             metrics,
             config,
         }));

@@ -103,7 +103,7 @@ async fn look(live: &Live) -> Option<(Arc<Route>, HeaderMap, Told)> {
     head.insert_header("Host", origin.host_field(&host)).ok()?;
     head.insert_header("User-Agent", live.preset.agent()).ok()?;
     head.insert_header("Accept", live.preset.accept(Form::Document)).ok()?;
-    head.insert_header("Via", "1.1 perennial").ok()?;
+    head.insert_header("Via", live.via.member()).ok()?;
     let deadline = Instant::now() + origin.config().fill_timeout;
     let mut exchange = origin.fetch_with(Box::new(head), deadline, &mut |_| {}).await.ok()?;
     let headers = exchange.head.headers.clone();

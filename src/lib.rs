@@ -22,6 +22,7 @@
 //! | [`answer`] | request + stored page → the answer |
 //! | [`plan`] | request → webhook, bypass, or a form of a page under a key |
 //! | [`live`], [`reload`] | what a reload replaces, and how one ended |
+//! | [`via`] | the name of an edge, and how it knows its own requests |
 //! | [`server`] | accept, read heads under limits, the plain case, drain |
 //! | [`proxy`] | pingora's phases, each a few lines that call the rooms |
 //! | [`revalidate`] | `/__revalidate` |
@@ -103,3 +104,4 @@ pub mod rules;
 pub mod server;
 pub mod store;
 pub mod terms;
+pub mod via;

@@ -11,6 +11,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::origin::{Origin, Origins};
 use crate::route::{Route, Routes};
+use crate::via::Via;
 
 /// A configuration at work.
 pub struct Live {
@@ -28,6 +29,8 @@ pub struct Live {
     pub metrics: Arc<Metrics>,
     /// The access log.
     pub access: AccessLog,
+    /// What requests to origins are marked with. The same for as long as the edge runs.
+    pub via: Via,
 }
 
 /// Where the webhook would be if it were on.

@@ -207,6 +207,7 @@ pub fn ask(
     Ask {
         origin: Arc::clone(live.origin(&wanted.route)),
         metrics: Arc::clone(&live.metrics),
+        via: live.via.clone(),
         preset: live.preset.clone(),
         deployments: Arc::clone(live.deployments(&wanted.route)),
         build,
@@ -297,6 +298,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
     Ask {
         origin: Arc::clone(live.origin(&route)),
         metrics: Arc::clone(&live.metrics),
+        via: live.via.clone(),
         preset: live.preset.clone(),
         deployments: Arc::clone(live.deployments(&route)),
         page: route.mode.is_page() && !server_rendered,

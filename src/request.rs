@@ -55,8 +55,11 @@ pub struct Facts {
     pub cookie: bool,
     /// The request carries a body.
     pub body: bool,
-    /// `Upgrade: websocket` is there.
+    /// The request asks to go on as a WebSocket (RFC 6455 §4.1): a GET with
+    /// `Upgrade: websocket` and `Connection: upgrade`.
     pub websocket: bool,
+    /// `Via` is there.
+    pub via: bool,
     /// `Purpose: prefetch` or `Sec-Purpose: prefetch`.
     pub prefetch: bool,
     /// There is a precondition or a range: the answer is made from a stored
@@ -74,15 +77,13 @@ impl Facts {
     #[must_use]
     pub fn of(request: &Request<'_>) -> Facts {
         let mut facts = Facts::default();
+        let mut websocket = false;
         for field in request.fields {
             match field.name.len() {
+                3 if is(field, "via") => facts.via = true,
                 5 if is(field, "range") => facts.conditional = true,
                 6 if is(field, "cookie") => facts.cookie = true,
-                7 if is(field, "upgrade") => {
-                    let mut protocols = field.value.split(|b| *b == b',');
-                    facts.websocket |=
-                        protocols.any(|p| p.trim_ascii().eq_ignore_ascii_case(b"websocket"));
-                }
+                7 if is(field, "upgrade") => websocket |= names(field.value, b"websocket"),
                 7 if is(field, "purpose") => facts.prefetch |= is_prefetch(field.value),
                 8 if is(field, "if-match") => facts.conditional = true,
                 11 if is(field, "sec-purpose") => facts.prefetch |= is_prefetch(field.value),
@@ -102,8 +103,17 @@ impl Facts {
                 _ => {}
             }
         }
+        // RFC 9110 §7.8: without `Connection: upgrade` it is of an earlier hop, and means nothing.
+        facts.websocket = websocket
+            && request.method == "GET"
+            && request.lines("connection").any(|value| names(value, b"upgrade"));
         facts
     }
+}
+
+/// Whether a list has this member, in any case.
+fn names(list: &[u8], member: &[u8]) -> bool {
+    list.split(|b| *b == b',').any(|m| m.trim_ascii().eq_ignore_ascii_case(member))
 }
 
 fn is(field: &Header<'_>, name: &str) -> bool {
@@ -142,8 +152,9 @@ mod tests {
             ("Sec-Purpose", "prefetch;prerender", Facts { prefetch: true, ..none }),
             ("Purpose", "Prefetch", Facts { prefetch: true, ..none }),
             ("Next-Router-Prefetch", "1", none),
-            ("Upgrade", "h2c, WebSocket", Facts { websocket: true, ..none }),
-            ("Upgrade", "h2c", none),
+            ("Upgrade", "websocket", none),
+            ("Connection", "upgrade", none),
+            ("VIA", "1.1 cdn", Facts { via: true, ..none }),
             ("Content-Length", "0", none),
             ("Content-Length", "1", Facts { body: true, ..none }),
             ("Transfer-Encoding", "chunked", Facts { body: true, ..none }),
@@ -154,6 +165,35 @@ mod tests {
             ("Cache-Control", "no-store", Facts { no_store: true, ..none }),
         ] {
             assert_eq!(facts(&[(name, value)]), expected, "{name}: {value}");
+        }
+    }
+
+    /// RFC 6455 §4.1, RFC 9110 §7.8.
+    #[test]
+    fn what_asks_for_a_websocket() {
+        for (method, upgrade, connection, asks) in [
+            ("GET", "websocket", "upgrade", true),
+            ("GET", "h2c, WebSocket", "keep-alive, Upgrade", true),
+            ("GET", "websocket", "keep-alive", false),
+            ("GET", "websocket", "", false),
+            ("GET", "h2c", "upgrade", false),
+            ("GET", "websocket/13", "upgrade", false),
+            ("GET", "x-websocket", "upgrade", false),
+            ("GET", "", "upgrade", false),
+            ("POST", "websocket", "upgrade", false),
+            ("HEAD", "websocket", "upgrade", false),
+        ] {
+            let fields = [("Upgrade", upgrade), ("Connection", connection)]
+                .map(|(name, value)| Header { name, value: value.as_bytes() });
+            let facts = Facts::of(&Request {
+                method,
+                target: "/",
+                host: "h",
+                scheme: "http",
+                fields: &fields,
+                peer: [127, 0, 0, 1].into(),
+            });
+            assert_eq!(facts.websocket, asks, "{method} {upgrade} {connection}");
         }
     }
 

@@ -16,6 +16,7 @@ use crate::request::Request;
 use crate::route::Route;
 use crate::rules::{Lines, hop, vary};
 use crate::terms::Judge;
+use crate::via::Via;
 
 /// Everything a fill needs to know. Owned, because a fill outlives the request
 /// that began it.
@@ -33,6 +34,8 @@ pub struct Ask {
     pub metrics: Arc<Metrics>,
     /// How the framework names the forms of a page.
     pub preset: Preset,
+    /// What the request is marked with.
+    pub via: Via,
     /// The deployments of the site, to tell which one answers.
     pub deployments: Arc<Deployments>,
     /// The build that the URLs of the page's data name, if it is known.
@@ -272,7 +275,7 @@ impl Ask {
         }
         head.insert_header("X-Forwarded-Host", &*self.host)?;
         head.insert_header("X-Forwarded-Proto", self.scheme)?;
-        head.insert_header("Via", "1.1 perennial")?;
+        head.insert_header("Via", self.via.member())?;
         if let Some(prior) = prior {
             if prior.origin_etag {
                 head.insert_header("If-None-Match", &*prior.identity().etag)?;

@@ -14,6 +14,7 @@ use crate::page::testing::{self, key};
 use crate::page::{Fields, FieldsBuf, KeyBuf};
 use crate::route::Routes;
 use crate::store::{Committed, Hardness, Name};
+use crate::via::Via;
 
 /// An origin that hands out each request with the means to answer it: bytes, and
 /// then the connection closes.
@@ -66,6 +67,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         anew: false,
         origin: Arc::clone(origins.get(0).unwrap()),
         metrics: Arc::new(Metrics::new(&["/**".into()], &["web".into()])),
+        via: Via::default(),
         key: keys.key(),
         form: Form::Document,
         target: "/a".into(),

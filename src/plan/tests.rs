@@ -10,6 +10,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::origin::Origins;
 use crate::route::Routes;
+use crate::via::Via;
 
 const ROUTES: &str = "
 routes:
@@ -54,6 +55,7 @@ impl Site {
             deployments: [Arc::new(Deployments::new(&config.deployment, build.as_deref()))].into(),
             metrics: Arc::new(Metrics::for_tests()),
             access: AccessLog::off(),
+            via: Via::default(),
             preset,
             config,
         };

@@ -219,7 +219,7 @@ impl ProxyHttp for Proxy {
         }
         upstream.insert_header("X-Forwarded-Host", host.as_str())?;
         upstream.insert_header("X-Forwarded-Proto", ctx.live.scheme(peer, &fields))?;
-        upstream.append_header("Via", "1.1 perennial")?;
+        upstream.append_header("Via", ctx.live.via.member())?;
         upstream.insert_header(HOST, ctx.live.origin(route).host_field(&host))?;
         Ok(())
     }

@@ -28,6 +28,9 @@ pub(crate) struct Front {
     pub(crate) proxy: Arc<HttpProxy<Proxy>>,
 }
 
+/// Fields of a head, at most: the front reads no more.
+const MAX_FIELDS: usize = 256;
+
 thread_local! {
     /// The key in the making: looking a page up allocates nothing.
     static KEY: RefCell<KeyBuf> = RefCell::default();
@@ -39,16 +42,36 @@ pub(crate) struct Token {
     route: usize,
     outcome: Outcome,
     status: u16,
+    age: Option<u64>,
     line: Option<Box<Line>>,
 }
 
-/// What the access line says, where there is one.
+/// What the access line says of the request, where there is one.
 struct Line {
     method: &'static str,
     host: String,
     target: String,
-    route: String,
-    age: Option<u64>,
+}
+
+impl Line {
+    /// From the head of a plain request, as it came: for the line that is only wanted when the
+    /// answer has turned out to be cut off.
+    fn read(head: &[u8]) -> Option<Box<Line>> {
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut fields);
+        request.parse(head).ok()?;
+        let host = request.headers.iter().find(|f| f.name.eq_ignore_ascii_case("host"))?.value;
+        Some(Box::new(Line {
+            method: method(request.method?),
+            host: String::from_utf8_lossy(host).into_owned(),
+            target: request.path?.to_owned(),
+        }))
+    }
+}
+
+/// The method of a plain request.
+fn method(name: &str) -> &'static str {
+    if name == "HEAD" { "HEAD" } else { "GET" }
 }
 
 impl Door for Front {
@@ -66,24 +89,29 @@ impl Door for Front {
         KEY.with_borrow_mut(|key| self.answer(request, reply, key))
     }
 
-    fn served(&self, token: Token, sent: Sent) {
-        let Token { live, route, outcome, status, line } = token;
-        live.metrics.request(route, outcome, status, sent.took);
+    fn served(&self, token: Token, sent: Sent, head: &[u8]) {
+        let Token { live, route, outcome, status, age, line } = token;
+        live.metrics.request(route, outcome, status, sent.first_byte.unwrap_or(sent.took));
+        let cut_off = sent.error.is_some();
+        let line = match line {
+            None if cut_off && live.access.wants(outcome, status, cut_off) => Line::read(head),
+            line => line,
+        };
         if let Some(line) = line {
             live.access.access(&AccessLine {
                 method: line.method,
                 host: &line.host,
                 target: &line.target,
-                route: &line.route,
+                route: live.routes.iter().nth(route).map_or("", |route| &*route.label),
                 status,
                 outcome,
-                age: line.age,
+                age,
                 bytes: sent.body,
                 total: sent.took,
-                first_byte: None,
+                first_byte: sent.first_byte,
                 origin: None,
                 peer: Some(sent.peer.ip()),
-                cut_off: sent.error.is_some(),
+                cut_off,
             });
         }
     }
@@ -135,6 +163,9 @@ impl Front {
             peer,
         };
         let facts = Facts::of(&view);
+        if facts.via && live.via.is_in(&view) {
+            return None;
+        }
         let Plan::Page(mut wanted) = plan(&live, engine.fills.notes(), &view, &facts, key) else {
             return None;
         };
@@ -173,13 +204,25 @@ impl Front {
         let status = answer.status().as_u16();
         let line = live.access.wants(outcome, status, false).then(|| {
             Box::new(Line {
-                method: if request.method == "HEAD" { "HEAD" } else { "GET" },
+                method: method(request.method),
                 host: request.host.to_owned(),
                 target: request.target.to_owned(),
-                route: wanted.route.label.to_string(),
-                age: answer.age(),
             })
         });
-        Some(Token { live: Arc::clone(&live), route: wanted.route.index, outcome, status, line })
+        let (age, route) = (answer.age(), wanted.route.index);
+        Some(Token { live: Arc::clone(&live), route, outcome, status, age, line })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_from_the_head_of_a_plain_request() {
+        let head = b"HEAD /a?b HTTP/1.1\r\nX: y\r\nhost: a.example\r\n\r\n";
+        let line = Line::read(head).unwrap();
+        assert_eq!((line.method, &*line.host, &*line.target), ("HEAD", "a.example", "/a?b"));
+        assert!(Line::read(b"").is_none());
     }
 }

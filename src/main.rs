@@ -276,6 +276,7 @@ fn run(source: &Source) -> Result<(), Failed> {
     let (config, warnings) = source.load()?;
     let logging = log::init(&config.log, &secrets(&config))?;
     warn(&warnings);
+    descriptors(&config);
     block_on(config.threads, async {
         let signals = Signals::new()?;
         let (dev, routes) = (config.dev, config.routes.len());
@@ -292,6 +293,20 @@ fn run(source: &Source) -> Result<(), Failed> {
         attend(edge, signals, Some(source), logging).await;
         Ok(())
     })
+}
+
+/// Raises the limit of descriptors, and says where that is not enough.
+fn descriptors(config: &Config) {
+    let connections = config.limits.max_connections as u64;
+    match perennial::server::raise_descriptor_limit() {
+        Some(limit) if limit <= connections => tracing::warn!(
+            limit,
+            max_connections = connections,
+            "this process may open fewer descriptors than it may have connections: those that \
+             idle longest are closed earlier; raise the hard limit (`ulimit -Hn`, LimitNOFILE)"
+        ),
+        limit => tracing::debug!(limit, "descriptors"),
+    }
 }
 
 fn show(port: Option<u16>) -> Result<(), Failed> {

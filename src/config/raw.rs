@@ -438,7 +438,8 @@ impl Default for Revalidate {
 #[serde(default, deny_unknown_fields, expecting = "the keys of `limits`")]
 #[schemars(inline)]
 pub(super) struct Limits {
-    /// How long a request head may take, from its first byte to its last.
+    /// How long a request head may take, from its first byte to its last; and how long
+    /// a new connection may say nothing at all.
     pub(super) head_timeout: Span,
     /// The largest request head, 1KiB to 1MiB.
     pub(super) max_head: Size,
@@ -446,13 +447,14 @@ pub(super) struct Limits {
     pub(super) max_fields: Count,
     /// The longest request target (path and query).
     pub(super) max_uri: Size,
-    /// How long an idle connection is kept.
+    /// How long an idle connection is kept after a request.
     pub(super) keepalive: Span,
     /// How long a visitor may read nothing of a response.
     pub(super) write_timeout: Span,
     /// How long a visitor may send nothing of a request body.
     pub(super) body_timeout: Span,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once. Above that the one that idles longest is closed for the next;
+    /// where all have a request in flight, more wait to be accepted.
     pub(super) max_connections: Count,
     /// The longest value of a request field that a route names in `vary`, 16B to
     /// 64KiB, after it was normalised. A longer one counts as absent: the field is

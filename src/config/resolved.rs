@@ -261,7 +261,8 @@ impl std::fmt::Debug for Revalidate {
 /// Limits of the front.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a request head may take from its first byte.
+    /// How long a request head may take from its first byte, and how long a connection may say
+    /// nothing at first.
     pub head_timeout: Duration,
     /// Bytes of a request head.
     pub max_head: usize,
@@ -269,13 +270,13 @@ pub struct Limits {
     pub max_fields: usize,
     /// Bytes of a request target.
     pub max_uri: usize,
-    /// How long an idle connection is kept.
+    /// How long an idle connection is kept after a request.
     pub keepalive: Duration,
     /// How long writing to a visitor may stall.
     pub write_timeout: Duration,
     /// How long reading a request body may stall.
     pub body_timeout: Duration,
-    /// Connections at once; more wait in the listen queue.
+    /// Connections at once; above that the one that idles longest gives way.
     pub max_connections: usize,
     /// Bytes of the normalised value of a declared variant; a longer one counts as absent.
     pub max_variant: usize,

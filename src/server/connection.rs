@@ -9,8 +9,9 @@ use std::task::Poll;
 use tokio::time::Instant;
 
 use super::head::{self, Length};
+use super::places::Place;
 use super::refusal::Refusal;
-use super::reply::{Queue, Request};
+use super::reply::{Asked, Queue, Request};
 use super::socket::Socket;
 use super::timer::Timer;
 use super::withhold::{Lending, Withhold};
@@ -20,7 +21,7 @@ use super::{Door, Shared};
 const EMPTY_LINES: u32 = 4;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>) {
+pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>, place: Arc<Place>) {
     // Polled once: that leaves this task's waker to be called when draining
     // begins, and `read` asks the flag whenever the task wakes. Waiting for
     // the news anew before each request would take a lock each time.
@@ -32,7 +33,8 @@ pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>) {
     })
     .await;
 
-    let mut connection = Connection::new(socket, &shared);
+    let mut connection = Connection::new(socket, &shared, &place);
+    connection.unspoken = Some(connection.read_at);
     loop {
         match connection.turn().await {
             Turn::Again => {}
@@ -52,6 +54,11 @@ pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>) {
 struct Connection<'s, D: Door> {
     socket: Socket,
     shared: &'s Arc<Shared<D>>,
+    place: &'s Place,
+    /// The place says that it waits for a request.
+    waits: bool,
+    /// Since when it is open, as long as no request came.
+    unspoken: Option<Instant>,
     /// What was read and not used up: from `start` on.
     buf: Vec<u8>,
     start: usize,
@@ -107,10 +114,13 @@ enum Step {
 }
 
 impl<'s, D: Door> Connection<'s, D> {
-    fn new(socket: Socket, shared: &'s Arc<Shared<D>>) -> Self {
+    fn new(socket: Socket, shared: &'s Arc<Shared<D>>, place: &'s Place) -> Self {
         Connection {
             socket,
             shared,
+            place,
+            waits: false,
+            unspoken: None,
             buf: Vec::new(),
             start: 0,
             scanned: 0,
@@ -184,7 +194,8 @@ impl<'s, D: Door> Connection<'s, D> {
             let connection: &[u8] =
                 if last { b"Connection: close\r\n\r\n" } else { b"Connection: keep-alive\r\n\r\n" };
             let door = &self.shared.door;
-            if self.queue.push(connection, request.received, |reply| door.plain(&request, reply)) {
+            let asked = Asked { head: self.start..self.start + len, at: self.read_at.into_std() };
+            if self.queue.push(connection, asked, |reply| door.plain(&request, reply)) {
                 self.used(len);
                 return Step::Answered { last };
             }
@@ -212,6 +223,7 @@ impl<'s, D: Door> Connection<'s, D> {
     fn used(&mut self, len: usize) {
         self.pass(len);
         self.empty_lines = 0;
+        self.unspoken = None;
     }
 
     fn pass(&mut self, len: usize) {
@@ -234,10 +246,12 @@ impl<'s, D: Door> Connection<'s, D> {
             self.buf = Vec::new();
             self.queue.release();
         }
-        let deadline = match self.began {
-            Some(began) => began + head_timeout,
-            None => Instant::now() + keepalive,
+        let (since, patience) = match (self.began, self.unspoken) {
+            (Some(began), _) => (began, head_timeout),
+            (None, Some(opened)) => (opened, head_timeout.min(keepalive)),
+            (None, None) => (Instant::now(), keepalive),
         };
+        let (place, waits, room) = (self.place, &mut self.waits, &self.shared.room);
         let (socket, buf, timer) = (&mut self.socket, &mut self.buf, &mut self.timer);
         let shutdown = &self.shared.shutdown;
         let read = poll_fn(|cx| {
@@ -245,19 +259,25 @@ impl<'s, D: Door> Connection<'s, D> {
             if let Poll::Ready(read) = socket.poll_fill(cx, buf) {
                 return Poll::Ready(Some(read));
             }
-            if idle && shutdown.is_draining() {
+            if idle && (shutdown.is_draining() || room.is_wanted()) {
                 return Poll::Ready(None);
             }
-            timer.poll_until(cx, deadline).map(|()| None)
+            if !std::mem::replace(waits, true) {
+                room.waits(place, since);
+            }
+            timer.poll_until(cx, since + patience).map(|()| None)
         })
         .await;
+        if std::mem::take(&mut self.waits) && !place.resumes() {
+            return Turn::Over;
+        }
         match read {
             Some(Ok(1..)) => {
                 self.read_at = Instant::now();
                 self.began.get_or_insert(self.read_at);
                 Turn::Again
             }
-            // The visitor closed in the middle of a head: perhaps only one direction.
+            // The client closed in the middle of a head: perhaps only one direction.
             Some(Ok(0)) if !self.buf.is_empty() => {
                 Turn::Refused(Refusal::Malformed("the request head breaks off"))
             }
@@ -293,13 +313,16 @@ impl<'s, D: Door> Connection<'s, D> {
         })
         .await;
         let door = &self.shared.door;
-        queue.settle(socket.peer(), written.err(), |token, sent| door.served(token, sent));
+        let (peer, buf) = (socket.peer(), &self.buf);
+        queue.settle(peer, written.err(), |token, sent, head| {
+            door.served(token, sent, buf.get(head).unwrap_or_default());
+        });
         written
     }
 
     /// Lends the connection to the door for one request. None: it did not come back.
     async fn long_way(mut self, way: Way) -> Option<Self> {
-        let shared = self.shared;
+        let (shared, place) = (self.shared, self.place);
         let limits = shared.limits.load_full();
         let head = match way.normalised {
             Some(head) => {
@@ -325,9 +348,9 @@ impl<'s, D: Door> Connection<'s, D> {
             shutdown: shared.shutdown.clone(),
         });
         let back = shared.door.long_way(stream).await;
-        match back.and_then(Withhold::reclaim) {
+        match back.and_then(Withhold::reclaim).or_else(|| slot.take_kept()) {
             Some((socket, buf)) => {
-                let mut connection = Connection::new(socket, shared);
+                let mut connection = Connection::new(socket, shared, place);
                 connection.timer = self.timer;
                 connection.began = (!buf.is_empty()).then_some(connection.read_at);
                 connection.buf = buf;
@@ -335,6 +358,7 @@ impl<'s, D: Door> Connection<'s, D> {
             }
             None => {
                 // Nobody wants it any more; how it ends is still to be seen to.
+                shared.room.waits(place, Instant::now());
                 slot.end().await;
                 None
             }
@@ -359,15 +383,14 @@ impl<'s, D: Door> Connection<'s, D> {
             Poll::Ready(Ok(()))
         });
         if let Ok(Ok(())) = tokio::time::timeout(limit, write).await {
-            self.socket.linger().await;
+            self.close().await;
         }
     }
 
-    /// Ends the connection after its last reply.
+    /// Ends the connection after its last reply. The client may have sent more than was read:
+    /// closing at once would then reset the connection, and the reply could get lost.
     async fn close(self) {
-        // Nothing is known to be under way: closing can't cut off the reply.
-        if self.start < self.buf.len() {
-            self.socket.linger().await;
-        }
+        self.shared.room.waits(self.place, Instant::now());
+        self.socket.linger().await;
     }
 }

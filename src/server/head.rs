@@ -148,8 +148,9 @@ pub(super) fn parse<'h, 'b>(
     };
     let fields: &'h [Header<'b>] = request.headers;
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    if method == "CONNECT" {
-        return Err(Refusal::Connect);
+    // In any case: methods have one (RFC 9110 §9.1), and origins that don't know that.
+    if ["CONNECT", "TRACE"].iter().any(|refused| method.eq_ignore_ascii_case(refused)) {
+        return Err(Refusal::Method);
     }
     if target.len() > max_target(limits) {
         return Err(Refusal::LongTarget);
@@ -670,6 +671,14 @@ mod tests {
                 Err(400),
             ),
             ("CONNECT", format!("CONNECT a:80 HTTP/1.1\r\n{host}\r\n"), Err(405)),
+            ("TRACE", format!("TRACE / HTTP/1.1\r\n{host}\r\n"), Err(405)),
+            (
+                "TRACE, Max-Forwards",
+                format!("TRACE / HTTP/1.1\r\n{host}Max-Forwards: 0\r\n\r\n"),
+                Err(405),
+            ),
+            ("TRACE in HTTP/1.0", "TRACE / HTTP/1.0\r\n\r\n".into(), Err(405)),
+            ("trace", format!("trace http://b/ HTTP/1.1\r\n{host}\r\n"), Err(405)),
             (
                 "another expectation",
                 format!("GET / HTTP/1.1\r\n{host}Expect: tea\r\n\r\n"),

@@ -2,7 +2,7 @@
 //! the plain case itself, and hands everything else to pingora's `HttpProxy`.
 //!
 //! ```text
-//! Listeners::bind ── run ──┬── serve (a task per connection)
+//! Listeners::bind ── run ──┬── serve (a task per connection)   crowd, places
 //!                          │     read a head       head, refusal
 //!                          │     plain?  ──────────  Door::plain, reply
 //!                          │     otherwise  ───────  Door::long_way, withhold, through
@@ -18,8 +18,12 @@
 //! nothing above the socket knows that it is TCP.
 
 mod connection;
+mod crowd;
+mod departure;
+mod descriptors;
 mod head;
 mod listener;
+mod places;
 mod refusal;
 mod reply;
 mod shutdown;
@@ -37,12 +41,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpStream;
-use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use descriptors::raise_descriptor_limit;
 pub use head::Version;
 pub use listener::{BindError, Listeners};
+pub(crate) use refusal::ALLOWED;
 pub use reply::{Parts, Reply, Request, Sent};
 pub use shutdown::{Shutdown, Trigger, shutdown};
 pub use through::{stream_of, suit_http10, through};
@@ -50,8 +54,9 @@ pub use withhold::Withhold;
 
 use crate::config::Limits;
 use crate::rules::cache_status::Failure;
+use crowd::Crowd;
 use listener::Acceptor;
-use socket::Socket;
+use places::Room;
 
 /// What stands behind the front.
 pub trait Door: Send + Sync + 'static {
@@ -69,8 +74,8 @@ pub trait Door: Send + Sync + 'static {
     /// written into `reply` is thrown away and the request takes the long way.
     fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>) -> Option<Self::Token>;
 
-    /// A reply was written, or could not be.
-    fn served(&self, token: Self::Token, sent: Sent);
+    /// A reply was written, or could not be. `head` is that of its request, as it came.
+    fn served(&self, token: Self::Token, sent: Sent, head: &[u8]);
 
     /// The front answered a request with `status` itself, and closes the connection.
     fn refused(&self, peer: SocketAddr, why: Failure, status: u16);
@@ -85,6 +90,7 @@ struct Shared<D> {
     door: Arc<D>,
     limits: Arc<ArcSwap<Limits>>,
     shutdown: Shutdown,
+    room: Room,
 }
 
 /// How [`run`] ended.
@@ -98,14 +104,16 @@ pub struct Summary {
 /// How long accepting rests when the system is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
 
-/// How soon a higher `max_connections` is noticed when the present one is reached.
+/// How soon it is looked again for a connection that may give way.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Accepts and serves connections until `shutdown`, on the runtime this is called on.
 ///
-/// Then the listeners close, idle connections end at once, and requests in flight may take up to
-/// `patience`, which is asked then. `limits` may be replaced at any time: the next request of any connection obeys the
-/// new ones.
+/// Above `max_connections` the one that has waited longest for a request gives way to the next;
+/// where all have a request in flight, who comes waits. At the end the listeners close, idle
+/// connections end at once, and requests in flight may take up to `patience`, which is asked
+/// then. `limits` may be replaced at any time: the next request of any connection obeys the new
+/// ones.
 ///
 /// # Errors
 /// The listeners can't be handed to the runtime.
@@ -117,78 +125,61 @@ pub async fn run<D: Door>(
     patience: impl Fn() -> Duration,
 ) -> io::Result<Summary> {
     let mut acceptor = Acceptor::new(listeners)?;
-    let shared = Arc::new(Shared { door, limits, shutdown: shutdown.clone() });
-    let mut connections = JoinSet::new();
+    let room = Room::new();
+    let shared = Arc::new(Shared { door, limits, shutdown: shutdown.clone(), room });
+    let mut crowd = Crowd::new(shared);
+    let mut shortage = Shortage::default();
     let mut resting: Option<Instant> = None;
     let begun = shutdown.begun();
     tokio::pin!(begun);
     loop {
-        // Who comes above the limit waits in the listen queue, and costs nothing there.
-        let has_room = connections.len() < shared.limits.load().max_connections.max(1);
+        crowd.seat();
+        let accepts = !crowd.is_anyone_outside() && resting.is_none();
         tokio::select! {
             biased;
             () = &mut begun => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                note(ended);
-                while let Some(ended) = connections.try_join_next() {
-                    note(ended);
-                }
-            }
-            // The limit may be raised while everyone stays.
-            () = sleep(LOOK_AGAIN), if !has_room => {}
+            () = crowd.ended(), if !crowd.is_empty() => resting = None,
+            // A connection may have begun to wait, or the limit been raised.
+            () = sleep(LOOK_AGAIN), if crowd.is_anyone_outside() => {}
             () = sleep_until(resting.unwrap_or_else(Instant::now)), if resting.is_some() => {
                 resting = None;
             }
-            accepted = poll_fn(|cx| acceptor.poll_accept(cx)), if has_room && resting.is_none() => {
+            accepted = poll_fn(|cx| acceptor.poll_accept(cx)), if accepts => {
                 match accepted {
-                    Ok((stream, peer)) => {
-                        connections.spawn(admit(stream, peer, Arc::clone(&shared)));
-                    }
+                    Ok((stream, peer)) => crowd.came(stream, peer),
                     Err(error) if listener::is_exhaustion(&error) => {
-                        tracing::warn!(%error, open = connections.len(), "cannot accept connections");
+                        shortage.noted(&error, crowd.len());
+                        // What one of them holds is free in a moment.
+                        crowd.make_room();
                         resting = Some(Instant::now() + REST);
                     }
-                    // The visitor was gone before they were accepted.
+                    // The client was gone before it was accepted.
                     Err(error) => tracing::debug!(%error, "a connection was not accepted"),
                 }
             }
         }
     }
     drop(acceptor);
-    Ok(drain(connections, patience()).await)
+    Ok(crowd.drain(patience()).await)
 }
 
-/// Waits for the connections in flight, and cuts off those that take too long.
-async fn drain(mut connections: JoinSet<()>, patience: Duration) -> Summary {
-    let all = async {
-        while let Some(ended) = connections.join_next().await {
-            note(ended);
+/// Says that no connection can be accepted, but not each time.
+#[derive(Default)]
+struct Shortage {
+    said: Option<Instant>,
+    since: u64,
+}
+
+impl Shortage {
+    /// How often it is said, while it lasts.
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn noted(&mut self, error: &io::Error, open: usize) {
+        self.since += 1;
+        if self.said.is_none_or(|said| said.elapsed() >= Self::PAUSE) {
+            let times = std::mem::take(&mut self.since);
+            tracing::warn!(%error, open, times, "cannot accept connections");
+            self.said = Some(Instant::now());
         }
-    };
-    if tokio::time::timeout(patience, all).await.is_ok() {
-        return Summary { cut_off: 0 };
-    }
-    let cut_off = connections.len();
-    tracing::warn!(cut_off, "requests in flight took too long to end");
-    connections.shutdown().await;
-    Summary { cut_off }
-}
-
-async fn admit<D: Door>(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared<D>>) {
-    // Each response is written in one piece: there is nothing to wait for.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "the visitor left before anything was read");
-        return;
-    }
-    let _open = shared.door.opened();
-    connection::serve(Socket::new(stream, peer), shared).await;
-}
-
-/// A connection's task ended; by itself, unless there is a bug.
-fn note(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection's task panicked");
     }
 }

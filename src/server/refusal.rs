@@ -7,6 +7,10 @@ use http::StatusCode;
 use crate::rules::Time;
 use crate::rules::cache_status::{Failure, Outcome};
 
+/// The methods that are served, for `Allow` (RFC 9110 §10.2.1). Others are passed on where the
+/// origin may know them.
+pub(crate) const ALLOWED: &str = "GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE";
+
 /// Why a request went no further than the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -20,8 +24,9 @@ pub(super) enum Refusal {
     LargeHead,
     /// There are more fields than `max_fields`.
     ManyFields,
-    /// CONNECT: this is no forward proxy.
-    Connect,
+    /// CONNECT, for this is no forward proxy; and TRACE, which would show who asks what is
+    /// added on the way, and scripts the cookies they may not read.
+    Method,
     /// A transfer coding other than chunked (RFC 9112 §6.1).
     Coding,
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
@@ -38,7 +43,7 @@ impl Refusal {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::LongTarget => StatusCode::URI_TOO_LONG,
             Self::LargeHead | Self::ManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -52,9 +57,7 @@ impl Refusal {
             Self::TooSlow => Failure::HeadTimeout,
             Self::LongTarget => Failure::UriTooLong,
             Self::LargeHead | Self::ManyFields => Failure::HeadTooLarge,
-            Self::Connect | Self::Coding | Self::Expectation | Self::Version => {
-                Failure::Unsupported
-            }
+            Self::Method | Self::Coding | Self::Expectation | Self::Version => Failure::Unsupported,
         }
     }
 
@@ -66,7 +69,7 @@ impl Refusal {
             Self::LongTarget => "the request target is too long",
             Self::LargeHead => "the request head is too large",
             Self::ManyFields => "the request has too many fields",
-            Self::Connect => "CONNECT is not served here",
+            Self::Method => "CONNECT and TRACE are not served here",
             Self::Coding => "the only transfer coding served here is chunked",
             Self::Expectation => "the only expectation served here is 100-continue",
             Self::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here",
@@ -83,8 +86,8 @@ impl Refusal {
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(now.secs()));
         // RFC 9110 §15.5.6: a 405 names the methods that are allowed.
         let allow = match self {
-            Self::Connect => "Allow: GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE\r\n",
-            _ => "",
+            Self::Method => format!("Allow: {ALLOWED}\r\n"),
+            _ => String::new(),
         };
         format!(
             "HTTP/1.1 {} {reason}\r\nDate: {date}\r\n{allow}Content-Type: text/plain; \
@@ -118,7 +121,7 @@ mod tests {
              Connection: close\r\n\r\n\
              400 Bad Request: bare CR\n"
         );
-        let page = String::from_utf8(Refusal::Connect.page(Time(0), true)).unwrap();
+        let page = String::from_utf8(Refusal::Method.page(Time(0), true)).unwrap();
         assert!(page.contains("Allow: GET") && page.ends_with("\r\n\r\n"), "{page}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -68,15 +69,17 @@ impl Parts {
 /// What became of a reply.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
-    /// The visitor's address.
+    /// The client's address.
     pub peer: SocketAddr,
     /// Bytes that were handed to the system, head and body.
     pub bytes: u64,
     /// Bytes of them that were body.
     pub body: u64,
-    /// Why there were not more, if the visitor did not take them all.
+    /// Why there were not more, if the client did not take them all.
     pub error: Option<io::ErrorKind>,
-    /// From the first byte of the request's head to the last of the reply.
+    /// From the end of the request's head to the first byte of the reply; none: none went out.
+    pub first_byte: Option<Duration>,
+    /// From the end of the request's head to the last byte of the reply.
     pub took: Duration,
 }
 
@@ -99,16 +102,30 @@ pub(super) struct Queue<T> {
     /// Replies that are written whole, and the bytes up to their end.
     whole: usize,
     whole_bytes: usize,
+    /// Replies of which a byte is written, and the bytes up to their end.
+    begun: usize,
+    begun_bytes: usize,
+}
+
+/// The request behind a reply.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// Where its head lies in the connection's buffer.
+    pub(super) head: Range<usize>,
+    /// When the end of its head was read.
+    pub(super) at: Instant,
 }
 
 #[derive(Debug)]
 struct Queued<T> {
     /// Where its head lies in `heads`.
-    head: std::ops::Range<usize>,
+    head: Range<usize>,
     body: Parts,
     len: usize,
     token: T,
-    received: Instant,
+    asked: Asked,
+    /// When its first byte was written, if its last one was not written at the same time.
+    first: Option<Instant>,
 }
 
 impl<T> Default for Queue<T> {
@@ -120,6 +137,8 @@ impl<T> Default for Queue<T> {
             written: 0,
             whole: 0,
             whole_bytes: 0,
+            begun: 0,
+            begun_bytes: 0,
         }
     }
 }
@@ -132,7 +151,7 @@ impl<T> Queue<T> {
     pub(super) fn push(
         &mut self,
         connection: &[u8],
-        received: Instant,
+        asked: Asked,
         answer: impl FnOnce(&mut Reply<'_>) -> Option<T>,
     ) -> bool {
         let start = self.heads.len();
@@ -148,7 +167,7 @@ impl<T> Queue<T> {
         let head = start..self.heads.len();
         let len = head.len() + body.len();
         self.total += len;
-        self.replies.push(Queued { head, body, len, token, received });
+        self.replies.push(Queued { head, body, len, token, asked, first: None });
         true
     }
 
@@ -192,15 +211,28 @@ impl<T> Queue<T> {
             self.whole_bytes += reply.len;
             self.whole += 1;
         }
-        self.written == self.total
+        if self.written == self.total {
+            return true;
+        }
+        // The clock is asked here only: mostly there is one write.
+        let now = Instant::now();
+        while let Some(reply) = self.replies.get_mut(self.begun)
+            && self.begun_bytes < self.written
+        {
+            reply.first = Some(now);
+            self.begun_bytes += reply.len;
+            self.begun += 1;
+        }
+        false
     }
 
-    /// Empties the queue and says what became of each reply.
+    /// Empties the queue and says what became of each reply, and where the head of its request
+    /// lies.
     pub(super) fn settle(
         &mut self,
         peer: SocketAddr,
         error: Option<io::ErrorKind>,
-        mut served: impl FnMut(T, Sent),
+        mut served: impl FnMut(T, Sent, Range<usize>),
     ) {
         let now = Instant::now();
         let mut left = self.written;
@@ -212,12 +244,15 @@ impl<T> Queue<T> {
                 bytes: bytes as u64,
                 body: bytes.saturating_sub(reply.head.len()) as u64,
                 error: error.filter(|_| bytes < reply.len),
-                took: now.saturating_duration_since(reply.received),
+                first_byte: (bytes > 0)
+                    .then(|| reply.first.unwrap_or(now).saturating_duration_since(reply.asked.at)),
+                took: now.saturating_duration_since(reply.asked.at),
             };
-            served(reply.token, sent);
+            served(reply.token, sent, reply.asked.head);
         }
         self.heads.clear();
         (self.total, self.written, self.whole, self.whole_bytes) = (0, 0, 0, 0);
+        (self.begun, self.begun_bytes) = (0, 0);
     }
 
     /// Gives its memory back, for a connection that idles.
@@ -237,15 +272,42 @@ mod tests {
         "127.0.0.1:1".parse().unwrap()
     }
 
+    fn asked(n: usize) -> Asked {
+        Asked { head: n..n + 1, at: Instant::now() }
+    }
+
+    /// However long the last byte takes.
+    #[test]
+    fn the_first_byte_has_a_time_of_its_own() {
+        let mut queue = Queue::default();
+        for n in 0..3 {
+            queue.push(b"", asked(n), |reply| {
+                reply.head.extend_from_slice(b"0123456789");
+                Some(n)
+            });
+        }
+        // The first two replies are begun by the first write, the third by none.
+        assert!(!queue.advance(15));
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(2) {}
+        assert!(!queue.advance(1));
+        let mut times = Vec::new();
+        queue.settle(peer(), Some(io::ErrorKind::TimedOut), |n, sent, head| {
+            assert_eq!(head, n..n + 1);
+            times.push((sent.first_byte.map(|first| first < sent.took), sent.bytes));
+        });
+        assert_eq!(times, [(Some(true), 10), (Some(true), 6), (None, 0)]);
+    }
+
     #[test]
     fn a_reply_not_made_leaves_nothing_behind() {
         let mut queue = Queue::<()>::default();
-        let made = queue.push(b"\r\n", Instant::now(), |reply| {
+        let made = queue.push(b"\r\n", asked(0), |reply| {
             reply.head.extend_from_slice(b"half");
             None
         });
         assert!(!made && queue.is_empty());
-        assert!(queue.push(b"\r\n", Instant::now(), |reply| {
+        assert!(queue.push(b"\r\n", asked(0), |reply| {
             reply.head.extend_from_slice(b"a");
             Some(())
         }));
@@ -264,7 +326,7 @@ mod tests {
             let mut queue = Queue::default();
             let mut expected = Vec::new();
             for (i, (head, body)) in replies.iter().enumerate() {
-                queue.push(b"|", Instant::now(), |reply| {
+                queue.push(b"|", asked(i), |reply| {
                     reply.head.extend_from_slice(head.as_bytes());
                     body.iter().for_each(|part| reply.body.push(part.clone().into()));
                     Some(i)
@@ -288,7 +350,9 @@ mod tests {
             prop_assert_eq!(over, written == expected);
             let mut total = 0;
             let mut order = Vec::new();
-            queue.settle(peer(), (!over).then_some(io::ErrorKind::TimedOut), |i, sent| {
+            queue.settle(peer(), (!over).then_some(io::ErrorKind::TimedOut), |i, sent, head| {
+                assert_eq!(head.start, i);
+                assert_eq!(sent.first_byte.is_some(), sent.bytes > 0);
                 total += sent.bytes;
                 order.push(i);
                 let (head, body) = &replies[i];

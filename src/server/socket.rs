@@ -114,6 +114,12 @@ impl Socket {
         }
     }
 
+    /// Whether the connection has failed since this was asked last: after a FIN, reading does not
+    /// tell of a RST.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.stream.take_error(), Ok(None))
+    }
+
     /// Sends what a layer below holds back, if one does.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)

@@ -12,7 +12,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::{HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -61,6 +61,10 @@ struct TestProxy {
     origin: SocketAddr,
 }
 
+fn find(text: &[u8], part: &str) -> bool {
+    memchr::memmem::find(text, part.as_bytes()).is_some()
+}
+
 impl Door for TestDoor {
     type Token = String;
     type Open = ();
@@ -85,7 +89,9 @@ impl Door for TestDoor {
         Some(request.target.to_owned())
     }
 
-    fn served(&self, token: String, sent: Sent) {
+    fn served(&self, token: String, sent: Sent, head: &[u8]) {
+        assert!(head.starts_with(b"GET ") || head.starts_with(b"HEAD "));
+        assert!(head.ends_with(b"\r\n\r\n") && find(head, &token));
         let _ = self.events.send(Event::Served(token, sent));
     }
 
@@ -160,6 +166,7 @@ impl ProxyHttp for TestProxy {
             }
             "/wait" => {
                 while session.as_downstream_mut().read_request_body().await?.is_some() {}
+                stream_of(session.as_downstream()).unwrap().body_is_read();
                 let _ = self.events.send(Event::Waiting);
                 let gone = tokio::select! {
                     () = self.go.notified() => false,
@@ -177,6 +184,19 @@ impl ProxyHttp for TestProxy {
 
     async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
         Ok(Box::new(HttpPeer::new(self.origin, false, String::new())))
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        end: bool,
+        (): &mut (),
+    ) -> Result<()> {
+        if end {
+            stream_of(session.as_downstream()).unwrap().body_is_read();
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -414,6 +434,7 @@ async fn what_is_refused_is_answered_reported_and_closed() {
         ("\u{16}\u{3}\u{1}".to_owned(), 400, "bad-request"),
         ("\r\n".repeat(5), 400, "bad-request"),
         ("CONNECT h:80 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), 405, "unsupported"),
+        ("TRACE / HTTP/1.1\r\nHost: h\r\nCookie: a=b\r\n\r\n".to_owned(), 405, "unsupported"),
         (get(&format!("/{}", "a".repeat(9000))), 414, "uri-too-long"),
         (format!("GET /{}", "a".repeat(9000)), 414, "uri-too-long"),
         (format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(16384)), 431, "head-too-large"),
@@ -544,6 +565,27 @@ async fn who_says_nothing_is_closed_without_a_word() {
     assert!(edge.events.try_recv().is_err(), "silence is nothing to report");
 }
 
+/// A place costs more than a connection that was never used is worth.
+#[tokio::test]
+async fn who_never_says_anything_has_the_time_of_a_head() {
+    let limits = Limits { head_timeout: Duration::from_millis(50), ..limits() };
+    let mut edge = Edge::start(limits).await;
+    let mut spoke = edge.client().await;
+    spoke.send(get("/plain")).await;
+    assert_eq!(spoke.response().await.status(), 200);
+    edge.event().await;
+    edge.client().await.closed().await;
+    // Empty lines are no request.
+    let mut empty = edge.client().await;
+    empty.send("\r\n").await;
+    empty.closed().await;
+    // Who has spoken is kept for `keepalive`.
+    spoke.send(get("/plain")).await;
+    assert_eq!(spoke.response().await.status(), 200);
+    edge.event().await;
+    assert!(edge.events.try_recv().is_err(), "silence is nothing to report");
+}
+
 #[tokio::test]
 async fn a_head_that_breaks_off_is_refused() {
     let mut edge = Edge::start(limits()).await;
@@ -623,6 +665,100 @@ async fn who_leaves_while_waiting_is_noticed() {
         client.send(early).await;
         drop(client);
         assert!(matches!(edge.event().await, Event::Left));
+    }
+}
+
+/// RFC 9112 §9.6: a client may close its sending side, and read on.
+#[tokio::test]
+async fn who_only_ends_the_sending_side_is_served() {
+    let edge = Edge::start(limits()).await;
+    let chunked = "POST /answer HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   3\r\nabc\r\n0\r\n\r\n";
+    for (requests, bodies) in [
+        (get("/plain"), &["h/plain"][..]),
+        (get("/answer"), &["GET /answer h 127.0.0.1 "]),
+        (get("/origin"), &["ok"]),
+        (post("/answer", "b"), &["POST /answer h 127.0.0.1 b"]),
+        (post("/origin", "b"), &["ok"]),
+        (chunked.to_owned(), &["POST /answer h 127.0.0.1 abc"]),
+        (chunked.replace("answer", "origin"), &["ok"]),
+        (get("/origin") + &get("/plain") + &get("/answer"), &["ok", "h/plain", "GET"]),
+    ] {
+        let mut client = edge.client().await;
+        client.send(&requests).await;
+        client.stream.shutdown().await.unwrap();
+        for body in bodies {
+            let response = client.response().await;
+            assert!(response.body.starts_with(body), "{requests}: {response:?}");
+        }
+        client.closed().await;
+    }
+}
+
+/// A FIN alone is no departure, and who waits learns nothing of having been asked.
+#[tokio::test]
+async fn a_fin_while_waiting_is_followed_by_the_answer() {
+    let chunked = "POST /wait HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for request in [
+        get("/wait"),
+        post("/wait", "b"),
+        "GET /wait HTTP/1.0\r\nHost: h\r\n\r\n".to_owned(),
+        chunked.to_owned(),
+    ] {
+        let mut edge = Edge::start(limits()).await;
+        let mut client = edge.client().await;
+        client.send(&request).await;
+        assert!(matches!(edge.event().await, Event::Waiting));
+        client.stream.shutdown().await.unwrap();
+        // The first byte of what is to come: the front has seen the FIN.
+        assert!(client.more().await.unwrap());
+        assert!(b"HTTP/1.".starts_with(&client.read), "{:?}", client.read);
+        edge.go.notify_one();
+        let response = client.response().await;
+        assert!(response.head.starts_with("HTTP/1.1 200 OK\r\n"), "{response:?}");
+        assert!(response.body.contains("/wait"));
+        client.closed().await;
+    }
+}
+
+/// Half a status line is no response.
+#[tokio::test]
+async fn a_half_closed_client_whose_request_fails_gets_no_half_answer() {
+    let mut edge = Edge::with(limits(), Duration::from_millis(100), "").await;
+    let mut client = edge.client().await;
+    client.send(get("/wait")).await;
+    assert!(matches!(edge.event().await, Event::Waiting));
+    client.stream.shutdown().await.unwrap();
+    assert!(client.more().await.unwrap());
+    edge.trigger.drain();
+    let end = loop {
+        match client.more().await {
+            Ok(true) => {}
+            end => break end,
+        }
+    };
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+/// Closing with an unread byte resets a connection, and what is not read yet is lost.
+#[tokio::test]
+async fn a_last_reply_is_not_cut_off_by_what_the_client_sent_meanwhile() {
+    let edge = Edge::start(limits()).await;
+    for path in ["/plain/huge", "/huge"] {
+        let mut client = edge.client().await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")).await;
+        let head = client.head().await;
+        assert!(head.contains("Connection: close"), "{head}");
+        client.send("x").await;
+        let mut len = client.read.len();
+        loop {
+            client.read.clear();
+            match client.more().await {
+                Ok(true) => len += client.read.len(),
+                end => break assert!(end.is_ok(), "{path}: {end:?} after {len}"),
+            }
+        }
+        assert_eq!(len, 64 << 20, "{path}");
     }
 }
 
@@ -833,21 +969,55 @@ async fn draining_cuts_off_what_takes_too_long() {
 }
 
 #[tokio::test]
-async fn connections_above_the_limit_wait_their_turn() {
-    let edge = Edge::start(Limits { max_connections: 2, ..limits() }).await;
-    let mut first = edge.client().await;
-    let mut second = edge.client().await;
+async fn above_the_limit_the_connection_that_idles_longest_gives_way() {
+    let mut edge = Edge::start(Limits { max_connections: 3, ..limits() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = edge.client().await;
+        client.send(get("/plain")).await;
+        assert_eq!(client.response().await.status(), 200);
+        clients.push(client);
+    }
+    // The first is the last one to have asked for something.
+    clients[0].send(get("/plain")).await;
+    assert_eq!(clients[0].response().await.status(), 200);
+    clients[2].send(get("/wait")).await;
+    while !matches!(edge.event().await, Event::Waiting) {}
+    let mut fourth = edge.client().await;
+    fourth.send(get("/plain")).await;
+    assert_eq!(fourth.response().await.status(), 200);
+    clients[1].closed().await;
+    // Of the two that are left to choose from.
+    let mut fifth = edge.client().await;
+    fifth.send(get("/plain")).await;
+    assert_eq!(fifth.response().await.status(), 200);
+    clients[0].closed().await;
+    fourth.send(get("/plain")).await;
+    assert_eq!(fourth.response().await.status(), 200);
+    edge.go.notify_one();
+    assert_eq!(clients[2].response().await.status(), 200, "a request in flight gives no place up");
+}
+
+#[tokio::test]
+async fn who_comes_waits_while_all_places_have_a_request_in_flight() {
+    let mut edge = Edge::start(Limits { max_connections: 2, ..limits() }).await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut client = edge.client().await;
+        client.send(get("/wait")).await;
+        assert!(matches!(edge.event().await, Event::Waiting));
+        busy.push(client);
+    }
     let mut third = edge.client().await;
     third.send(get("/plain")).await;
-    for client in [&mut first, &mut second] {
-        for _ in 0..50 {
-            client.send(get("/plain")).await;
-            assert_eq!(client.response().await.status(), 200);
-        }
-    }
+    let mut fourth = edge.client().await;
+    fourth.send(get("/plain")).await;
     assert!(third.stream.try_read(&mut [0]).is_err());
-    drop(first);
+    // Whoever is done first has nothing to do, and gives way; they keep asking as long as not.
+    edge.go.notify_one();
     assert_eq!(third.response().await.status(), 200);
+    assert_eq!(fourth.response().await.status(), 200);
+    edge.go.notify_one();
 }
 
 #[tokio::test]
@@ -874,7 +1044,7 @@ async fn a_door_may_drop_the_stream() {
         fn plain(&self, _: &Request<'_>, _: &mut Reply<'_>) -> Option<()> {
             None
         }
-        fn served(&self, (): (), _: Sent) {}
+        fn served(&self, (): (), _: Sent, _: &[u8]) {}
         fn refused(&self, _: SocketAddr, _: Failure, _: u16) {}
         async fn long_way(&self, stream: Withhold) -> Option<Withhold> {
             // Unanswered: not to be used again, whatever the door thinks.

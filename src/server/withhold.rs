@@ -4,8 +4,8 @@
 //! request if there is more; it drops such bytes, or the whole request with
 //! them. So it is not shown them: this stream delivers the bytes of one request
 //! and keeps what follows for the next. While the response is being made it
-//! looks whether the visitor has left, which is the one thing pingora wants to
-//! know between two requests.
+//! looks whether the client has left, which is the one thing pingora wants to
+//! know between two requests (see `departure`).
 //!
 //! On the way out it holds a response's head back until its body, or a flush,
 //! comes, so that both are one write; and it has the last word on two fields
@@ -16,6 +16,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 
+use super::departure::{Fin, Word};
 use super::head::Length;
 use super::shutdown::Shutdown;
 use super::socket::Socket;
@@ -45,9 +47,43 @@ const HELD: usize = 16 * 1024;
 /// Length of a `Date` (RFC 9110 §5.6.7).
 const DATE: usize = 29;
 
+/// What every response begins with, and what may be sent before there is one.
+const STATUS_LINE: &[u8] = b"HTTP/1.";
+
+/// Zeros that may be sent before a chunk: leading zeros of its size (RFC 9112 §7.1).
+const ZEROS: usize = 3;
+
+/// The last chunk as pingora writes it: in a write of its own.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What pingora may read beside the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    /// Nothing: the front knows where the request ends.
+    Nothing,
+    /// Everything: the body is chunked, and only pingora knows where it ends.
+    Chunks,
+    /// Everything, for the connection is no longer HTTP (101).
+    Tunnel,
+}
+
+/// How far the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// No final head was written.
+    Waiting,
+    /// One was, and its body is not chunked.
+    Body,
+    /// One was, and chunks follow.
+    Chunks,
+}
+
 /// One request's share of a connection.
 pub struct Withhold {
-    socket: Lent,
+    /// There until it is reclaimed, or dropped into the slot.
+    socket: Option<Socket>,
+    slot: Slot,
+    end_of_socket: End,
     limits: Arc<Limits>,
     shutdown: Shutdown,
     received: std::time::Instant,
@@ -59,23 +95,28 @@ pub struct Withhold {
     end: usize,
     /// Bytes of the request's body that are still to be read.
     left: u64,
-    /// Everything is delivered, not only this request: its end is not known (chunked), or there
-    /// is none (after 101).
-    everything: bool,
-    /// The visitor will send no more.
-    eof: bool,
+    beyond: Beyond,
+    /// pingora has read the body to its end, chunked or not. Interior mutability, because pingora
+    /// shows its stream by shared reference only; like the two further down.
+    body_read: AtomicBool,
+    /// The client will send no more.
+    fin: Option<Fin>,
 
     /// Bytes written and not sent yet, from `sent` on.
     held: Vec<u8>,
     sent: usize,
-    /// A final response head was written.
-    answered: bool,
+    stage: Stage,
+    /// Bytes of a status line that were sent before there was one.
+    ahead: usize,
+    /// Zeros that were sent before the next chunk.
+    zeros: usize,
+    /// The response is written whole, whatever becomes of the stream.
+    whole: AtomicBool,
     /// The connection ends with this request.
     last: bool,
     body: bool,
     head_request: bool,
     http10: bool,
-    /// Interior mutability, because pingora shows its stream by shared reference only.
     date: Mutex<Option<[u8; DATE]>>,
     /// Since when writing makes no progress, and the timer for it.
     stalled: Option<Instant>,
@@ -100,55 +141,63 @@ pub(super) struct Lending {
 
 /// Where the socket goes when pingora drops the stream.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<(Socket, End)>>>);
+pub(super) struct Slot(Arc<Mutex<Option<Left>>>);
+
+/// What a dropped stream leaves behind.
+#[derive(Debug)]
+enum Left {
+    /// The connection with the bytes of the next request: it can carry one.
+    Kept(Socket, Vec<u8>),
+    /// A connection that is to end.
+    Ends(Socket, End),
+}
 
 /// How a connection that nobody wants any more should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Everything was read and written.
-    Close,
-    /// The visitor may still be sending.
+    /// In a way that lets the client read all that was written, though it may still be sending.
     Linger,
     /// A response whose end is the end of the connection broke off: it must not look whole.
     Reset,
 }
 
 impl Slot {
+    /// The connection with the bytes of the next request, if it is here and can carry one.
+    pub(super) fn take_kept(&self) -> Option<(Socket, Vec<u8>)> {
+        let mut left = self.0.lock();
+        match left.take() {
+            Some(Left::Kept(socket, buf)) => Some((socket, buf)),
+            other => {
+                *left = other;
+                None
+            }
+        }
+    }
+
     /// Ends the connection, if it is here.
     pub(super) async fn end(&self) {
         let left = self.0.lock().take();
         match left {
-            Some((socket, End::Linger)) => socket.linger().await,
-            Some((_, End::Close | End::Reset)) | None => {}
+            Some(Left::Ends(socket, End::Linger)) => socket.linger().await,
+            Some(Left::Ends(_, End::Reset) | Left::Kept(..)) | None => {}
         }
     }
 }
 
-/// The socket, which is put into the [`Slot`] when this is dropped.
-struct Lent {
-    socket: Option<Socket>,
-    slot: Slot,
-    end: End,
-}
-
-impl Lent {
-    fn get(&mut self) -> &mut Socket {
-        self.socket.as_mut().expect("there until it is taken, with which the stream ends")
-    }
-
-    fn peek(&self) -> &Socket {
-        self.socket.as_ref().expect("there until it is taken, with which the stream ends")
-    }
-}
-
-impl Drop for Lent {
+impl Drop for Withhold {
     fn drop(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            if self.end == End::Reset {
+        if *self.whole.get_mut()
+            && let Some((socket, buf)) = self.take_reusable()
+        {
+            *self.slot.0.lock() = Some(Left::Kept(socket, buf));
+        } else if let Some(socket) = self.socket.take() {
+            // Half a status line is no answer, either.
+            let end = if self.ahead > 0 { End::Reset } else { self.end_of_socket };
+            if end == End::Reset {
                 // Now, for whoever drops the socket may be dropped with it.
                 socket.reset_on_close();
             }
-            *self.slot.0.lock() = Some((socket, self.end));
+            *self.slot.0.lock() = Some(Left::Ends(socket, end));
         }
     }
 }
@@ -160,15 +209,15 @@ impl Withhold {
             lending;
         let slot = Slot::default();
         let here = (read.len() - head) as u64;
-        let (end, left, everything) = match length {
-            Length::Known(len) if len <= here => (head + usize_of(len), 0, false),
-            Length::Known(len) => (read.len(), len - here, false),
-            Length::Chunked => (read.len(), 0, true),
+        let (end, left, beyond) = match length {
+            Length::Known(len) if len <= here => (head + usize_of(len), 0, Beyond::Nothing),
+            Length::Known(len) => (read.len(), len - here, Beyond::Nothing),
+            Length::Chunked => (read.len(), 0, Beyond::Chunks),
         };
-        let sending = everything || left > 0 || end < read.len();
-        let end_of_socket = if sending { End::Linger } else { End::Close };
         let stream = Withhold {
-            socket: Lent { socket: Some(socket), slot: slot.clone(), end: end_of_socket },
+            socket: Some(socket),
+            slot: slot.clone(),
+            end_of_socket: End::Linger,
             limits,
             shutdown,
             received: received.into_std(),
@@ -176,12 +225,16 @@ impl Withhold {
             given: 0,
             end,
             left,
-            everything,
-            eof: false,
+            beyond,
+            body_read: AtomicBool::new(false),
+            fin: None,
             held: Vec::new(),
             sent: 0,
-            answered: false,
-            last: !persistent || everything,
+            stage: Stage::Waiting,
+            ahead: 0,
+            zeros: 0,
+            whole: AtomicBool::new(false),
+            last: !persistent || beyond != Beyond::Nothing,
             body: length != Length::Known(0),
             head_request: lending.head_request,
             http10: lending.http10,
@@ -194,16 +247,20 @@ impl Withhold {
 
     /// The connection and the bytes of the next request, if it can carry one.
     pub(super) fn reclaim(mut self) -> Option<(Socket, Vec<u8>)> {
+        self.take_reusable()
+    }
+
+    fn take_reusable(&mut self) -> Option<(Socket, Vec<u8>)> {
         let reusable = !self.last
-            && !self.everything
+            && self.beyond == Beyond::Nothing
             && self.left == 0
             && self.given == self.end
-            && self.answered
+            && self.stage != Stage::Waiting
             && self.sent == self.held.len();
         if !reusable {
             return None;
         }
-        let socket = self.socket.socket.take()?;
+        let socket = self.socket.take()?;
         let mut buf = std::mem::take(&mut self.buf);
         buf.drain(..self.end);
         Some((socket, buf))
@@ -218,10 +275,21 @@ impl Withhold {
         }
     }
 
-    /// The visitor's address.
+    /// pingora has read the request's body to its end. Only a chunked one needs to be told.
+    pub fn body_is_read(&self) {
+        self.body_read.store(true, Ordering::Relaxed);
+    }
+
+    /// A whole response was written. The connection is then kept if it can be, even if pingora
+    /// drops the stream, as it does after an error of the origin.
+    pub fn response_is_whole(&self) {
+        self.whole.store(true, Ordering::Relaxed);
+    }
+
+    /// The client's address.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
-        self.socket.peek().peer()
+        self.peek().peer()
     }
 
     /// When the first byte of the request's head was read.
@@ -239,7 +307,15 @@ impl Withhold {
     /// Whether the body's end is not known to this stream, so that the connection ends with the
     /// response.
     pub(super) fn is_open_ended(&self) -> bool {
-        self.everything
+        self.beyond != Beyond::Nothing
+    }
+
+    fn socket(&mut self) -> &mut Socket {
+        self.socket.as_mut().expect("there until it is taken, with which the stream ends")
+    }
+
+    fn peek(&self) -> &Socket {
+        self.socket.as_ref().expect("there until it is taken, with which the stream ends")
     }
 
     /// Whether the connection is to end with this request.
@@ -262,76 +338,106 @@ impl Withhold {
         self.shutdown.watch()
     }
 
-    /// Reads what follows the request, only to see whether the visitor is still there.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            if self.eof {
-                return Poll::Ready(Ok(()));
-            }
+    /// Reads what follows the request, only to see whether the client is still there. Never
+    /// ready but with an error: it has left.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        while self.fin.is_none() {
             if self.buf.len() - self.end >= AHEAD {
                 return Poll::Pending;
             }
-            let n = ready!(self.socket.get().poll_fill(cx, &mut self.buf))?;
-            self.eof = n == 0;
-            if n > 0 && self.socket.end == End::Close {
-                self.socket.end = End::Linger;
+            let socket = self.socket.as_mut().expect("there until the stream ends");
+            match ready!(socket.poll_fill(cx, &mut self.buf)) {
+                Ok(0) => self.fin = Some(Fin::default()),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error),
             }
+        }
+        self.poll_departed(cx)
+    }
+
+    /// The client sent FIN: it has closed, or it still reads. Ready when it has closed.
+    fn poll_departed(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        loop {
+            // What was asked goes out first.
+            if let Err(error) = ready!(self.poll_send(cx, &[])) {
+                return Poll::Ready(error);
+            }
+            let may_ask = self.may_ask();
+            let socket = self.socket.as_ref().expect("there until the stream ends");
+            let fin = self.fin.get_or_insert_default();
+            match ready!(fin.poll(cx, &mut self.timer, may_ask, || socket.has_failed())) {
+                Word::Left => return Poll::Ready(io::ErrorKind::ConnectionReset.into()),
+                Word::Ask => self.ask(),
+            }
+        }
+    }
+
+    /// Whether there is a byte that can be sent without changing the response.
+    fn may_ask(&self) -> bool {
+        match self.stage {
+            Stage::Waiting => self.ahead < STATUS_LINE.len(),
+            Stage::Chunks => self.zeros < ZEROS,
+            Stage::Body => false,
+        }
+    }
+
+    /// Adds that byte to what is to be sent.
+    fn ask(&mut self) {
+        if self.stage == Stage::Chunks {
+            self.held.push(b'0');
+            self.zeros += 1;
+        } else {
+            self.held.push(STATUS_LINE[self.ahead]);
+            self.ahead += 1;
         }
     }
 
     /// Takes a response head from pingora, which writes each in one piece.
     fn take_head(&mut self, head: &[u8]) {
+        let ahead = std::mem::take(&mut self.ahead);
         let Some(status) = status(head) else {
             // Not a head: nothing here is to be touched.
-            self.answered = true;
+            self.stage = Stage::Body;
             self.held.extend_from_slice(head);
             return;
         };
         if status == 101 {
-            self.answered = true;
-            self.everything = true;
+            self.stage = Stage::Body;
+            self.beyond = Beyond::Tunnel;
             self.last = true;
             self.end = self.buf.len();
-            self.held.extend_from_slice(head);
-            return;
         }
         if status < 200 {
-            self.held.extend_from_slice(head);
+            self.held.extend_from_slice(&head[ahead..]);
             return;
         }
-        self.answered = true;
+        let said = Said::by(head);
+        let framed = self.head_request || matches!(status, 204 | 304) || said.framed();
+        self.stage = if said.chunked { Stage::Chunks } else { Stage::Body };
+        if !framed {
+            // RFC 9112 §6.3: such a body ends where the connection does, so only `shutdown` may
+            // end it well.
+            self.end_of_socket = End::Reset;
+        }
+        let close = self.is_last() || said.close || !framed;
+        self.last |= close;
         let date = self.date.get_mut().take();
-        let close = self.is_last();
-        let mut framed = self.head_request || matches!(status, 204 | 304);
-        let mut says_close = false;
-        for line in head.split_inclusive(|b| *b == b'\n') {
-            let (name, value) = split(line);
+        let mut says_close = !close;
+        for line in head[ahead..].split_inclusive(|b| *b == b'\n') {
+            let (name, _) = split(line);
             if let Some(date) = &date
                 && name.eq_ignore_ascii_case(b"date")
             {
                 self.hold_field(b"Date", date);
-            } else if name.eq_ignore_ascii_case(b"connection") {
-                says_close |= value.eq_ignore_ascii_case(b"close");
-                if close {
-                    self.hold_field(b"Connection", b"close");
-                    says_close = true;
-                } else {
-                    self.held.extend_from_slice(line);
-                }
+            } else if close && name.eq_ignore_ascii_case(b"connection") {
+                self.hold_field(b"Connection", b"close");
+                says_close = true;
             } else {
-                framed |= name.eq_ignore_ascii_case(b"content-length")
-                    || name.eq_ignore_ascii_case(b"transfer-encoding");
-                if line == b"\r\n" && close && !says_close {
+                if line == b"\r\n" && !says_close {
                     self.hold_field(b"Connection", b"close");
                 }
                 self.held.extend_from_slice(line);
             }
-        }
-        self.last |= close || says_close || !framed;
-        if !framed {
-            // RFC 9112 §6.3: such a body ends where the connection does, so only `shutdown` may
-            // end it well.
-            self.socket.end = End::Reset;
         }
     }
 
@@ -356,7 +462,7 @@ impl Withhold {
             let more = bufs.len().min(MOST - 1);
             slices[1..=more].copy_from_slice(&bufs[..more]);
             let first = usize::from(held.is_empty());
-            let socket = self.socket.socket.as_mut().expect("there until the stream ends");
+            let socket = self.socket.as_mut().expect("there until the stream ends");
             match socket.poll_write(cx, &slices[first..=more]) {
                 Poll::Ready(Ok(n)) => {
                     self.stalled = None;
@@ -382,6 +488,36 @@ impl Withhold {
         self.timer
             .poll_until(cx, since + self.limits.write_timeout)
             .map(|()| Err(io::Error::new(timed_out, "the visitor does not read")))
+    }
+}
+
+/// What a response head says of its framing and of the connection.
+#[derive(Default)]
+struct Said {
+    close: bool,
+    chunked: bool,
+    length: bool,
+}
+
+impl Said {
+    fn by(head: &[u8]) -> Said {
+        let mut said = Said::default();
+        for line in head.split(|b| *b == b'\n') {
+            let (name, value) = split(line);
+            if name.eq_ignore_ascii_case(b"connection") {
+                said.close |= value.eq_ignore_ascii_case(b"close");
+            } else if name.eq_ignore_ascii_case(b"content-length") {
+                said.length = true;
+            } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+                said.chunked = true;
+            }
+        }
+        said
+    }
+
+    /// Whether the body has an end of its own.
+    fn framed(&self) -> bool {
+        self.chunked || self.length
     }
 }
 
@@ -422,27 +558,30 @@ impl AsyncRead for Withhold {
         }
         // Who listens has nothing to write for now: what is held would wait for
         // the next part of a slow render.
-        if this.answered
+        if this.stage != Stage::Waiting
             && let Poll::Ready(Err(error)) = this.poll_send(cx, &[])
         {
             return Poll::Ready(Err(error));
         }
-        let limit = match (this.everything, this.left) {
-            (true, _) => u64::MAX,
-            (false, 0) => return this.poll_ahead(cx),
-            (false, left) => left,
+        let limit = match (this.beyond, this.left) {
+            (Beyond::Nothing, 0) => return this.poll_ahead(cx).map(Err),
+            (Beyond::Nothing, left) => left,
+            (Beyond::Chunks | Beyond::Tunnel, _) => u64::MAX,
         };
-        if this.eof {
-            return Poll::Ready(Ok(()));
-        }
-        let n = ready!(this.socket.get().poll_read(cx, buf, limit))?;
-        this.eof = n == 0;
-        if !this.everything {
-            this.left -= n as u64;
-            if this.left == 0 && this.socket.end == End::Linger {
-                this.socket.end = End::Close;
+        if this.fin.is_none() {
+            let n = ready!(this.socket().poll_read(cx, buf, limit))?;
+            if n > 0 {
+                if this.beyond == Beyond::Nothing {
+                    this.left -= n as u64;
+                }
+                return Poll::Ready(Ok(()));
             }
+            this.fin = Some(Fin::default());
         }
+        if this.beyond == Beyond::Chunks && *this.body_read.get_mut() {
+            return this.poll_departed(cx).map(Err);
+        }
+        // In the middle of a body, or of a tunnel, that is the end.
         Poll::Ready(Ok(()))
     }
 }
@@ -462,7 +601,7 @@ impl AsyncWrite for Withhold {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !this.answered
+        if this.stage == Stage::Waiting
             && let Some(head) = bufs.iter().find(|b| !b.is_empty())
         {
             if this.held.len() >= HELD {
@@ -470,6 +609,11 @@ impl AsyncWrite for Withhold {
             }
             this.take_head(head);
             return Poll::Ready(Ok(head.len()));
+        }
+        this.zeros = 0;
+        if this.stage == Stage::Chunks && matches!(bufs, [only] if **only == *LAST_CHUNK) {
+            // No chunk follows whose size a zero could begin.
+            this.stage = Stage::Body;
         }
         let len = bufs.iter().map(|b| b.len()).sum::<usize>();
         if this.held.len() + len <= HELD {
@@ -486,17 +630,15 @@ impl AsyncWrite for Withhold {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx, &[]))?;
-        this.socket.get().poll_flush(cx)
+        this.socket().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_send(cx, &[]))?;
         // The response ended as it should, where its end is the connection's.
-        if this.socket.end == End::Reset {
-            this.socket.end = End::Close;
-        }
-        this.socket.get().poll_shutdown(cx)
+        this.end_of_socket = End::Linger;
+        this.socket().poll_shutdown(cx)
     }
 }
 
@@ -509,7 +651,7 @@ impl PingoraShutdown for Withhold {
 
 impl UniqueID for Withhold {
     fn id(&self) -> UniqueIDType {
-        self.socket.peek().id()
+        self.peek().id()
     }
 }
 
@@ -531,7 +673,7 @@ impl GetProxyDigest for Withhold {
 
 impl GetSocketDigest for Withhold {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.socket.peek().digest()
+        self.peek().digest()
     }
 }
 
@@ -617,9 +759,15 @@ mod tests {
                     got.extend_from_slice(&part[..n]);
                 }
                 assert_eq!(got, &all[..HEAD.len() + body]);
-                // One more read finds nothing for pingora, only that the visitor left.
-                drop(sending.await.unwrap());
-                assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
+                // One more read finds nothing for pingora, neither the end.
+                let mut client = sending.await.unwrap();
+                client.shutdown().await.unwrap();
+                let (mut byte, mut none) = ([0], [0; 10]);
+                tokio::select! {
+                    read = stream.read(&mut none) => panic!("{read:?}"),
+                    asked = client.read_exact(&mut byte) => assert_eq!(asked.unwrap(), 1),
+                }
+                assert_eq!(&byte, b"H");
                 stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                 stream.flush().await.unwrap();
                 let (_, rest) = stream.reclaim().unwrap();
@@ -685,22 +833,98 @@ mod tests {
                 "304 Not Modified\r\nX: y\r\nConnection: close\r\n\r\n",
             ),
             ("304 Not Modified\r\n\r\n", false, "304 Not Modified\r\n\r\n"),
+            // RFC 9112 §9.3: what ends with the connection says so.
+            (
+                "200 OK\r\nConnection: keep-alive\r\n\r\n",
+                true,
+                "200 OK\r\nConnection: close\r\n\r\n",
+            ),
+            ("200 OK\r\nX: y\r\n\r\n", true, "200 OK\r\nX: y\r\nConnection: close\r\n\r\n"),
         ];
         for (written, last, expected) in rows {
             let (mut client, socket) = pair().await;
             let mut lending = lending(socket, HEAD.to_vec(), Length::Known(0));
-            lending.persistent = !last;
+            // What has no end of its own is the last whatever the client wanted.
+            let unframed = written.starts_with("200") && !written.contains("ength");
+            lending.persistent = !last || unframed;
             let (mut stream, slot) = Withhold::lend(lending);
             stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
             stream.keep_date(b"no date at all");
             stream.keep_date(b"Sun, 06 Nov 1994 08:49:37 GMT");
             stream.write_all(format!("HTTP/1.1 {written}").as_bytes()).await.unwrap();
             stream.flush().await.unwrap();
+            if unframed {
+                AsyncWriteExt::shutdown(&mut stream).await.unwrap();
+            }
             assert_eq!(stream.reclaim().is_none(), *last, "{written}");
             slot.end().await;
             let mut all = String::new();
             client.read_to_string(&mut all).await.unwrap();
             assert_eq!(all, format!("HTTP/1.1 {expected}"));
+        }
+    }
+
+    /// Between two chunks a half-closed client is asked with a zero, which is the beginning of
+    /// the next size.
+    #[tokio::test]
+    async fn a_client_that_streams_is_asked_between_two_chunks() {
+        for leaves in [false, true] {
+            let (mut client, socket) = pair().await;
+            let (mut stream, _slot) =
+                Withhold::lend(lending(socket, HEAD.to_vec(), Length::Known(0)));
+            stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(b"1\r\na\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+            let mut got = vec![0; head.len() + 6];
+            client.read_exact(&mut got).await.unwrap();
+            if leaves {
+                drop(client);
+                let error = stream.read(&mut [0; 10]).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                continue;
+            }
+            client.shutdown().await.unwrap();
+            let (mut zero, mut none) = ([1], [0; 10]);
+            tokio::select! {
+                read = stream.read(&mut none) => panic!("{read:?}"),
+                asked = client.read_exact(&mut zero) => assert_eq!(asked.unwrap(), 1),
+            }
+            assert_eq!(&zero, b"0");
+            stream.write_all(b"1\r\nb\r\n").await.unwrap();
+            stream.write_all(LAST_CHUNK).await.unwrap();
+            stream.flush().await.unwrap();
+            assert!(!stream.may_ask(), "nothing follows that a zero could begin");
+            drop(stream.reclaim().unwrap());
+            let mut rest = String::new();
+            client.read_to_string(&mut rest).await.unwrap();
+            assert_eq!(rest, "1\r\nb\r\n0\r\n\r\n");
+        }
+    }
+
+    /// What is written whole keeps its connection, even where pingora drops the stream.
+    #[tokio::test]
+    async fn a_stream_that_is_dropped_after_a_whole_response_keeps_the_connection() {
+        for (whole, length, kept) in [
+            (true, Length::Known(0), true),
+            (false, Length::Known(0), false),
+            (true, Length::Known(1), false),
+            (true, Length::Chunked, false),
+        ] {
+            let (_client, socket) = pair().await;
+            let read = [HEAD, b"GET /next"].concat();
+            let read = if length == Length::Known(0) { read } else { HEAD.to_vec() };
+            let (mut stream, slot) = Withhold::lend(lending(socket, read, length));
+            stream.read_exact(&mut [0; HEAD.len()]).await.unwrap();
+            stream.write_all(b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            stream.flush().await.unwrap();
+            if whole {
+                stream.response_is_whole();
+            }
+            drop(stream);
+            let next = slot.take_kept().map(|(_, next)| next);
+            assert_eq!(next, kept.then(|| b"GET /next".to_vec()), "{whole} {length:?}");
         }
     }
 

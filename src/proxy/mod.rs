@@ -1,26 +1,31 @@
 //! pingora's `ProxyHttp`, in phase order: each phase a few lines that call the
 //! rooms. Requests that the front did not answer itself come through here.
 
+mod fate;
+mod hops;
 mod invalidate;
 mod page;
 mod pass;
 mod write;
 
-pub(crate) use write::left;
+pub(crate) use write::{invite, left};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use http::StatusCode;
-use http::header::HOST;
+use bytes::Bytes;
+use http::header::{HOST, MAX_FORWARDS};
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use self::fate::{Answer, Body, Fate, fate};
+use self::hops::{Hops, set_upgrade, upgrades};
 use crate::answer::{cache_fields, failure};
 use crate::engine::Engine;
 use crate::live::Live;
@@ -30,9 +35,9 @@ use crate::page::{KeyBuf, canonical_path};
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
 use crate::route::Route;
-use crate::rules::cache_status::Failure;
+use crate::rules::cache_status::{CLIENT_LEFT, Failure};
 use crate::rules::{Outcome, hop};
-use crate::server::suit_http10;
+use crate::server::{stream_of, suit_http10};
 
 use pass::{NoServer, Passage};
 
@@ -139,33 +144,62 @@ impl ProxyHttp for Proxy {
         let fields = fields(&head);
         let peer = Proxy::peer(session);
         let request = request(&live, &head, &fields, peer);
-        let facts = Facts::of(&request);
+        let mut facts = Facts::of(&request);
+        // RFC 9110 §7.8: HTTP/1.0 has no such field.
+        facts.websocket &= head.version == Version::HTTP_11;
+        if facts.via && live.via.is_in(&request) {
+            ctx.set(Outcome::Failed { why: Failure::Loop });
+            write::failure(session, Failure::Loop).await?;
+            return Ok(true);
+        }
+        match Hops::of(&request) {
+            Hops::Any => {}
+            Hops::Left(hops) => session.req_header_mut().insert_header(MAX_FORWARDS, hops)?,
+            Hops::None => {
+                ctx.set(Outcome::Hop);
+                write::options(session).await?;
+                return Ok(true);
+            }
+        }
+        // Given back where the connection may go on as something else.
+        set_upgrade(session.req_header_mut(), false)?;
         let mut key = KeyBuf::default();
-        match plan(&live, self.engine.fills.notes(), &request, &facts, &mut key) {
+        let (route, why) = match plan(&live, self.engine.fills.notes(), &request, &facts, &mut key)
+        {
             Plan::Webhook => {
                 ctx.set(Outcome::Own);
                 crate::revalidate::serve(&self.engine, &live, session, &request).await?;
-                Ok(true)
+                return Ok(true);
             }
-            Plan::Bypass(route, why) => {
-                ctx.route = Some(route);
-                ctx.set(Outcome::Bypass { why });
-                drop(fields);
-                ctx.head = Some(head);
-                Ok(false)
-            }
+            Plan::Bypass(route, why) => (route, why),
             Plan::Page(wanted) => {
                 ctx.route = Some(Arc::clone(&wanted.route));
                 let bypass =
                     page::serve(&self.engine, session, ctx, &request, &facts, key, wanted).await?;
-                let Some((route, why)) = bypass else { return Ok(true) };
-                ctx.route = Some(route);
-                ctx.set(Outcome::Bypass { why });
-                drop(fields);
-                ctx.head = Some(head);
-                Ok(false)
+                let Some(bypass) = bypass else { return Ok(true) };
+                bypass
             }
+        };
+        set_upgrade(session.req_header_mut(), upgrades(&facts, why))?;
+        ctx.route = Some(route);
+        ctx.set(Outcome::Bypass { why });
+        drop(fields);
+        ctx.head = Some(head);
+        Ok(false)
+    }
+
+    /// A body that is read to its end leaves a client that is half-closed one that waits.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        _ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        if end_of_stream && let Some(stream) = stream_of(session) {
+            stream.body_is_read();
         }
+        Ok(())
     }
 
     async fn upstream_peer(
@@ -230,16 +264,19 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        let ends = !response.status.is_informational()
-            || response.status == StatusCode::SWITCHING_PROTOCOLS;
+        let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        let ends = !response.status.is_informational() || upgraded;
         if let (true, Some(route)) = (ends, &ctx.route) {
             let body = pass::request_body(session);
             ctx.passage.answered(ctx.live.origin(route), response.status, body);
         }
-        if response.status.is_informational() {
+        if !ends {
             return Ok(());
         }
         ctx.first_byte = Some(Instant::now());
+        if upgraded {
+            return Ok(());
+        }
         write::keep_date(session, response.headers.get(http::header::DATE).map(|v| v.as_bytes()));
         let also = ctx.live.preset.cache_field();
         for name in ["x-cache"].into_iter().chain(also) {
@@ -302,37 +339,41 @@ impl ProxyHttp for Proxy {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
-        let why = match ctx.outcome {
-            Outcome::Failed { why } => why,
-            _ => failure_of(e),
-        };
-        if matches!(e.esource(), ErrorSource::Upstream)
+        let fate = fate_of(session, e, ctx);
+        let tunnel = session.was_upgraded();
+        if let (ErrorSource::Upstream, Fate::Failed(why)) = (e.esource(), fate)
+            && !tunnel
+            && why != Failure::BodyTimeout
             && let Some(route) = &ctx.route
         {
             let body = pass::request_body(session);
             ctx.passage.failed(ctx.live.origin(route), why, body);
         }
-        let gone = matches!(e.esource(), ErrorSource::Downstream)
-            && matches!(
-                e.etype(),
-                ErrorType::WriteError
-                    | ErrorType::ReadError
-                    | ErrorType::ConnectionClosed
-                    | ErrorType::WriteTimedout
-            );
-        let written = session.response_written().is_some_and(|r| !r.status.is_informational());
-        if gone || written {
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
+        let why = match fate {
+            Fate::CutOff => return FailToProxy { error_code: 0, can_reuse_downstream: false },
+            Fate::Left => {
+                ctx.set(Outcome::Left);
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            Fate::Failed(why) => why,
+        };
         ctx.set(Outcome::Failed { why });
         // A broken connection has nobody to tell.
-        let _ = write::failure(session, why).await;
-        FailToProxy { error_code: failure::status(why), can_reuse_downstream: false }
+        let told = write::failure(session, why).await.is_ok();
+        if told && let Some(stream) = stream_of(session) {
+            stream.response_is_whole();
+        }
+        FailToProxy { error_code: failure::status(why), can_reuse_downstream: told }
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         let head = ctx.head.as_deref().unwrap_or_else(|| session.req_header());
-        let status = session.response_written().map_or(0, |r| r.status.as_u16());
+        let status = match ctx.outcome {
+            Outcome::Left => CLIENT_LEFT,
+            _ => session.response_written().map_or(0, |r| r.status.as_u16()),
+        };
+        // What breaks off is said apart; a tunnel has no other end.
+        let broke = e.is_some() && !session.was_upgraded();
         self.engine.done(
             &ctx.live,
             ctx.route.as_deref(),
@@ -354,7 +395,7 @@ impl ProxyHttp for Proxy {
                 .then(|| ctx.first_byte.map(|at| at - ctx.began))
                 .flatten(),
                 peer: Some(Proxy::peer(session)),
-                cut_off: e.is_some() && !matches!(ctx.outcome, Outcome::Failed { .. }),
+                cut_off: broke && !matches!(ctx.outcome, Outcome::Failed { .. } | Outcome::Left),
             },
         );
     }
@@ -364,27 +405,22 @@ impl ProxyHttp for Proxy {
     }
 }
 
-/// What a pingora error means for the visitor.
-fn failure_of(e: &Error) -> Failure {
-    if matches!(e.esource(), ErrorSource::Downstream) {
-        return Failure::BadRequest;
-    }
-    match e.etype() {
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
-        ErrorType::ConnectTimedout
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::TLSHandshakeFailure
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup
-        | ErrorType::ConnectRefused
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::SocketError
-        | ErrorType::BindError
-        | ErrorType::ConnectProxyFailure
-        // A socket that could not even be made.
-        | ErrorType::InternalError => connect_failure(e),
-        _ => Failure::Reset,
-    }
+/// What becomes of a request with this error.
+fn fate_of(session: &mut Session, e: &Error, ctx: &Ctx) -> Fate {
+    let begun = session.was_upgraded()
+        || session.response_written().is_some_and(|r| !r.status.is_informational());
+    let answer = if begun { Answer::Begun } else { Answer::None };
+    let body = if session.is_body_done() {
+        Body::Whole
+    } else if write::waits_to_be_invited(session) {
+        Body::Uninvited
+    } else {
+        Body::Unfinished
+    };
+    let known = match ctx.outcome {
+        Outcome::Failed { why } => Some(why),
+        // What this machine has run out of is nobody's failure but its own.
+        _ => Some(connect_failure(e)).filter(|why| *why == Failure::Unavailable),
+    };
+    fate((e.esource(), e.etype()), answer, body, known)
 }

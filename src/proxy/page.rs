@@ -406,6 +406,7 @@ impl Visit<'_> {
     ) -> pingora::Result<()> {
         ctx.set(answer.outcome());
         ctx.age = answer.age();
+        ctx.first_byte = Some(std::time::Instant::now());
         write::answer(session, answer).await
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::FutureExt;
+use http::header::EXPECT;
 use http::{HeaderValue, StatusCode, Version};
 use pingora::Error;
 use pingora::ErrorType;
@@ -13,7 +14,7 @@ use crate::fill::{Broken, Preview, Subscriber};
 use crate::page::Fields;
 use crate::rules::Outcome;
 use crate::rules::cache_status::Failure;
-use crate::server::stream_of;
+use crate::server::{ALLOWED, stream_of};
 
 /// `Date` goes out as it was stored (pingora would write its own).
 pub(super) fn keep_date(session: &Session, date: Option<&[u8]>) {
@@ -121,15 +122,56 @@ pub(super) async fn stream(
     }
 }
 
-/// Resolves when the visitor has left.
+/// Resolves when the client has left: not when it only ends its sending side (see the front's
+/// `departure`).
 pub(crate) async fn left(session: &mut Session) -> Box<Error> {
     if !session.is_body_done() {
         // Its request body is still to come: that says nothing.
         return std::future::pending().await;
     }
+    if let Some(stream) = stream_of(session) {
+        stream.body_is_read();
+    }
     match session.read_body_or_idle(true).await {
         Err(e) => e,
         Ok(_) => std::future::pending().await,
+    }
+}
+
+/// Whether the client keeps the body back until it is told to go on (RFC 9110 §10.1.1).
+pub(super) fn waits_to_be_invited(session: &Session) -> bool {
+    let head = session.req_header();
+    head.version == Version::HTTP_11
+        && head
+            .headers
+            .get(EXPECT)
+            .is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        && session.response_written().is_none()
+        && session.body_bytes_read() == 0
+}
+
+/// Tells a client that waits to be told that its body is wanted here.
+pub(crate) async fn invite(session: &mut Session) -> pingora::Result<()> {
+    if waits_to_be_invited(session) && !session.is_body_done() {
+        session.write_continue_response().await?;
+        // pingora takes this for a response before the end of the body, after which it closes.
+        session.set_keepalive(Some(0));
+    }
+    Ok(())
+}
+
+/// Bytes of a request body that are read only to keep its connection.
+const MAX_DRAINED: usize = 64 * 1024;
+
+/// Reads what is there already of a body that nobody wants. The connection can be kept if that is
+/// all of it; otherwise the response says that it closes.
+async fn drain(session: &mut Session) {
+    let mut read = 0;
+    while read <= MAX_DRAINED && !session.is_body_done() {
+        match session.read_request_body().now_or_never() {
+            Some(Ok(Some(part))) => read += part.len(),
+            _ => return,
+        }
     }
 }
 
@@ -138,13 +180,31 @@ pub(super) async fn failure(session: &mut Session, why: Failure) -> pingora::Res
     let text = failure::text(why);
     let mut head = ResponseHeader::build(failure::status(why), Some(8))?;
     append(&mut head, "Content-Type", b"text/plain; charset=utf-8");
-    append(&mut head, "Content-Length", text.len().to_string().as_bytes());
-    append(&mut head, "Cache-Control", b"no-store");
     if let Some(seconds) = failure::retry_after(why) {
         append(&mut head, "Retry-After", seconds.as_bytes());
     }
-    cache_fields(Outcome::Failed { why }, None, &mut |name, value| append(&mut head, name, value));
-    let bodiless = session.req_header().method == http::Method::HEAD;
+    own(session, head, Outcome::Failed { why }, text).await
+}
+
+/// Answers an OPTIONS that is to go no further (RFC 9110 §9.3.7).
+pub(super) async fn options(session: &mut Session) -> pingora::Result<()> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(6))?;
+    append(&mut head, "Allow", ALLOWED.as_bytes());
+    own(session, head, Outcome::Hop, "").await
+}
+
+/// Writes an answer of ours.
+async fn own(
+    session: &mut Session,
+    mut head: ResponseHeader,
+    outcome: Outcome,
+    text: &'static str,
+) -> pingora::Result<()> {
+    append(&mut head, "Content-Length", text.len().to_string().as_bytes());
+    append(&mut head, "Cache-Control", b"no-store");
+    cache_fields(outcome, None, &mut |name, value| append(&mut head, name, value));
+    drain(session).await;
+    let bodiless = session.req_header().method == http::Method::HEAD || text.is_empty();
     session.write_response_header(Box::new(head), bodiless).await?;
     if bodiless {
         return Ok(());

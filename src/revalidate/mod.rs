@@ -22,7 +22,7 @@ pub use secret::Strangers;
 use crate::answer::cache_fields;
 use crate::engine::Engine;
 use crate::live::Live;
-use crate::proxy::left;
+use crate::proxy::{invite, left};
 use crate::request::Request;
 use crate::rules::{Lines, Outcome};
 use apply::Call;
@@ -46,6 +46,8 @@ pub(crate) async fn serve(
     if !matches!(request.method, "GET" | "POST") {
         return reply(session, 405, &json!({ "message": "use GET or POST" })).await;
     }
+    // The body is read before the secret: it may be in there.
+    invite(session).await?;
     let Some(body) = read_body(session, hook.max_body).await? else {
         let why = format!("the body is larger than {} bytes", hook.max_body);
         return reply(session, 413, &json!({ "message": why })).await;

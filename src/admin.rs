@@ -3,14 +3,17 @@
 //! By default it listens on loopback. It never touches a page, a route or a
 //! visitor, and needs nothing of the rest but a [`Metrics`] to render and a
 //! [`Health`] to ask. Many slow connections can't hurt it: there are few
-//! places, and each has a deadline.
+//! places, each has a deadline, and when all are taken one is given up for who
+//! comes: of those who said nothing yet the first, or the first of all.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,13 +24,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::metrics::Metrics;
 
-/// Connections at once; more wait in the listen queue. Scrapers and probes
-/// are few, and each connection carries one request.
+/// Connections at once. Scrapers and probes are few, and each connection carries
+/// one request.
 const MAX_CONNECTIONS: usize = 32;
 
 /// How long a connection may take for all of it, from accept to the last byte.
@@ -94,39 +96,56 @@ impl Admin {
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = pin!(shutdown);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
+        let mut places = Places::default();
         loop {
             // Dropping the set ends what is still connected.
-            let (place, stream) = tokio::select! {
+            let stream = tokio::select! {
                 () = &mut shutdown => return,
-                accepted = accept(&self.listener, &places) => match accepted {
-                    Some(accepted) => accepted,
+                accepted = accept(&self.listener) => match accepted {
+                    Some(stream) => stream,
                     None => continue,
                 },
             };
             while connections.try_join_next().is_some() {}
+            places.make_room();
             let (metrics, health) = (metrics.clone(), Arc::clone(&health));
-            connections.spawn(async move {
-                let _place = place;
-                let served = tokio::time::timeout(DEADLINE, connection(stream, metrics, health));
-                if let Ok(Err(error)) = served.await {
+            let asked = Arc::<AtomicBool>::default();
+            let asks = Arc::clone(&asked);
+            let task = connections.spawn(async move {
+                let connection = connection(stream, metrics, health, asks);
+                if let Ok(Err(error)) = tokio::time::timeout(DEADLINE, connection).await {
                     tracing::debug!(%error, "an admin connection broke");
                 }
             });
+            places.0.push_back((asked, task));
         }
     }
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(tokio::sync::OwnedSemaphorePermit, TcpStream)> {
-    // The semaphore is never closed.
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+/// The connections there are, in the order in which they came, and whether each
+/// has asked for something.
+#[derive(Default)]
+struct Places(VecDeque<(Arc<AtomicBool>, AbortHandle)>);
+
+impl Places {
+    /// Gives one up if all are taken.
+    fn make_room(&mut self) {
+        self.0.retain(|(_, task)| !task.is_finished());
+        if self.0.len() < MAX_CONNECTIONS {
+            return;
+        }
+        let silent = self.0.iter().position(|(asked, _)| !asked.load(Ordering::Relaxed));
+        if let Some((_, task)) = self.0.remove(silent.unwrap_or(0)) {
+            task.abort();
+        }
+    }
+}
+
+/// The next connection.
+async fn accept(listener: &TcpListener) -> Option<TcpStream> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((place, stream)),
+        Ok((stream, _)) => Some(stream),
         Err(error) => {
             tracing::warn!(%error, "an admin connection can't be accepted");
             tokio::time::sleep(REST).await;
@@ -139,8 +158,10 @@ async fn connection(
     stream: TcpStream,
     metrics: Metrics,
     health: Arc<dyn Health>,
+    asked: Arc<AtomicBool>,
 ) -> hyper::Result<()> {
     let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
         let (metrics, health) = (metrics.clone(), Arc::clone(&health));
         async move { Ok::<_, Infallible>(answer(&request, metrics, &*health).await) }
     });
@@ -335,15 +356,53 @@ mod tests {
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
 
+    /// The clock stands still: nobody waits for a deadline.
+    #[tokio::test]
+    async fn silent_connections_hold_up_nobody() {
+        let admin = start();
+        let mut silent = Vec::new();
+        for n in 0..2 * MAX_CONNECTIONS {
+            let mut stream = TcpStream::connect(admin.addr).await.unwrap();
+            if n % 2 == 0 {
+                stream.write_all(b"GET /healthz HT").await.unwrap();
+            }
+            silent.push(stream);
+        }
+        let bound = Duration::from_secs(5);
+        let answer = tokio::time::timeout(bound, admin.ask("GET /healthz")).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // The first to come was the first to go.
+        let end = tokio::time::timeout(bound, silent[0].read(&mut [0; 1])).await.unwrap();
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn who_said_nothing_goes_before_who_asked() {
+        let mut places = Places::default();
+        let mut tasks = JoinSet::<()>::new();
+        for n in 0..MAX_CONNECTIONS {
+            let task = tasks.spawn(std::future::pending());
+            places.0.push_back((Arc::new(AtomicBool::new(n != 7)), task));
+        }
+        let ids: Vec<_> = places.0.iter().map(|(_, task)| task.id()).collect();
+        for gone in [7, 0] {
+            places.make_room();
+            assert_eq!(tasks.join_next_with_id().await.unwrap().unwrap_err().id(), ids[gone]);
+            places
+                .0
+                .push_back((Arc::new(AtomicBool::new(true)), tasks.spawn(std::future::pending())));
+        }
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        places.make_room();
+        assert!(places.0.is_empty(), "who is gone has no place");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_connects_and_says_nothing_loses_the_place() {
         let admin = start();
-        let mut silent = Vec::new();
-        for _ in 0..MAX_CONNECTIONS + 1 {
-            silent.push(TcpStream::connect(admin.addr).await.unwrap());
-        }
-        // The clock moves when all wait; the places come free at the deadline.
-        let answer = admin.ask("GET /healthz").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let mut silent = TcpStream::connect(admin.addr).await.unwrap();
+        // The clock moves when all wait.
+        assert!(matches!(silent.read(&mut [0; 1]).await, Ok(0) | Err(_)));
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{Client, eventually};
+use crate::support::{Client, Origin, Response, eventually};
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_perennial"));
@@ -23,7 +23,10 @@ struct Running {
 
 impl Running {
     fn start(arguments: &[&str]) -> Running {
-        let mut command = program(arguments);
+        Running::spawn(program(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Running {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("it is piped");
@@ -242,4 +245,86 @@ async fn hup_tells_what_it_could_not_apply() {
     running.line("the configuration was read again");
     assert_eq!(admin.get("/readyz").await.text(), "ready\n");
     assert_eq!(metric(WORKED).await.as_deref(), Some("1"));
+}
+
+/// A shell that lets the program have so many descriptors, soft and hard.
+fn limited(soft: u32, hard: u32, arguments: &[&str]) -> Running {
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_perennial")]).args(arguments);
+    command.env_remove("PERENNIAL_LOG").stdin(Stdio::null());
+    Running::spawn(command)
+}
+
+/// Out of descriptors it serves who comes, in place of who idles.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn descriptors_are_raised_to_the_hard_limit_and_their_end_is_survived() {
+    let origin = Origin::start().await;
+    origin.on("/a").reply(Response::html("page"));
+    let file = file(&format!(
+        "listen: 127.0.0.1:0\nadmin: off\nthreads: 1\nlog: {{ format: json }}\n\
+         origins: {{ web: '{}' }}\nroutes: [ {{ path: /**, isr: {{ revalidate: 1h }} }} ]\n",
+        origin.url()
+    ));
+    let path = file.path().to_str().expect("it is text");
+    let mut running = limited(32, 96, &["--config", path]);
+    running.line("fewer descriptors than");
+    let ready: serde_json::Value =
+        serde_json::from_str(&running.line("is ready")).expect("a JSON line");
+    let addr = ready["listen"].as_str().expect("where it listens").parse().expect("an address");
+    let limits = format!("/proc/{}/limits", running.child.id());
+    if let Ok(limits) = std::fs::read_to_string(limits) {
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("limits");
+        assert_eq!(line.split_whitespace().filter(|word| *word == "96").count(), 2, "{line}");
+    }
+    let client = Client::new(addr);
+    client.get("/a").await.is(200, "MISS", "page");
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let mut connection = client.connect().await;
+        connection.send(client.get("/a").to_bytes()).await;
+        connection.answer("GET").await.expect("each is served").is(200, "HIT", "page");
+        idle.push(connection);
+    }
+    running.line("cannot accept connections");
+    running.signal("-TERM");
+    assert_eq!(running.child.wait().expect("it is ours").code(), Some(0));
+}
+
+/// `access: errors` has the hits, too, that did not reach their client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_that_were_cut_off_are_errors_to_the_access_log() {
+    let origin = Origin::start().await;
+    origin.on("/large").reply(Response::html(vec![b'x'; 16 << 20]));
+    let file = file(&format!(
+        "listen: 127.0.0.1:0\nadmin: off\nthreads: 1\nlog: {{ format: json, access: errors }}\n\
+         origins: {{ web: '{}' }}\nroutes: [ {{ path: /**, isr: {{ revalidate: 1h }} }} ]\n",
+        origin.url()
+    ));
+    let path = file.path().to_str().expect("it is text");
+    let mut running = Running::start(&["--config", path]);
+    let ready: serde_json::Value =
+        serde_json::from_str(&running.line("is ready")).expect("a JSON line");
+    let addr = ready["listen"].as_str().expect("where it listens").parse().expect("an address");
+    let client = Client::new(addr);
+    assert_eq!(client.get("/large").await.x_cache(), "MISS");
+    let unmet = client.get("/none").header("Cache-Control", "only-if-cached").await;
+    assert_eq!(unmet.status, 504);
+    let mut leaves = client.get("/large?x=1").narrow().stream().await;
+    assert_eq!(leaves.byte().await, Some(b'x'));
+    leaves.reset();
+    let line = running.line("\"target\":\"access\"");
+    let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    for (name, value) in [
+        ("outcome", serde_json::json!("hit")),
+        ("status", 200.into()),
+        ("cut_off", true.into()),
+        ("method", "GET".into()),
+        ("host", "example.com".into()),
+        ("path", "/large?x=1".into()),
+        ("route", "/**".into()),
+    ] {
+        assert_eq!(line[name], value, "{name} of {line}");
+    }
+    running.signal("-TERM");
 }

@@ -6,6 +6,7 @@ mod support;
 mod actors;
 mod breaker;
 mod cli;
+mod connections;
 mod differential;
 mod fills;
 mod operating;

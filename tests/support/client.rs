@@ -473,6 +473,17 @@ impl Connection {
         .await
     }
 
+    /// Waits for exactly these bytes, and takes them.
+    pub(crate) async fn expect(&mut self, wanted: &str) {
+        let wire = self.wire();
+        while wire.surplus().len() < wanted.len() {
+            let more = patient(format!("{wanted:?}"), wire.more()).await;
+            assert!(more.is_ok_and(|n| n > 0), "the server closed before {wanted:?}");
+        }
+        let rest = wire.split_off(wanted.len());
+        assert_eq!(rest, wanted.as_bytes());
+    }
+
     /// Closes the sending side.
     pub(crate) async fn half_close(&mut self) {
         self.wire().stream.shutdown().await.expect("the connection is open");

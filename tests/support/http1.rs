@@ -177,6 +177,11 @@ impl Wire {
         self.buf.split().freeze()
     }
 
+    /// Takes the first `n` bytes of it.
+    pub(crate) fn split_off(&mut self, n: usize) -> Bytes {
+        self.buf.split_to(n).freeze()
+    }
+
     /// Reads once into the buffer; 0 at the end of the stream. Cancel safe.
     pub(crate) async fn more(&mut self) -> io::Result<usize> {
         self.stream.read_buf(&mut self.buf).await

@@ -250,6 +250,74 @@ async fn websockets_hold_their_places_as_long_as_they_last() {
     until(&edge, WEBSOCKETS, 0).await;
 }
 
+/// The connections that requests with this method came over, in order.
+fn connections(origin: &Origin, method: &str) -> Vec<u64> {
+    let requests = origin.requests();
+    requests.iter().filter(|r| r.method == method).map(|r| r.connection).collect()
+}
+
+/// What is passed through goes over no connection that its server is about to
+/// close: it says when, or the connection is fresh.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_meet_no_connection_that_is_being_closed() {
+    // It closes them after a second: none can be used again.
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "").await;
+    let client = edge.client().ssr();
+    let page = || Response::html("page").header("Keep-Alive", "timeout=1");
+    origin.on("/pass/a").always().reply(page());
+    origin.on("/isr/a").reply(page());
+    // Fills teach it, too.
+    client.get("/isr/a").await.is(200, "MISS", "page");
+    for _ in 0..12 {
+        client.get("/pass/a").await.is(200, "BYPASS", "page");
+        client.post("/pass/a", "body").await.is(200, "BYPASS", "page");
+    }
+    let mut all = [connections(&origin, "GET"), connections(&origin, "POST")].concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), origin.total());
+
+    // It keeps them for long enough: they are used again, but those of a GET, which
+    // may have been idle for long, never for a POST.
+    let origin = Origin::start().await;
+    let edge = self::edge(&origin, "").await;
+    let client = edge.client().ssr();
+    origin.on("/pass/a").always().reply(Response::html("page").header("Keep-Alive", "timeout=600"));
+    for _ in 0..12 {
+        client.get("/pass/a").await.is(200, "BYPASS", "page");
+        client.post("/pass/a", "body").await.is(200, "BYPASS", "page");
+    }
+    let (gets, posts) = (connections(&origin, "GET"), connections(&origin, "POST"));
+    assert!(gets.iter().all(|get| !posts.contains(get)), "{gets:?} {posts:?}");
+    assert!(gets.windows(2).any(|two| two[0] == two[1]), "{gets:?}");
+}
+
+/// A POST that may have been carried out is never repeated; a GET is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_that_was_sent_is_never_repeated() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "").await;
+    let client = edge.client().ssr();
+    for method in ["GET", "POST"] {
+        let path = format!("/pass/{method}");
+        let ask = || client.ask(method, &path).body(if method == "POST" { "body" } else { "" });
+        origin.on(&path).method(method).reply(Response::html("first"));
+        ask().await.is(200, "BYPASS", "first");
+        origin.on(&path).method(method).break_off(Break::Fin);
+        if method == "GET" {
+            origin.on(&path).method(method).reply(Response::html("second"));
+            ask().await.is(200, "BYPASS", "second");
+        } else {
+            let answer = ask().await;
+            assert_eq!((answer.status, answer.cache_status()), (502, "perennial; detail=reset"));
+        }
+    }
+    let (gets, posts) = (connections(&origin, "GET"), connections(&origin, "POST"));
+    assert_eq!((gets.len(), posts.len()), (3, 2));
+    assert_eq!(gets[0], gets[1], "over a connection that was used before");
+}
+
 /// Fills that end, however they end, give their places back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_place_is_lost() {

@@ -250,8 +250,10 @@ pub(super) struct OriginOptions {
     /// The `Host` that is sent: `preserve` for the visitor's, or a name.
     #[schemars(example = &"preserve")]
     pub(super) host: HostRule,
-    /// How long an idle connection is kept for the next request. Less than the
-    /// origin keeps it, or requests meet a connection that is being closed.
+    /// How long an idle connection is kept for the next request; less where the
+    /// origin says that it closes it earlier (`Keep-Alive: timeout=5`), and a second
+    /// for what must not be repeated (POST). Less than the origin keeps it where it
+    /// does not say so, or requests meet a connection that is being closed.
     pub(super) keepalive: Span,
     /// How often the servers' names are resolved again.
     pub(super) resolve_interval: Span,

@@ -12,7 +12,7 @@
 //!   not believe the silence of pages that nobody has ever been served.
 //!
 //! A pure state machine: `now` is an argument, nothing is logged here. It takes
-//! some ten KiB for an origin.
+//! some twenty KiB for an origin.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -57,7 +57,7 @@ const DOUBT: Duration = Duration::from_secs(60);
 const REMEMBERED: usize = 256;
 
 /// Pages of which it is remembered that they were served, about. A power of two.
-const SERVED: usize = 512;
+const SERVED: usize = 1024;
 
 /// What counts as one page: a path. Not its query, nor the host: visitors can
 /// make those up for one broken page, and other spellings of its path, too.
@@ -65,6 +65,9 @@ const SERVED: usize = 512;
 pub(super) struct PageId(u64);
 
 impl PageId {
+    /// No page, almost surely.
+    const NONE: PageId = PageId(0);
+
     /// The page of a request target: a path, perhaps with a query.
     pub(super) fn of(target: &str) -> PageId {
         // Unforeseeable, or somebody could push a page out of the memory of those
@@ -109,7 +112,7 @@ pub(super) struct Breaker {
     /// after the last record.
     attempts: VecDeque<Attempt>,
     /// Pages that were served, each at the place that its hash says.
-    served: Box<[Option<PageId>; SERVED]>,
+    served: Box<[PageId]>,
     gate: Option<Gate>,
     doubt_until: Option<Instant>,
 }
@@ -134,7 +137,7 @@ impl Breaker {
     pub(super) fn new() -> Self {
         Self {
             attempts: VecDeque::new(),
-            served: Box::new([None; SERVED]),
+            served: vec![PageId::NONE; SERVED].into(),
             gate: None,
             doubt_until: None,
         }
@@ -188,7 +191,7 @@ impl Breaker {
             Verdict::Unreachable => true,
         };
         if verdict == Verdict::Served {
-            self.served[Self::place(page)] = Some(page);
+            self.served[Self::place(page)] = page;
         }
         self.remember(Attempt { at: now, page, failed });
         if !failed {
@@ -242,7 +245,7 @@ impl Breaker {
     }
 
     fn was_served(&self, page: PageId) -> bool {
-        self.served[Self::place(page)] == Some(page)
+        self.served[Self::place(page)] == page
     }
 
     const fn place(page: PageId) -> usize {
@@ -453,6 +456,8 @@ mod tests {
         assert!(!bench.breaker.is_open());
         // What nobody can make up still counts.
         bench.now += WINDOW + MS;
+        // Twice, for some of them may have been forgotten.
+        bench.fail(1000, 20, Silent);
         bench.fail(1000, 20, Silent);
         assert!(bench.breaker.is_open(), "pages that were served before");
         let mut bench = Bench::opened();

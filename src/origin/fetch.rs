@@ -17,7 +17,7 @@ use pingora::{BError, ErrorType};
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::Connector;
-use super::{Origin, Stage, Target, shortage};
+use super::{Origin, Stage, Target, keepalive, shortage};
 use crate::clock;
 use crate::rules::Time;
 use crate::rules::cache_status::Failure;
@@ -329,6 +329,7 @@ async fn exchange(
     };
     // Also over a connection from the pool: whoever answers is up.
     target.connected();
+    target.answered(&head.headers);
     Ok(Exchange {
         keep: keep(&session, &head, target.keepalive()),
         head,
@@ -378,29 +379,15 @@ fn framing_is_known(head: &ResponseHeader) -> bool {
     }
 }
 
-/// How long the connection of this response may stay in the pool.
-///
-/// The configured time, or less where the server says that it closes earlier
-/// (`Keep-Alive: timeout=5`, Node's default): a second less than it says, so
-/// that no request races with its closing. Not at all where a
-/// `Content-Length` came next to `Transfer-Encoding`, which "ought to be
+/// How long the connection of this response may stay in the pool: as long as is
+/// configured, or less where the server says that it closes earlier (see
+/// `keepalive`). Not at all where a `Content-Length` came next to `Transfer-Encoding`, which "ought to be
 /// handled as an error" (RFC 9112 §6.3).
-fn keep(session: &HttpSession, head: &ResponseHeader, keepalive: Duration) -> Option<Duration> {
+fn keep(session: &HttpSession, head: &ResponseHeader, configured: Duration) -> Option<Duration> {
     if head.headers.contains_key(TRANSFER_ENCODING) && raw_has_length(session) {
         return None;
     }
-    let announced = head.headers.get("keep-alive").and_then(|value| {
-        let value = value.to_str().ok()?;
-        value.split(',').find_map(|parameter| {
-            let (name, value) = parameter.split_once('=')?;
-            let seconds = value.trim().trim_matches('"').parse().ok()?;
-            name.trim().eq_ignore_ascii_case("timeout").then_some(Duration::from_secs(seconds))
-        })
-    });
-    let keep = announced.map_or(keepalive, |announced| {
-        keepalive.min(announced.saturating_sub(Duration::from_secs(1)))
-    });
-    (!keep.is_zero()).then_some(keep)
+    keepalive::keep(keepalive::timeout(&head.headers), configured)
 }
 
 /// Whether the head as it came had a `Content-Length`: pingora has removed it.

@@ -15,6 +15,7 @@
 mod breaker;
 mod fetch;
 mod health;
+mod keepalive;
 mod limit;
 mod pool;
 mod resolve;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::{HeaderMap, Method};
 use parking_lot::Mutex;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::task::AbortHandle;
@@ -387,11 +389,19 @@ impl Target {
         self.backend.address()
     }
 
-    /// For pingora's `upstream_peer`. Then tell [`connected`](Self::connected)
-    /// or [`failed`](Self::failed) in `connected_to_upstream` and `fail_to_connect`.
+    /// For pingora's `upstream_peer`, and a request with this method. Then tell
+    /// [`connected`](Self::connected) or [`failed`](Self::failed) in
+    /// `connected_to_upstream` and `fail_to_connect`.
     #[must_use]
-    pub fn peer(&self) -> Box<HttpPeer> {
-        Box::new(self.backend.peer().clone())
+    pub fn peer(&self, method: &Method) -> Box<HttpPeer> {
+        let mut peer = self.backend.peer().clone();
+        keepalive::pool(&mut peer, method, self.backend.announced(), self.keepalive);
+        Box::new(peer)
+    }
+
+    /// It answered with these fields: they may say how long it keeps connections.
+    pub fn answered(&self, headers: &HeaderMap) {
+        self.backend.announced().learn(headers);
     }
 
     /// Connecting to it worked: it is up.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::breaker::Checks;
+use super::keepalive::Announced;
 use super::pool::Connector;
 use super::{Task, health, resolve};
 use crate::config;
@@ -65,6 +66,7 @@ pub(super) struct Backend {
     peer: HttpPeer,
     connect_timeout: Duration,
     standing: Mutex<Standing>,
+    announced: Announced,
     /// The task of the active health check, if there is one. It ends with this.
     check: OnceLock<Task>,
 }
@@ -193,6 +195,7 @@ impl Servers {
             peer: peer(&self.config, index, address),
             connect_timeout: self.config.connect_timeout,
             standing: Mutex::default(),
+            announced: Announced::default(),
             check: OnceLock::new(),
         });
         if let Some(health) = &self.config.health {
@@ -292,6 +295,10 @@ impl Backend {
 
     pub(super) fn peer(&self) -> &HttpPeer {
         &self.peer
+    }
+
+    pub(super) fn announced(&self) -> &Announced {
+        &self.announced
     }
 
     /// Somebody is about to connect. When the server was down until now, it is

@@ -268,7 +268,9 @@ impl ProxyHttp for Proxy {
         let ends = !response.status.is_informational() || upgraded;
         if let (true, Some(route)) = (ends, &ctx.route) {
             let body = pass::request_body(session);
-            ctx.passage.answered(ctx.live.origin(route), response.status, body);
+            ctx.passage.answered(ctx.live.origin(route), response, body);
+            // It is about the origin's connection.
+            response.remove_header("keep-alive");
         }
         if !ends {
             return Ok(());

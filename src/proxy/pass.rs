@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use http::StatusCode;
 use http::header::UPGRADE;
 use pingora::Error;
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
@@ -65,17 +65,21 @@ impl Passage {
             };
             self.place = Some(place.map_err(NoServer::Failed)?);
         }
-        self.try_server(origin, head.uri.path()).await.map_err(NoServer::Failed)
+        self.try_server(origin, head).await.map_err(NoServer::Failed)
     }
 
-    async fn try_server(&mut self, origin: &Origin, path: &str) -> Result<Box<HttpPeer>, Failure> {
+    async fn try_server(
+        &mut self,
+        origin: &Origin,
+        head: &RequestHeader,
+    ) -> Result<Box<HttpPeer>, Failure> {
         if self.attempt.is_none() {
-            self.attempt = Some(origin.admit(path)?);
+            self.attempt = Some(origin.admit(head.uri.path())?);
         }
         self.stage = Stage::Connect;
         let deadline = Instant::now() + origin.config().connect_timeout;
         let target = origin.target(&self.tried, deadline).await?;
-        let peer = target.peer();
+        let peer = target.peer(&head.method);
         self.target = Some(target);
         Ok(peer)
     }
@@ -98,8 +102,17 @@ impl Passage {
     }
 
     /// The final head came, or the one that ends HTTP on this connection (101).
-    pub(super) fn answered(&mut self, origin: &Origin, status: StatusCode, body: RequestBody) {
+    pub(super) fn answered(
+        &mut self,
+        origin: &Origin,
+        response: &ResponseHeader,
+        body: RequestBody,
+    ) {
+        let status = response.status;
         self.stage = Stage::Body;
+        if let Some(target) = &self.target {
+            target.answered(&response.headers);
+        }
         if status != StatusCode::SWITCHING_PROTOCOLS {
             // How long the rest takes is for the visitor to say.
             self.place = None;

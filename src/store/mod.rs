@@ -13,8 +13,8 @@ mod model;
 mod name;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -45,7 +45,8 @@ pub struct Store {
     max_variants: AtomicUsize,
     /// The tags of pages that were removed because of a tag, by the hash of their
     /// keys: a fill in flight that began before brings such a page back without it.
-    graves: moka::sync::Cache<u64, Arc<Tags>>,
+    /// None as long as none was.
+    graves: OnceLock<moka::sync::Cache<u64, Arc<Tags>>>,
 }
 
 /// What became of a commit.
@@ -114,13 +115,7 @@ impl Store {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
             max_variants: AtomicUsize::new(config.max_variants.max(1)),
-            graves: moka::sync::Cache::builder()
-                .max_capacity(MAX_GRAVES)
-                .weigher(|_, tags: &Arc<Tags>| {
-                    u32::try_from(tags.size() + memory::ENTRY_OVERHEAD).unwrap_or(u32::MAX)
-                })
-                .time_to_live(GRAVE)
-                .build(),
+            graves: OnceLock::new(),
         }
     }
 
@@ -312,7 +307,8 @@ impl Store {
         let still = memory.get(page.key.as_str()).is_some_and(|now| Arc::ptr_eq(&now, page));
         if still {
             if by_tag && !page.tags.names.is_empty() {
-                self.graves.insert(self.hasher.hash_one(&page.key), Arc::clone(&page.tags));
+                let hash = self.hasher.hash_one(&page.key);
+                self.graves.get_or_init(graves).insert(hash, Arc::clone(&page.tags));
             }
             memory.remove(page.key.as_str());
         }
@@ -473,7 +469,7 @@ impl Store {
 
     /// The tags that a page had when it was removed because of one.
     fn buried(&self, key: &PageKey) -> Tags {
-        let tags = self.graves.get(&self.hasher.hash_one(key));
+        let tags = self.graves.get().and_then(|graves| graves.get(&self.hasher.hash_one(key)));
         tags.map_or_else(Tags::default, |tags| (*tags).clone())
     }
 
@@ -507,6 +503,17 @@ impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").field("stats", &self.stats()).finish_non_exhaustive()
     }
+}
+
+/// No graves yet.
+fn graves() -> moka::sync::Cache<u64, Arc<Tags>> {
+    moka::sync::Cache::builder()
+        .max_capacity(MAX_GRAVES)
+        .weigher(|_, tags: &Arc<Tags>| {
+            u32::try_from(tags.size() + memory::ENTRY_OVERHEAD).unwrap_or(u32::MAX)
+        })
+        .time_to_live(GRAVE)
+        .build()
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub(crate) struct Engine {
     pub(crate) strangers: Strangers,
     pub(crate) live: ArcSwap<Live>,
     /// Locked while the configuration is replaced.
+    reloading: Mutex<()>,
     reloaded: Mutex<Option<Last>>,
     pub(crate) limits: Arc<ArcSwap<config::Limits>>,
     pub(crate) draining: watch::Sender<bool>,
@@ -95,6 +96,7 @@ impl Engine {
             draining: watch::Sender::new(false),
             drained: OnceLock::new(),
             plain: AtomicBool::new(true),
+            reloading: Mutex::default(),
             reloaded: Mutex::default(),
             live: ArcSwap::from_pointee(Live {
                 routes,
@@ -123,7 +125,7 @@ impl Engine {
 
     /// See `Edge::reload`.
     pub(crate) fn reload(&self, config: Config) -> Reloaded {
-        let mut last = self.reloaded.lock();
+        let _one_at_a_time = self.reloading.lock();
         let ended = match config.succeed(&self.live.load().config) {
             Ok(done) => {
                 self.replace(done.config);
@@ -131,19 +133,19 @@ impl Engine {
             }
             Err(why) => Reloaded::Refused(why),
         };
-        self.told(&mut last, ended.clone());
+        self.told(ended.clone());
         ended
     }
 
     /// See `Edge::reload_refused`.
     pub(crate) fn reload_refused(&self, why: String) {
-        self.told(&mut self.reloaded.lock(), Reloaded::Refused(why));
+        self.told(Reloaded::Refused(why));
     }
 
-    fn told(&self, last: &mut Option<Last>, ended: Reloaded) {
+    fn told(&self, ended: Reloaded) {
         let at = crate::clock::now();
         self.live.load().metrics.reload(ended.result(), at.secs());
-        *last = Some(Last { at, ended });
+        *self.reloaded.lock() = Some(Last { at, ended });
     }
 
     /// Runs on with a configuration of the same framework.

@@ -328,3 +328,35 @@ async fn hits_that_were_cut_off_are_errors_to_the_access_log() {
     }
     running.signal("-TERM");
 }
+
+/// Each of these used to pass without a word.
+#[test]
+fn check_says_what_cannot_be_meant() {
+    const BEGIN: &str = "origins: { web: http://127.0.0.1:3000 }\n";
+    let route = |options: &str| format!("routes:\n- path: /a\n  {options}\n");
+    for (text, code, said) in [
+        (route("dsg: {}\n  browser: max-age=forever"), 3, ":5: routes[0].browser: `max-age` takes"),
+        (route("dsg: {}\n  vary: [user-agent]"), 3, ":5: routes[0].vary[0]: `user-agent` cannot"),
+        ("routes:\n- path: /blog/:slug\n  dsg: {}".to_owned(), 3, "did you mean \"/blog/*\"?"),
+        (route("pass: {}\n  tags: [a]"), 0, "warning: "),
+        (
+            route("dsg: {}\n  tags: [$HOME]"),
+            0,
+            ":5: routes[0].tags[0]: `$HOME` is text as it stands",
+        ),
+        ("cache: { memory: 1000TiB }".to_owned(), 0, ":2: cache.memory: 1000.0 TiB is more than"),
+        (route("isr: { revalidate: 0s, stale_for: -5s }"), 3, "2 errors in the configuration"),
+        ("log: { level: verbose }".to_owned(), 3, "did you mean \"debug\"?"),
+    ] {
+        // Other systems do not say how much memory there is.
+        if text.starts_with("cache") && !cfg!(target_os = "linux") {
+            continue;
+        }
+        let file = file(&format!("{BEGIN}{text}\n"));
+        let output = output(&["check", file.path().to_str().expect("it is text")]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}: {stderr}");
+        assert!(stderr.contains(said), "{text}: {stderr}");
+        assert_eq!(output.stdout.is_empty(), code != 0, "{text}");
+    }
+}

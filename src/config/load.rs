@@ -115,6 +115,7 @@ pub(super) fn finish(
     memory: Option<Memory>,
     overrides: &Overrides,
 ) -> Result<(Config, Vec<Warning>), Errors> {
+    let hints = found.warnings.clone();
     let mut report = Report::after(found.faults, found.gone, found.warnings);
     let beside = std::path::Path::new(name).parent().unwrap_or(std::path::Path::new(""));
     let config = found.raw.map(|mut raw| {
@@ -130,7 +131,12 @@ pub(super) fn finish(
     });
     let note = |(path, message): (Path, String)| Note::at(name, text, &path, message);
     let Some(config) = config.filter(|_| report.errors.is_empty()) else {
-        return Err(Errors::new(report.errors.into_iter().map(note).collect()));
+        // What is wrong with a value may be what was warned of.
+        let hinted = |(path, said): (Path, String)| match hints.iter().find(|(at, _)| *at == path) {
+            Some((_, hint)) => (path, format!("{said}; {hint}")),
+            None => (path, said),
+        };
+        return Err(Errors::new(report.errors.into_iter().map(hinted).map(note).collect()));
     };
     let mut warnings: Vec<Note> = report.warnings.into_iter().map(note).collect();
     warnings.sort_by_key(|note| note.line);

@@ -26,7 +26,7 @@ pub struct PathPattern {
 
 #[derive(Clone, Debug)]
 enum Shape {
-    /// `/**`
+    /// `/**`, or `/**/*`
     All,
     /// No wildcard.
     Exact,
@@ -264,7 +264,7 @@ const WILD: [char; 6] = ['*', '[', ']', '{', '}', '\\'];
 impl Shape {
     fn of(text: &str) -> Option<Shape> {
         let literal = |part: &str| !part.contains(WILD);
-        if text == "/**" {
+        if matches!(text, "/**" | "/**/*") {
             return Some(Shape::All);
         }
         if literal(text) {
@@ -304,6 +304,9 @@ impl HostPattern {
         let host = written.to_ascii_lowercase();
         if host.contains("://") || host.contains('/') {
             return Err("a host is a bare name, without scheme or path".to_owned());
+        }
+        if host.len() > 1 && host.ends_with('.') {
+            return Err("a host is matched without the dot at its end; leave it out".to_owned());
         }
         if !host.is_ascii() {
             return Err("write an international name in its ASCII form (xn--…)".to_owned());
@@ -463,12 +466,13 @@ mod tests {
             ("https://example.com", "without scheme"),
             ("example.com:8080", "without its port"),
             ("[::1]:80", "without its port"),
+            ("example.com.", "without the dot"),
             ("[::1", "IPv6"),
             ("[", "IPv6"),
             ("[]", "IPv6"),
             ("a.*.com", "subdomains"),
             ("*", "subdomains"),
-            ("*.", "host name"),
+            ("*.", "without the dot"),
             ("", "host name"),
             ("b\u{fc}cher.example", "xn--"),
             ("a..b", "host name"),
@@ -495,6 +499,7 @@ mod tests {
             ("/a/*", "/a/b/c", false),
             ("/a/*", "/a/**", false),
             ("/*/feed", "/a/feed", true),
+            ("/**/*", "/a/b", true),
             ("/**/*.css", "/**/*.min.css", true),
             ("/**/*.min.css", "/**/*.css", false),
         ] {

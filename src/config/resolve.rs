@@ -411,17 +411,20 @@ fn route(
     };
     // Without its host it would take what is for others.
     let host = host.ok().filter(|_| !report.is_gone(&path.key("host")));
-    (route, host.zip(pattern.ok()))
+    (route, host.zip(pattern))
 }
 
 /// A pattern of paths, unless it is one of another program.
-fn pattern(written: &str, path: Path, report: &mut Report) -> Result<PathPattern, ()> {
+fn pattern(written: &str, path: Path, report: &mut Report) -> Option<PathPattern> {
     match foreign::foreign(written) {
-        Some(Foreign::Refused(message)) => return Err(report.error(path, message)),
+        Some(Foreign::Refused(message)) => {
+            report.error(path, message);
+            return None;
+        }
         Some(Foreign::Doubtful(message)) => report.warn(path.clone(), message),
         None => {}
     }
-    PathPattern::new(written).map_err(|message| report.error(path, message))
+    PathPattern::new(written).map_err(|message| report.error(path, message)).ok()
 }
 
 fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {

@@ -431,6 +431,11 @@ fn mistakes() {
             &["p.yaml:2: routes[0].path: \":slug\" is no glob", "did you mean \"/blog/*\"?"],
         ),
         (
+            "framework: nextjs\nnextjs: { default_locale: e/n, locales: [en, ''] }",
+            &["nextjs.default_locale: expected a locale", "nextjs.locales[1]: expected a locale"],
+        ),
+        ("threads: $N", &["found \"$N\"; `$N` is text as it stands: write `${N}`"]),
+        (
             "framework: gatsby\ngatsby: { server_rendered: [/a, '/app/[...rest]'] }",
             &["p.yaml:3: gatsby.server_rendered[1]: ", "did you mean \"/app/**\"?"],
         ),

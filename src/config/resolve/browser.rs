@@ -108,7 +108,7 @@ fn fits(name: &str, takes: Takes, argument: Argument<'_>) -> Result<(), String> 
         (_, Argument::Malformed(rest)) => {
             let rest = String::from_utf8_lossy(rest);
             let cure = match rest.trim_start().chars().next() {
-                Some(';') => "directives are separated by commas",
+                _ if rest.contains(';') => "directives are separated by commas",
                 Some('=') => "no space stands beside `=`",
                 _ => "expected a comma, or `=` and a value",
             };
@@ -137,6 +137,7 @@ mod tests {
             ("max-age=1.5", "found \"1.5\"", ""),
             ("public=1", "`public` takes no value", ""),
             ("public; max-age=60", "separated by commas", ""),
+            ("max-age=60s; public", "separated by commas", ""),
             ("public max-age=60", "expected a comma", ""),
             ("max-age =60", "no space stands", ""),
             ("max-age= 60", "after `max-age` found", ""),

@@ -26,6 +26,10 @@ const REGEX: [&str; 6] = ["(.*", "(.+", "(?", "[^/]", "\\d", "\\w"];
 
 /// Looks for what a router, and no glob, would call a pattern.
 pub(super) fn foreign(pattern: &str) -> Option<Foreign> {
+    if pattern.contains("://") {
+        let message = "a path alone; its host is said with `host`".to_owned();
+        return Some(Foreign::Refused(message));
+    }
     let router = pattern.contains("/:") || pattern.contains('<');
     if !router && let Some(part) = REGEX.iter().find(|part| pattern.contains(**part)) {
         return Some(Foreign::Refused(format!(
@@ -134,6 +138,8 @@ mod tests {
             let Some(Foreign::Refused(said)) = foreign(pattern) else { panic!("{pattern}") };
             assert!(said.contains("of a regular expression"), "{pattern}: {said}");
         }
+        let Some(Foreign::Refused(said)) = foreign("https://a.com/b") else { panic!("a URL") };
+        assert!(said.contains("`host`"), "{said}");
         for (pattern, cure) in [("/blog/[slug]", "/blog/*"), ("/blog/.*", "/blog/**")] {
             let Some(Foreign::Doubtful(said)) = foreign(pattern) else { panic!("{pattern}") };
             assert!(said.ends_with(&format!("write {cure:?}")), "{pattern}: {said}");

@@ -65,8 +65,20 @@ fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut
     if let Some(slash) = raw.trailing_slash {
         site.trailing_slash = slash.0;
     }
-    if let Some(locale) = &raw.default_locale {
+    let plain = |locale: &str| {
+        !locale.is_empty()
+            && locale.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    const EXPECTED: &str = "expected a locale such as `en` or `en-GB`";
+    if let Some(locale) = raw.default_locale.as_ref().filter(|locale| !locale.is_empty()) {
+        if !plain(locale) {
+            report.error(path.key("default_locale"), EXPECTED);
+        }
         site.default_locale = Some(locale.clone());
+    }
+    for (index, _) in raw.locales.iter().enumerate().filter(|(_, locale)| !plain(locale)) {
+        let place = report.item(&path.key("locales"), index);
+        report.error(place, EXPECTED);
     }
     if !raw.locales.is_empty() {
         site.locales.clone_from(&raw.locales);
@@ -99,7 +111,7 @@ fn gatsby(
     site.trailing_slash = raw.trailing_slash != Some(raw::TrailingSlash::Never);
     for (index, pattern) in raw.server_rendered.iter().enumerate() {
         let place = report.item(&path.key("server_rendered"), index);
-        if let Ok(pattern) = super::pattern(pattern, place, report) {
+        if let Some(pattern) = super::pattern(pattern, place, report) {
             patterns.push(pattern.as_str().to_owned());
         }
     }

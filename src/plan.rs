@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::ACCEPT;
 
-use crate::config::{Mode, Query};
+use crate::config::Mode;
 use crate::fill::{
     Ask, Notes, SERVER_RENDERED, Subject, end_to_end, selection, variant_field, variant_fields,
     without,
@@ -17,7 +17,7 @@ use crate::host;
 use crate::live::Live;
 use crate::page::{Fields, FieldsBuf, Form, KeyBuf, PageKey, Representation, canonical_path};
 use crate::request::{Facts, Request};
-use crate::route::Route;
+use crate::route::{Route, is_named};
 use crate::rules::cache_status::Bypass;
 use crate::rules::{Lines, negotiate, vary};
 
@@ -137,18 +137,25 @@ fn is_unknown(live: &Live, route: &Route, request: &Request<'_>, place: &Place<'
     place.build.is_some_and(unknown_build) || live.preset.is_foreign(request, place.form)
 }
 
-/// A query less what says nothing of the page.
+/// A query less what says nothing of the page, however its name is written: what
+/// is neither keyed nor sent.
 fn keyed_of<'a>(preset: &Preset, query: &'a str) -> Cow<'a, str> {
     let Some(unkeyed) = preset.parameter() else { return Cow::Borrowed(query) };
-    if memchr::memmem::find(query.as_bytes(), unkeyed.as_bytes()).is_none() {
+    let (bytes, name) = (query.as_bytes(), unkeyed.as_bytes());
+    if memchr::memchr(b'%', bytes).is_none() && memchr::memmem::find(bytes, name).is_none() {
         return Cow::Borrowed(query);
     }
-    let kept = query.split('&').filter(|parameter| !is_parameter(parameter, unkeyed));
+    let parameters =
+        || query.split('&').map(|parameter| (parameter, is_parameter(parameter, unkeyed)));
+    if !parameters().any(|(_, unkeyed)| unkeyed) {
+        return Cow::Borrowed(query);
+    }
+    let kept = parameters().filter(|(_, unkeyed)| !unkeyed).map(|(parameter, _)| parameter);
     Cow::Owned(kept.collect::<Vec<_>>().join("&"))
 }
 
 fn is_parameter(parameter: &str, name: &str) -> bool {
-    parameter.split('=').next() == Some(name)
+    is_named(parameter.split('=').next().unwrap_or(parameter), name)
 }
 
 /// The declared variants of a page with their normalised values: of `Accept` the
@@ -230,19 +237,14 @@ pub fn ask(
 }
 
 /// The target of a request on `ssr`: the visitor's own, less what its route does
-/// not send.
+/// not key.
 fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted, path: &str) -> String {
-    let raw = request.query();
-    let all = wanted.server_rendered.is_some() || matches!(wanted.route.query, Query::All);
+    let keyed = keyed_of(&live.preset, request.query());
     let mut scratch = String::new();
-    let mut query = if all { raw } else { wanted.route.keyed_query(raw, &mut scratch) }.to_owned();
-    if let (false, Some(unkeyed)) = (all, live.preset.parameter()) {
-        // It is for the renderer all the same.
-        for parameter in raw.split('&').filter(|parameter| is_parameter(parameter, unkeyed)) {
-            query.push_str(if query.is_empty() { "" } else { "&" });
-            query.push_str(parameter);
-        }
-    }
+    let query = match wanted.server_rendered {
+        Some(_) => &keyed,
+        None => wanted.route.keyed_query(&keyed, &mut scratch),
+    };
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 

@@ -133,7 +133,7 @@ impl Route {
 }
 
 /// Whether a parameter's name, as it is written in a query, stands for `name`.
-fn is_named(written: &str, name: &str) -> bool {
+pub(crate) fn is_named(written: &str, name: &str) -> bool {
     if written.contains(['%', '+']) { decoded(written).eq(name.bytes()) } else { written == name }
 }
 

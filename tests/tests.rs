@@ -9,6 +9,7 @@ mod cli;
 mod connections;
 mod differential;
 mod fills;
+mod headers;
 mod operating;
 mod origins;
 mod presets;

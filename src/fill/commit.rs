@@ -107,7 +107,7 @@ impl Arrived {
     /// that says nothing else.
     pub(super) fn marked(&self, ask: &Ask) -> Option<Box<str>> {
         let name = ask.preset.parameter()?;
-        if !ask.page || ask.form != Form::Rsc || !self.status.is_redirection() {
+        if ask.form != Form::Rsc || !self.status.is_redirection() {
             return None;
         }
         let location = self.headers.get(LOCATION)?.to_str().ok()?;

@@ -66,7 +66,7 @@ impl Fills {
     pub(super) async fn fetch(&self, ask: &Ask, member: &Member, priority: Priority) -> Brought {
         let fill = &*member.flight.fill;
         let mut prior = member.prior.as_deref();
-        let mut mark = self.0.notes.mark(ask.selection());
+        let mut mark = self.0.notes.mark(ask.marked_by());
         let mut told = false;
         loop {
             match self.attempt(ask, member, priority, prior, &mark).await {
@@ -75,7 +75,7 @@ impl Fills {
                 Err(Again::Unconditional) if prior.is_some() => prior = None,
                 Err(Again::Marked(new)) if !told => {
                     told = true;
-                    self.0.notes.set_mark(ask.selection(), &new);
+                    self.0.notes.set_mark(ask.marked_by(), &new);
                     mark = new;
                 }
                 Err(_) => {

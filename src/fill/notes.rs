@@ -28,7 +28,8 @@ const NOTE_SIZE: u64 = 320;
 /// Kinds of notes that share the bound.
 const KINDS: u64 = 4;
 
-/// Marks of RSC requests: as many as there are kinds of payload.
+/// Marks of RSC requests: as many as there are kinds of payload, and on `ssr`
+/// states of a browser's router.
 const MARKS: u64 = 1000;
 
 /// What a note is about: a page, a form of it, or a part of that, hashed with a
@@ -129,16 +130,16 @@ impl Notes {
         self.no_data.invalidate(&form);
     }
 
-    /// What the origin wants in the parameter of RSC requests with this selection
-    /// (see [`Ask::selection`](super::Ask::selection)).
-    pub fn set_mark(&self, selection: u64, mark: &str) {
-        self.marks.insert(selection, mark.into());
+    /// What the origin wants in the parameter of RSC requests with these fields
+    /// (see `Ask::marked_by`).
+    pub fn set_mark(&self, fields: u64, mark: &str) {
+        self.marks.insert(fields, mark.into());
     }
 
     /// What it wanted last.
     #[must_use]
-    pub fn mark(&self, selection: u64) -> Box<str> {
-        self.marks.get(&selection).unwrap_or_default()
+    pub fn mark(&self, fields: u64) -> Box<str> {
+        self.marks.get(&fields).unwrap_or_default()
     }
 
     /// A regeneration of a page with this freshness lifetime failed. Answers how

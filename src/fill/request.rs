@@ -236,9 +236,22 @@ impl Ask {
         selection(&self.preset, form, fields)
     }
 
+    /// What the mark of an RSC request is of (see [`head`](Self::head)), hashed.
+    pub(super) fn marked_by(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for name in self.preset.marked_by() {
+            for value in self.fields.lines(name) {
+                hash.update(name.as_bytes());
+                hash.update(&(value.len() as u64).to_le_bytes());
+                hash.update(value);
+            }
+        }
+        hash.digest()
+    }
+
     /// The request head. `prior` is what is stored, if the origin may answer
     /// that it has not changed; `mark` the value of the parameter that RSC
-    /// requests carry.
+    /// requests carry: never a visitor's own, for it is in no key.
     ///
     /// # Errors
     /// The target cannot be sent.
@@ -248,9 +261,8 @@ impl Ask {
         mark: &str,
     ) -> pingora::Result<Box<RequestHeader>> {
         let preset = &self.preset;
-        let rsc = self.page && self.form == Form::Rsc;
         let target = match preset.parameter() {
-            Some(name) if rsc => {
+            Some(name) if self.form == Form::Rsc => {
                 let separator = if self.target.contains('?') { '&' } else { '?' };
                 Cow::Owned(format!("{}{separator}{name}={mark}", self.target))
             }

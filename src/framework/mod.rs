@@ -215,13 +215,23 @@ impl Preset {
         }
     }
 
-    /// A query parameter that says nothing of the page: neither keyed nor, on
-    /// page routes, sent as the visitor wrote it.
+    /// A query parameter that says nothing of the page: neither keyed nor sent as
+    /// the visitor wrote it. Payloads are asked for with a value of the origin's
+    /// choice, a *mark*, that is learnt from it.
     #[must_use]
     pub fn parameter(&self) -> Option<&'static str> {
         match self {
             Preset::Nextjs(_) => Some(nextjs::RSC_PARAMETER),
             Preset::Generic | Preset::Gatsby(_) => None,
+        }
+    }
+
+    /// The request fields that such a mark is of.
+    #[must_use]
+    pub fn marked_by(&self) -> &'static [&'static str] {
+        match self {
+            Preset::Nextjs(_) => nextjs::MARKED_BY,
+            Preset::Generic | Preset::Gatsby(_) => &[],
         }
     }
 

@@ -36,6 +36,10 @@ pub(super) const AGENT: &str =
 /// The query parameter by which browsers' own caches tell RSC payloads apart.
 pub(super) const RSC_PARAMETER: &str = "_rsc";
 
+/// What Next hashes to check that parameter.
+pub(super) const MARKED_BY: &[&str] =
+    &["next-router-prefetch", "next-router-segment-prefetch", "next-router-state-tree", "next-url"];
+
 /// What a client sends to say which payload of a page it wants.
 pub(super) const RSC_FIELDS: &[&str] =
     &["next-router-prefetch", "next-router-segment-prefetch", "next-url"];

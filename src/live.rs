@@ -11,6 +11,7 @@ use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::origin::{Origin, Origins};
 use crate::route::{Route, Routes};
+use crate::rules::request_fields::{Passing, Sender};
 use crate::via::Via;
 
 /// A configuration at work.
@@ -59,10 +60,27 @@ impl Live {
         &self.deployments[route.origin]
     }
 
+    /// Which of the fields of a request go on to the origin of its route.
+    #[must_use]
+    pub fn passing<'a>(&'a self, peer: IpAddr, route: &'a Route) -> Passing<'a> {
+        let rules = &*self.config.request_fields;
+        Passing {
+            allow: &rules.allow,
+            trust: &rules.trust,
+            drop: &rules.drop,
+            declared: &route.vary,
+            sender: if self.trusts(peer) { Sender::TrustedProxy } else { Sender::Visitor },
+        }
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|net| net.contains(&peer))
+    }
+
     /// How a visitor asked: by the connection, or as a trusted proxy says.
     #[must_use]
     pub fn scheme(&self, peer: IpAddr, fields: &[httparse::Header<'_>]) -> &'static str {
-        if self.config.trusted_proxies.iter().any(|net| net.contains(&peer)) {
+        if self.trusts(peer) {
             let proto = fields.iter().find(|f| f.name.eq_ignore_ascii_case("x-forwarded-proto"));
             if proto.is_some_and(|f| f.value.trim_ascii().eq_ignore_ascii_case(b"https")) {
                 return "https";

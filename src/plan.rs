@@ -216,6 +216,7 @@ pub fn ask(
         metrics: Arc::clone(&live.metrics),
         via: live.via.clone(),
         preset: live.preset.clone(),
+        request_fields: Arc::clone(&live.config.request_fields),
         deployments: Arc::clone(live.deployments(&wanted.route)),
         build,
         anew: false,
@@ -248,25 +249,27 @@ fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted, path: &str) -
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-/// The fields of a visitor that a fill on `ssr` carries.
+/// The fields of a visitor that a fill on `ssr` carries; what is declared, as it
+/// is keyed.
 fn visitors_fields(
     live: &Live,
     request: &Request<'_>,
     wanted: &Wanted,
     place: &Place<'_>,
 ) -> Fields {
-    let declared = &wanted.route.vary;
+    let route = &wanted.route;
     let mut fields = FieldsBuf::default();
-    for (name, value) in end_to_end(request).iter() {
-        let keyed = declared.iter().any(|declared| name.eq_ignore_ascii_case(declared.as_str()));
-        if !live.preset.strips(name, place.form) && !keyed {
+    let passing = live.passing(request.peer, route);
+    for (name, value) in end_to_end(request, &passing, live.preset.vary()).iter() {
+        let declared = route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()));
+        if !declared && !live.preset.strips(name, place.form) {
             fields.push(name, value);
         }
     }
     // What is in the key goes out as it is there.
     let longest = live.config.limits.max_variant;
     let each = |name: &str, value: &str| variant_field(&mut fields, name, value);
-    variants(&wanted.route, request, longest, each);
+    variants(route, request, longest, each);
     fields.done()
 }
 
@@ -302,6 +305,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         metrics: Arc::clone(&live.metrics),
         via: live.via.clone(),
         preset: live.preset.clone(),
+        request_fields: Arc::clone(&live.config.request_fields),
         deployments: Arc::clone(live.deployments(&route)),
         page: route.mode.is_page() && !server_rendered,
         server_rendered: None,

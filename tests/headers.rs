@@ -1,6 +1,6 @@
 //! Header fields: what of a visitor's request reaches the origin.
 
-use crate::support::{Edge, Origin, Response, origin};
+use crate::support::{Edge, Origin, Response, client, origin};
 
 const ROUTES: &str = "
 - path: /isr/**
@@ -12,6 +12,10 @@ const ROUTES: &str = "
 - path: /**
   ssr: {}
 ";
+
+async fn edge(origin: &Origin) -> Edge {
+    Edge::start(ROUTES.trim_start(), origin).await
+}
 
 /// An edge with these lines of configuration, and [`ROUTES`].
 async fn edge_with(origin: &Origin, lines: &str) -> Edge {
@@ -105,4 +109,183 @@ async fn payloads_on_ssr_are_asked_for_with_the_learnt_value() {
         answer.is(200, "MISS", &format!("of-{tree}"));
         assert_eq!(origin.total(), requests, "{tree}");
     }
+}
+
+// 14. Fields that no visitor should send.
+
+const SPOOFED: &[&str] = &[
+    "CF-Connecting-IP",
+    "Forwarded",
+    "Front-End-Https",
+    "Proxy",
+    "Surrogate-Capability",
+    "True-Client-IP",
+    "X-Envoy-Original-Path",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Path",
+    "X-Forwarded-Port",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Uri",
+    "X-HTTP-Method",
+    "X-HTTP-Method-Override",
+    "X-Host",
+    "X-Middleware-Subrequest",
+    "X-Original-URI",
+    "X-Original-URL",
+    "X-Real-IP",
+    "X-Rewrite-URL",
+    "X-Scheme",
+    "X-Script-Name",
+    "X-Url-Scheme",
+    "X_Forwarded_Host",
+    "X_FORWARDED_PROTO",
+    "x.forwarded.host",
+];
+
+fn spoofed(mut ask: client::Ask) -> client::Ask {
+    for name in SPOOFED {
+        ask = ask.header(name, "spoofed");
+    }
+    ask
+}
+
+/// On every way to the origin: pages, server-rendered ones, what is passed
+/// through, and what passes by the cache.
+#[tokio::test]
+async fn no_visitor_says_what_only_proxies_say() {
+    let origin = Origin::serve(|_| Response::html("page").cache("no-store")).await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    let custom = |ask: client::Ask| {
+        spoofed(ask)
+            .header("Cookie", "me=1")
+            .header("X-Custom", "1")
+            .header("Accept-Encoding", "br")
+    };
+    for path in ["/isr/a", "/a", "/pass/a", "/noted/a"] {
+        custom(client.get(path)).await;
+    }
+    custom(client.post("/isr/a", "body")).header("Content-Type", "text/plain").await;
+    custom(client.post("/pass/a", "body")).header("Content-Type", "text/plain").await;
+    custom(client.get("/isr/a")).header("Authorization", "Basic x").await;
+    custom(client.ask("HEAD", "/pass/a")).await;
+    let requests = origin.requests();
+    assert!(requests.len() >= 8);
+    for request in &requests {
+        let sent = format!("{request}");
+        assert!(!sent.contains("spoofed"), "{sent}");
+        assert_eq!(request.header("x-forwarded-host"), Some("example.com"), "{sent}");
+        assert_eq!(request.header("x-forwarded-proto"), Some("http"), "{sent}");
+    }
+    // What the application needs is there.
+    let posts: Vec<_> = requests.iter().filter(|request| request.method == "POST").collect();
+    assert_eq!(posts.len(), 2);
+    for post in posts {
+        assert_eq!(&*post.body, b"body");
+        for (name, value) in [("cookie", "me=1"), ("x-custom", "1"), ("content-type", "text/plain")]
+        {
+            assert_eq!(post.header(name), Some(value), "{post}");
+        }
+        assert_eq!(post.header("x-forwarded-for"), Some("127.0.0.1"), "{post}");
+        assert_eq!(post.header("accept-encoding"), Some("br"), "{post}");
+    }
+}
+
+/// An origin that answers ESI to who says that it can do it: nobody can here.
+#[tokio::test]
+async fn what_a_visitor_says_of_proxies_is_in_no_stored_page() {
+    let origin = Origin::serve(|request: &origin::Request| {
+        let esi = request.fields.has("surrogate-capability");
+        let cgi = |name: &str| name.replace(['-', '.'], "_").to_ascii_uppercase();
+        let host = request
+            .fields
+            .iter()
+            .filter(|(name, _)| cgi(name) == "X_FORWARDED_HOST")
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            .last();
+        let body = if esi { "<esi:include/>" } else { "page" };
+        Response::html(format!("{body} at {}", host.unwrap_or_default())).cache("s-maxage=60")
+    })
+    .await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    for path in ["/a", "/isr/a"] {
+        spoofed(client.get(path)).await.is(200, "MISS", "page at example.com");
+        client.get(path).await.is(200, "HIT", "page at example.com");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_lets_fields_through_and_takes_others_away() {
+    let origin = Origin::serve(|_| Response::html("page").cache("no-store")).await;
+    let lines = "
+trusted_proxies: [127.0.0.1/32]
+request_fields: { allow: [X-HTTP-Method-Override, My_Field], trust: [X-Forwarded-For, X-User], drop: [X-Debug] }";
+    let trusting = edge_with(&origin, lines).await;
+    let strange = edge_with(&origin, &lines.replace("127.0.0.1/32", "192.0.2.0/24")).await;
+    for (edge, trusted) in [(&trusting, true), (&strange, false)] {
+        for path in ["/a", "/pass/a"] {
+            let ask = edge.client().ssr().get(path);
+            ask.header("X-HTTP-Method-Override", "PATCH")
+                .header("My_Field", "1")
+                .header("Other_Field", "1")
+                .header("X-User", "bob")
+                .header("X-Real-IP", "1.1.1.1")
+                .header("X-Debug", "1")
+                .header("X-Forwarded-For", "1.1.1.1, 2.2.2.2")
+                .await;
+            let request = origin.requests().pop().unwrap();
+            assert_eq!(request.header("x-http-method-override"), Some("PATCH"), "{request}");
+            assert_eq!(request.header("my_field"), Some("1"), "{request}");
+            assert_eq!(request.header("x-user"), trusted.then_some("bob"), "{request}");
+            for name in ["other_field", "x-debug", "x-real-ip"] {
+                assert_eq!(request.header(name), None, "{request}");
+            }
+            let addresses = if trusted { "1.1.1.1, 2.2.2.2, 127.0.0.1" } else { "127.0.0.1" };
+            assert_eq!(request.header("x-forwarded-for"), Some(addresses), "{request}");
+        }
+    }
+}
+
+/// Whoever comes past the proxies could say the same as they do.
+#[tokio::test]
+async fn what_varies_on_the_word_of_proxies_is_for_one_visitor() {
+    let origin = Origin::serve(|request: &origin::Request| {
+        let whose = request.header("x-forwarded-for").unwrap_or("nobody").to_owned();
+        Response::html(whose).cache("max-age=60").header("Vary", "X-Forwarded-For")
+    })
+    .await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    for _ in 0..2 {
+        let answer = client.get("/a").await;
+        answer.is(200, "MISS", "127.0.0.1");
+        assert!(answer.cache_status().contains("detail=vary-star"), "{answer}");
+    }
+    client.get("/a").header("X-Forwarded-For", "127.0.0.1").await.is(200, "MISS", "127.0.0.1");
+    // What is in the key chooses nothing more, and what is not sent chooses nothing.
+    let vary = "X-Forwarded-Proto, X-Forwarded-Host, Host, X-Real-IP, X_Foo, Accept-Encoding";
+    let page = Response::html("page").cache("max-age=60").header("Vary", vary);
+    origin.on("/b").reply(page);
+    client.get("/b").await.is(200, "MISS", "page");
+    let ask = client.get("/b").header("X-Forwarded-Proto", "https").header("X-Real-IP", "1.1.1.1");
+    ask.header("X_Foo", "1").header("Accept-Encoding", "made-up").await.is(200, "HIT", "page");
+}
+
+/// A visitor cannot have a field dropped by which their request is keyed.
+#[tokio::test]
+async fn connection_drops_nothing_that_is_keyed() {
+    let origin = Origin::serve(|request: &origin::Request| {
+        let language = request.header("accept-language").unwrap_or("none").to_owned();
+        Response::html(language).cache("s-maxage=60")
+    })
+    .await;
+    let edge = Edge::start("- path: /**\n  ssr: {}\n  vary: [accept-language]\n", &origin).await;
+    let client = edge.client().ssr();
+    let ask = client.get("/a").header("Accept-Language", "de");
+    ask.header("Connection", "Accept-Language").await.is(200, "MISS", "de");
+    client.get("/a").header("Accept-Language", "DE").await.is(200, "HIT", "de");
 }

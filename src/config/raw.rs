@@ -49,9 +49,10 @@ pub(super) struct Raw {
     /// or `off`. Whoever reaches this address can read the names of your routes;
     /// keep it off the internet. Changes take effect at the next start.
     pub(super) admin: AdminAddress,
-    /// Proxies in front of Perennial, by address or network, whose
-    /// `X-Forwarded-Proto` is believed: whether the visitor came by `https` is
-    /// part of every page's key. Nobody else's word is taken. Default: none.
+    /// Proxies in front of Perennial, by address or network, that are believed:
+    /// their `X-Forwarded-Proto`, for whether the visitor came by `https` is part of
+    /// every page's key, and what `request_fields.trust` names. Nobody else's word
+    /// is taken. Default: none.
     #[schemars(example = ["10.0.0.0/8"])]
     pub(super) trusted_proxies: Vec<Network>,
     /// Worker threads, 1 to 1024. Changes take effect at the next start. Default: one
@@ -83,6 +84,15 @@ pub(super) struct Raw {
     pub(super) log: Log,
     /// The webhook by which a CMS renews pages on demand.
     pub(super) revalidate: Option<Revalidate>,
+    /// Which request fields go on to the origins. Some name the visitor's host,
+    /// path, method, scheme, address or user in a proxy's stead: `Forwarded`,
+    /// `X-Forwarded-*`, `X-Original-*`, `X-Rewrite-*`, `X-Real-IP`, `X-Script-Name`,
+    /// `X-HTTP-Method-Override`, `Surrogate-Capability` and the like, and every
+    /// field whose name has another character than letters, digits and hyphens.
+    /// Origins render by them, so they are dropped on every route, unless a route
+    /// declares them as `vary`. `X-Forwarded-Host`, `X-Forwarded-Proto` and, but for
+    /// `isr` and `dsg`, `X-Forwarded-For` are sent anew.
+    pub(super) request_fields: RequestFields,
     /// Limits of the public listeners.
     pub(super) limits: Limits,
     /// How long requests and fills in flight may take to end once the process
@@ -109,6 +119,7 @@ impl Default for Raw {
             deployment: None,
             log: Log::default(),
             revalidate: None,
+            request_fields: RequestFields::default(),
             limits: Limits::default(),
             shutdown_timeout: secs(30),
             routes: Vec::new(),
@@ -432,6 +443,29 @@ impl Default for Revalidate {
             pages_per_path: Count(8),
             timeout: secs(10),
         }
+    }
+}
+
+/// Which request fields go on to the origins.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `request_fields`")]
+#[schemars(inline)]
+pub(super) struct RequestFields {
+    /// Fields that go on all the same, whoever sends them.
+    #[schemars(example = ["X-HTTP-Method-Override"])]
+    pub(super) allow: Vec<String>,
+    /// Fields that go on where a proxy of `trusted_proxies` sends them, and from
+    /// nobody else: name those that it sets itself, whatever its visitors send.
+    pub(super) trust: Vec<String>,
+    /// More fields that are dropped.
+    #[schemars(example = ["X-Debug"])]
+    pub(super) drop: Vec<String>,
+}
+
+impl Default for RequestFields {
+    fn default() -> RequestFields {
+        let trust = vec!["X-Forwarded-For".to_owned()];
+        RequestFields { allow: Vec::new(), trust, drop: Vec::new() }
     }
 }
 

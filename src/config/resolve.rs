@@ -6,6 +6,7 @@
 
 mod browser;
 mod doubts;
+mod fields;
 mod foreign;
 mod report;
 mod site;
@@ -73,6 +74,7 @@ pub(super) fn resolve(
         revalidate,
         routes: routes(raw, &presets::routes(&framework, server_rendered), &root, &origins, report),
         framework,
+        request_fields: fields::request_fields(raw, &root.key("request_fields"), report).into(),
         limits: limits(&raw.limits, &root.key("limits"), report),
         shutdown_timeout: raw.shutdown_timeout.0,
         dev: false,

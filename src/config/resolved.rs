@@ -1,6 +1,7 @@
 //! The resolved configuration: what the program runs with.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -13,7 +14,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where health and metrics are served; none: nowhere.
     pub admin: Option<SocketAddr>,
-    /// Proxies whose `X-Forwarded-Proto` is believed.
+    /// Proxies whose `X-Forwarded-Proto`, and what [`RequestFields::trust`] names, is
+    /// believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Worker threads.
     pub threads: usize,
@@ -31,6 +33,8 @@ pub struct Config {
     pub revalidate: Option<Revalidate>,
     /// The routes, first match wins. The last one matches everything.
     pub routes: Vec<Route>,
+    /// Which request fields go on to origins.
+    pub request_fields: Arc<RequestFields>,
     /// Limits of the front.
     pub limits: Limits,
     /// How long requests and fills in flight may take to end after SIGTERM.
@@ -256,6 +260,18 @@ impl std::fmt::Debug for Revalidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Revalidate").field("path", &self.path).field("secret", &"***").finish()
     }
+}
+
+/// Which request fields go on to origins, beside what
+/// [`request_fields`](crate::rules::request_fields) says of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFields {
+    /// Go on whoever sends them.
+    pub allow: Vec<HeaderName>,
+    /// Go on where a proxy of [`Config::trusted_proxies`] sends them, and only then.
+    pub trust: Vec<HeaderName>,
+    /// Never go on.
+    pub drop: Vec<HeaderName>,
 }
 
 /// Limits of the front.

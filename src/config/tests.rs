@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use proptest::prelude::*;
 
 use super::*;
@@ -118,6 +119,11 @@ fn defaults() {
     assert_eq!(config.origins[0].keepalive, secs(60));
     assert_eq!(config.origins[0].resolve_interval, secs(10));
     assert_eq!(config.origins[0].host, HostField::Preserve);
+    let expected = RequestFields {
+        trust: vec![HeaderName::from_static("x-forwarded-for")],
+        ..RequestFields::default()
+    };
+    assert_eq!(*config.request_fields, expected);
     let expected = Cache {
         memory: 512 << 20,
         max_object: 32 << 20,
@@ -384,6 +390,23 @@ fn mistakes() {
         ("limits: { head_timeout: 0s }", &["limits.head_timeout: must be longer than 0s"]),
         ("limits: { max_variant: 1MiB }", &["limits.max_variant: from 16B to 64KiB, found 1MiB"]),
         ("limits: { max_head: 1GiB }", &["limits.max_head: from 1KiB to 1MiB, found 1GiB"]),
+        (
+            "request_fields: { allow: [Host, Upgrade, 'a b', X-Foo-*] }",
+            &[
+                "request_fields.allow[0]: `host`: it is set here",
+                "request_fields.allow[1]: `upgrade`: it is of one connection only",
+                "request_fields.allow[2]: \"a b\" is not the name of a field",
+                "request_fields.allow[3]: `x-foo-*`: name each field",
+            ],
+        ),
+        (
+            "request_fields: { allow: [X-A], trust: [X-A], drop: [X-A] }",
+            &["request_fields.drop: `x-a` is in another list", "request_fields.trust: `x-a` is in"],
+        ),
+        (
+            "request_fields: { trust: [X-User] }\nroutes: [ { path: /a, dsg: {}, vary: [x-user] } ]",
+            &["p.yaml:3: routes[0].vary[0]: `request_fields.trust` keeps"],
+        ),
         ("revalidate: { path: revalidate }", &["revalidate.path: expected a path"]),
         ("revalidate: { path: / }", &["revalidate.path: this is the home page"]),
         ("revalidate: { path: /%7Ehook/../x }", &["made to \"/x\": write that"]),

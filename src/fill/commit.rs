@@ -21,7 +21,7 @@ use crate::page::{
 use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
-use crate::rules::storable::{self, Verdict};
+use crate::rules::storable::{self, Class, Verdict};
 use crate::rules::vary::{self, Vary};
 use crate::rules::{Reason, Time, conditional, hop, media, tags};
 use crate::terms::{Judge, Response};
@@ -144,14 +144,20 @@ impl Arrived {
     }
 
     pub(super) fn judge(&self, ask: &Ask) -> Verdict {
-        ask.judge().response(&Response {
+        let verdict = ask.judge().response(&Response {
             form: ask.form,
             status: self.status,
             headers: &self.headers,
             asked: ask.asked(),
             request_time: self.request_time,
             response_time: self.response_time,
-        })
+        });
+        let Verdict::Store { .. } = verdict else { return verdict };
+        // What proxies say of a client, anybody can say who comes past them.
+        if !ask.page && ask.is_of_proxies(&self.headers) {
+            return Verdict::Refuse { reason: Reason::VaryStar, class: Class::Unshared };
+        }
+        verdict
     }
 
     /// Whether a cache may use it as it arrived without asking the origin first.
@@ -233,15 +239,15 @@ impl Arrived {
 
     /// The names that select between stored representations: on page routes what
     /// the framework tells apart (anything else was not sent), elsewhere what the
-    /// response says, less what its route has in the key.
+    /// response says, less what is in the key or was not the visitor's to say.
     fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
         if ask.page {
             return ask.preset.selecting(ask.form, &self.headers);
         }
         match vary::parse(&self.headers) {
             Vary::Names(names) => {
-                let undeclared = names.iter().filter(|name| !ask.route.vary.contains(name));
-                undeclared.map(|n| n.as_str().into()).collect()
+                let selecting = names.iter().filter(|name| ask.selects_by(name));
+                selecting.map(|n| n.as_str().into()).collect()
             }
             Vary::None | Vary::Star => Vec::new(),
         }

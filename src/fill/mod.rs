@@ -28,7 +28,8 @@ use tokio::task::JoinHandle;
 
 pub use notes::{Notes, Subject};
 pub use request::{
-    Ask, SERVER_RENDERED, end_to_end, selection, variant_field, variant_fields, without,
+    Ask, FORWARDED_FOR, SERVER_RENDERED, end_to_end, forwarded_for, selection, variant_field,
+    variant_fields, without,
 };
 pub use stream::{Broken, Fill, Lead, Next, Preview, Subscriber};
 

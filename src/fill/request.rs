@@ -1,12 +1,14 @@
 //! What a fill asks for, and the request that it sends (semantics §3).
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::notes::{Notes, Subject};
+use crate::config::RequestFields;
 use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::metrics::Metrics;
@@ -14,7 +16,9 @@ use crate::origin::Origin;
 use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation};
 use crate::request::Request;
 use crate::route::Route;
-use crate::rules::{Lines, hop, vary};
+use crate::rules::request_fields::{Passing, Sender};
+use crate::rules::vary::{self, Vary};
+use crate::rules::{Lines, hop};
 use crate::terms::Judge;
 use crate::via::Via;
 
@@ -36,6 +40,8 @@ pub struct Ask {
     pub preset: Preset,
     /// What the request is marked with.
     pub via: Via,
+    /// Which of a visitor's fields are sent.
+    pub request_fields: Arc<RequestFields>,
     /// The deployments of the site, to tell which one answers.
     pub deployments: Arc<Deployments>,
     /// The build that the URLs of the page's data name, if it is known.
@@ -66,63 +72,77 @@ pub struct Ask {
     pub prefetch: bool,
 }
 
-/// Fields of a visitor that a server-rendered page's fill does not carry:
-/// conditions and ranges belong to the visitor, framing to the hop, and the
-/// rest names hosts and paths in ways that no key covers.
-const NOT_SENT: &[&str] = &[
-    "host",
+/// Fields that belong to the visitor's request and not to a fill: conditions and
+/// ranges, framing, and the codings that the visitor takes. Which fields no
+/// visitor should send at all, [`crate::rules::request_fields`] says.
+const NOT_OF_A_FILL: &[&str] = &[
+    "accept-encoding",
     "content-length",
     "expect",
+    "host",
     "if-match",
-    "if-none-match",
     "if-modified-since",
-    "if-unmodified-since",
+    "if-none-match",
     "if-range",
+    "if-unmodified-since",
     "range",
     "via",
-    "forwarded",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-host",
-    "x-http-host-override",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-url",
-    "x-rewrite-url",
 ];
+
+/// What Perennial says itself, by what is in every key.
+const SAID_BY_KEY: &[&str] = &["host", "x-forwarded-host", "x-forwarded-proto"];
 
 /// The end-to-end fields of a request that a fill on `ssr` carries, with the
 /// visitor's address added to `X-Forwarded-For`.
+///
+/// `deciding`: names of fields by which the request was understood. `Connection`
+/// cannot take those away, or the page would be another than its key says.
 #[must_use]
-pub fn end_to_end(request: &Request<'_>) -> Fields {
+pub fn end_to_end(request: &Request<'_>, passing: &Passing<'_>, deciding: &[&str]) -> Fields {
+    let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
     let nominated = |name: &str| {
         request
             .lines("connection")
             .flat_map(|line| line.split(|b| *b == b','))
             .any(|n| n.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            && !listed(deciding, name)
     };
     let mut out = FieldsBuf::default();
     for field in request.fields {
         let name = field.name;
-        if hop::is_hop_by_hop(name)
-            || nominated(name)
-            || NOT_SENT.iter().any(|n| name.eq_ignore_ascii_case(n))
+        if !hop::is_hop_by_hop(name)
+            && !nominated(name)
+            && !listed(NOT_OF_A_FILL, name)
+            && !listed(SAID_BY_KEY, name)
+            && !name.eq_ignore_ascii_case(FORWARDED_FOR)
+            && passing.passes(name)
         {
-            continue;
+            out.push(name, field.value);
         }
-        out.push(name, field.value);
     }
-    let peer = request.peer.to_string();
-    let chain: Vec<&[u8]> = request.lines("x-forwarded-for").chain([peer.as_bytes()]).collect();
-    out.push("X-Forwarded-For", &chain.join(&b", "[..]));
+    let lines = request.lines(FORWARDED_FOR);
+    out.push("X-Forwarded-For", &forwarded_for(lines, request.peer, passing));
     out.done()
+}
+
+/// The field with the addresses of visitor and proxies, lower case.
+pub const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// `X-Forwarded-For` as it goes on: the address of who asks here, after what that
+/// one says of the way before if that is to be believed.
+#[must_use]
+pub fn forwarded_for<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    peer: IpAddr,
+    passing: &Passing<'_>,
+) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for line in lines.filter(|line| !line.is_empty() && passing.passes(FORWARDED_FOR)) {
+        chain.extend_from_slice(line);
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.to_string().as_bytes());
+    chain
 }
 
 /// Fields less those of these names.
@@ -234,6 +254,34 @@ impl Ask {
             return 0;
         }
         selection(&self.preset, form, fields)
+    }
+
+    /// Whether requests that differ in this field, on which a response varies, may
+    /// be answered differently. Not by what is in the key, nor by what no visitor
+    /// has a say in.
+    pub(super) fn selects_by(&self, name: &HeaderName) -> bool {
+        let listed = |list: &[&str]| list.contains(&name.as_str());
+        let rules = &self.request_fields;
+        let passing = Passing {
+            allow: &rules.allow,
+            trust: &rules.trust,
+            drop: &rules.drop,
+            declared: &[],
+            sender: Sender::TrustedProxy,
+        };
+        !self.route.vary.contains(name)
+            && !listed(NOT_OF_A_FILL)
+            && !listed(SAID_BY_KEY)
+            && passing.passes(name.as_str())
+    }
+
+    /// Whether a response varies on what is believed of proxies alone. A visitor
+    /// who comes past them could say the same, and select it.
+    pub(super) fn is_of_proxies(&self, response: &HeaderMap) -> bool {
+        let Vary::Names(names) = vary::parse(response) else { return false };
+        let trusted =
+            |name: &HeaderName| name == FORWARDED_FOR || self.request_fields.trust.contains(name);
+        names.iter().any(trusted)
     }
 
     /// What the mark of an RSC request is of (see [`head`](Self::head)), hashed.

@@ -62,6 +62,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         page: mode != "ssr",
         server_rendered: None,
         preset: Preset::Generic,
+        request_fields: Arc::clone(&config.request_fields),
         deployments: Arc::new(Deployments::new(&config.deployment, None)),
         build: None,
         anew: false,

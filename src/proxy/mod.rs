@@ -6,6 +6,7 @@ mod hops;
 mod invalidate;
 mod page;
 mod pass;
+mod passed;
 mod write;
 
 pub(crate) use write::{invite, left};
@@ -31,7 +32,7 @@ use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
 use crate::origin::connect_failure;
-use crate::page::{KeyBuf, canonical_path};
+use crate::page::KeyBuf;
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
 use crate::route::Route;
@@ -228,33 +229,8 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         let peer = Proxy::peer(session);
         let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
-        let host = host(head).to_owned();
-        let chain = upstream
-            .headers
-            .get_all("x-forwarded-for")
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .chain([peer.to_string().as_str()])
-            .collect::<Vec<_>>()
-            .join(", ");
-        upstream.insert_header("X-Forwarded-For", chain)?;
-        let preset = &ctx.live.preset;
-        let path = canonical_path(head.uri.path());
         let fields = fields(head);
-        let form = preset.locate(&path, &request(&ctx.live, head, &fields, peer)).form;
-        let stripped: Vec<_> = upstream
-            .headers
-            .keys()
-            .filter(|name| preset.strips(name.as_str(), form))
-            .cloned()
-            .collect();
-        for name in stripped {
-            upstream.remove_header(&name);
-        }
-        upstream.insert_header("X-Forwarded-Host", host.as_str())?;
-        upstream.insert_header("X-Forwarded-Proto", ctx.live.scheme(peer, &fields))?;
-        upstream.append_header("Via", ctx.live.via.member())?;
-        upstream.insert_header(HOST, ctx.live.origin(route).host_field(&host))?;
+        passed::request(upstream, &request(&ctx.live, head, &fields, peer), &ctx.live, route)?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ pub mod freshness;
 pub mod hop;
 pub mod media;
 pub mod negotiate;
+pub mod request_fields;
 mod scan;
 pub mod storable;
 pub mod tags;

@@ -1,0 +1,279 @@
+//! Heads of what is passed through.
+
+use http::header::HOST;
+use http::{HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+
+use crate::fill::{FORWARDED_FOR, forwarded_for};
+use crate::live::Live;
+use crate::page::canonical_path;
+use crate::request::Request;
+use crate::route::Route;
+use crate::rules::Lines;
+
+/// Makes of a visitor's request head the one that the origin gets. pingora has
+/// taken away what is of one hop.
+///
+/// # Errors
+/// A field cannot be sent.
+pub(super) fn request(
+    upstream: &mut RequestHeader,
+    visitor: &Request<'_>,
+    live: &Live,
+    route: &Route,
+) -> pingora::Result<()> {
+    let passing = live.passing(visitor.peer, route);
+    let preset = &live.preset;
+    let form = preset.locate(&canonical_path(visitor.path()), visitor).form;
+    let addresses = forwarded_for(upstream.headers.lines(FORWARDED_FOR), visitor.peer, &passing);
+    let kept = |name: &str| passing.passes(name) && !preset.strips(name, form);
+    let dropped: Vec<HeaderName> =
+        upstream.headers.keys().filter(|name| !kept(name.as_str())).cloned().collect();
+    for name in dropped {
+        upstream.remove_header(&name);
+    }
+    if let Ok(addresses) = HeaderValue::from_bytes(&addresses) {
+        upstream.insert_header("X-Forwarded-For", addresses)?;
+    }
+    upstream.insert_header("X-Forwarded-Host", visitor.host)?;
+    upstream.insert_header("X-Forwarded-Proto", visitor.scheme)?;
+    upstream.append_header("Via", live.via.member())?;
+    upstream.insert_header(HOST, live.origin(route).host_field(visitor.host))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use httparse::Header;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::Engine;
+    use crate::page::KeyBuf;
+    use crate::plan::{Plan, ask, plan};
+    use crate::request::Facts;
+
+    const CONFIG: &str = "
+origins: { web: 'http://127.0.0.1:1' }
+trusted_proxies: [10.0.0.0/8]
+framework: nextjs
+request_fields: { allow: [My_Field, X-HTTP-Method], trust: [X-Forwarded-For, X-User], drop: [X-Debug] }
+routes:
+- path: /page
+  isr: { revalidate: 60s }
+  vary: [accept-language, cf-ipcountry]
+- path: /ssr
+  ssr: {}
+  vary: [accept-language, cf-ipcountry]
+- path: /pass
+  pass: {}
+";
+
+    fn live() -> Arc<Live> {
+        let (config, _) = Config::from_yaml(CONFIG, "test.yaml", &|_| None).unwrap();
+        Engine::new(config).0.live()
+    }
+
+    /// What the origin gets for a request: target and fields.
+    fn sent(live: &Live, target: &str, fields: &[(&str, &str)], peer: &str) -> Vec<String> {
+        let fields: Vec<_> =
+            fields.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
+        let visitor = Request {
+            method: "GET",
+            target,
+            host: "Example.com",
+            scheme: "http",
+            fields: &fields,
+            peer: peer.parse::<IpAddr>().unwrap(),
+        };
+        let facts = Facts::of(&visitor);
+        let mut key = KeyBuf::default();
+        let notes = crate::fill::Notes::new(1 << 20);
+        let head = match plan(live, &notes, &visitor, &facts, &mut key) {
+            Plan::Page(wanted) => {
+                *ask(live, &visitor, &facts, &key, &wanted).head(None, "learnt").unwrap()
+            }
+            Plan::Bypass(route, _) => {
+                let mut head = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+                for field in &fields {
+                    head.append_header(field.name.to_owned(), field.value.to_vec()).unwrap();
+                }
+                request(&mut head, &visitor, live, &route).unwrap();
+                head
+            }
+            Plan::Webhook => panic!("it is none"),
+        };
+        let mut lines = vec![head.uri.to_string()];
+        for (name, value) in &head.headers {
+            lines.push(format!("{name}: {}", value.to_str().unwrap()));
+        }
+        lines[1..].sort();
+        lines
+    }
+
+    /// A field of a visitor, and whether the origin gets it: for a page, on `ssr`,
+    /// and on `pass`.
+    const FIELDS: &[(&str, [bool; 3])] = &[
+        // What applications need.
+        ("Authorization", [false, true, true]),
+        ("Content-Type", [false, true, true]),
+        ("Cookie", [false, true, true]),
+        ("Origin", [false, true, true]),
+        ("User-Agent", [false, true, true]),
+        ("X-Api-Key", [false, true, true]),
+        ("X-Custom", [false, true, true]),
+        // What is of this request, and not of a fill.
+        ("Accept-Encoding", [false, false, true]),
+        ("If-Match", [false, false, true]),
+        ("If-Modified-Since", [false, false, true]),
+        ("If-None-Match", [false, false, true]),
+        ("If-Range", [false, false, true]),
+        ("If-Unmodified-Since", [false, false, true]),
+        ("Range", [false, false, true]),
+        // What is declared.
+        ("Accept-Language", [true, true, true]),
+        ("CF-IPCountry", [true, true, false]),
+        // What no visitor should send.
+        ("CF-Connecting-IP", [false, false, false]),
+        ("Client-IP", [false, false, false]),
+        ("Fastly-Client-IP", [false, false, false]),
+        ("Forwarded", [false, false, false]),
+        ("Front-End-Https", [false, false, false]),
+        ("Proxy", [false, false, false]),
+        ("Surrogate-Capability", [false, false, false]),
+        ("True-Client-IP", [false, false, false]),
+        ("X-Envoy-Original-Path", [false, false, false]),
+        ("X-Forwarded-Path", [false, false, false]),
+        ("X-Forwarded-Port", [false, false, false]),
+        ("X-Forwarded-Prefix", [false, false, false]),
+        ("X-Forwarded-Scheme", [false, false, false]),
+        ("X-Forwarded-Server", [false, false, false]),
+        ("X-Forwarded-Ssl", [false, false, false]),
+        ("X-Forwarded-Uri", [false, false, false]),
+        ("X-HTTP-Host-Override", [false, false, false]),
+        ("X-HTTP-Method-Override", [false, false, false]),
+        ("X-Host", [false, false, false]),
+        ("X-Matched-Path", [false, false, false]),
+        ("X-Method-Override", [false, false, false]),
+        ("X-Middleware-Subrequest", [false, false, false]),
+        ("X-Original-Host", [false, false, false]),
+        ("X-Original-URI", [false, false, false]),
+        ("X-Original-URL", [false, false, false]),
+        ("X-Real-IP", [false, false, false]),
+        ("X-Rewrite-URL", [false, false, false]),
+        ("X-Scheme", [false, false, false]),
+        ("X-Script-Name", [false, false, false]),
+        ("X-Url-Scheme", [false, false, false]),
+        ("X.Forwarded.Host", [false, false, false]),
+        ("X_Forwarded_Host", [false, false, false]),
+        ("any_field", [false, false, false]),
+        // What the configuration says.
+        ("My_Field", [false, true, true]),
+        ("X-Debug", [false, false, false]),
+        ("X-HTTP-Method", [false, true, true]),
+        ("X-User", [false, false, false]),
+    ];
+
+    #[tokio::test]
+    async fn what_an_origin_is_sent() {
+        let live = live();
+        for (way, path) in ["/page", "/ssr", "/pass"].into_iter().enumerate() {
+            for (name, passes) in FIELDS {
+                // With it a page goes to its origin as on `pass`.
+                if *name == "Authorization" && path == "/page" {
+                    continue;
+                }
+                let sent = sent(&live, path, &[(name, "visitor-says")], "192.0.2.1");
+                let there = sent.iter().any(|line| {
+                    line.contains("visitor-says")
+                        && line.starts_with(&format!("{}:", name.to_ascii_lowercase()))
+                });
+                assert_eq!(there, passes[way], "{name} to {path}: {sent:?}");
+                let leaked = sent.iter().any(|line| line.contains("visitor-says"));
+                assert_eq!(leaked, there, "{name} to {path}: {sent:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_set_here_is_set_here() {
+        let live = live();
+        let spoofed = [
+            ("Host", "evil.example"),
+            ("X-Forwarded-For", "1.1.1.1"),
+            ("X-Forwarded-For", "2.2.2.2"),
+            ("X-Forwarded-Host", "evil.example"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-User", "root"),
+            ("Via", "1.1 other"),
+        ];
+        let ours = |host: &str, target: &str, more: &[&str]| {
+            let mut lines = vec![
+                format!("host: {host}"),
+                format!("x-forwarded-host: {host}"),
+                "x-forwarded-proto: http".to_owned(),
+            ];
+            lines.extend(more.iter().map(|line| (*line).to_owned()));
+            lines.sort();
+            lines.insert(0, target.to_owned());
+            lines
+        };
+        let via = "via: 1.1 perennial";
+        let page = ["accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", via];
+        let agent = format!("user-agent: {}", live.preset.agent());
+        for (peer, addresses, user) in [
+            // Of a stranger only the address is known.
+            ("192.0.2.1", "x-forwarded-for: 192.0.2.1", None),
+            // A trusted proxy is believed what the configuration names.
+            ("10.0.0.1", "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1", Some("x-user: root")),
+        ] {
+            let wanted = ours("example.com", "/page", &[&page[..], &[&agent]].concat());
+            assert_eq!(sent(&live, "/page", &spoofed, peer), wanted, "{peer}");
+            let user: Vec<&str> = user.into_iter().collect();
+            let wanted = ours("example.com", "/ssr", &[&[addresses, via], &*user].concat());
+            assert_eq!(sent(&live, "/ssr", &spoofed, peer), wanted, "{peer}");
+            let through = [addresses, "via: 1.1 other", via];
+            let wanted = ours("Example.com", "/pass", &[&through, &*user].concat());
+            assert_eq!(sent(&live, "/pass", &spoofed, peer), wanted, "{peer}");
+        }
+    }
+
+    /// The parameter that no key has is sent as it was learnt, or not at all.
+    #[tokio::test]
+    async fn the_query_is_sent_as_it_is_keyed() {
+        let live = live();
+        let rsc = [("RSC", "1")];
+        for (target, fields, origin) in [
+            ("/page?_rsc=evil&a=1", &[][..], "/page"),
+            ("/page?_rsc=evil", &rsc[..], "/page?_rsc=learnt"),
+            ("/ssr?_rsc=evil&a=1&_rsc=evil", &[][..], "/ssr?a=1"),
+            ("/ssr?%5Frsc=evil&_%72sc&_rsc", &[][..], "/ssr"),
+            ("/ssr?%5Frsc=evil&a=%5Frsc", &[][..], "/ssr?a=%5Frsc"),
+            ("/ssr?my_rsc=1&_rsc2=2&_RSC=3", &[][..], "/ssr?my_rsc=1&_rsc2=2&_RSC=3"),
+            ("/ssr?a=1&%5frsc=evil", &rsc[..], "/ssr?a=1&_rsc=learnt"),
+            ("/ssr?_rsc=evil", &rsc[..], "/ssr?_rsc=learnt"),
+            ("/pass?_rsc=own&a=1", &rsc[..], "/pass?_rsc=own&a=1"),
+        ] {
+            assert_eq!(sent(&live, target, fields, "192.0.2.1")[0], origin, "{target}");
+        }
+    }
+
+    /// `Connection` takes away what is of one hop, never what made the key.
+    #[tokio::test]
+    async fn connection_takes_nothing_away_that_is_keyed() {
+        let live = live();
+        let fields = [
+            ("Connection", "X-Hop, Accept-Language, RSC, CF-IPCountry"),
+            ("X-Hop", "1"),
+            ("Accept-Language", "de,  en;q=0.50"),
+            ("RSC", "1"),
+        ];
+        let sent = sent(&live, "/ssr", &fields, "192.0.2.1");
+        assert!(sent.contains(&"accept-language: de, en;q=0.5".to_owned()), "{sent:?}");
+        assert!(sent.contains(&"rsc: 1".to_owned()), "{sent:?}");
+        assert!(!sent.iter().any(|line| line.contains("hop")), "{sent:?}");
+    }
+}

@@ -296,23 +296,23 @@ impl Store {
         page.members.iter().all(|rep| self.standing(page, rep) == Standing::Dead)
     }
 
-    /// Removes a page if it is dead, and if nothing has taken its place meanwhile.
-    /// `by_tag`: a tag that it had is why.
-    fn bury(&self, page: &Arc<Page>, by_tag: bool) -> bool {
+    /// Removes a page if it is dead: as it was found, and as it is now. `by_tag`: a
+    /// tag that it had is why.
+    fn bury(&self, found: &Page, by_tag: bool) -> bool {
         let Some(memory) = &self.memory else { return false };
-        if !self.is_dead(page) {
+        if !self.is_dead(found) {
             return false;
         }
-        let _stripe = self.stripe(&page.key);
-        let still = memory.get(page.key.as_str()).is_some_and(|now| Arc::ptr_eq(&now, page));
-        if still {
-            if by_tag && !page.tags.names.is_empty() {
-                let hash = self.hasher.hash_one(&page.key);
-                self.graves.get_or_init(graves).insert(hash, Arc::clone(&page.tags));
-            }
-            memory.remove(page.key.as_str());
+        let _stripe = self.stripe(&found.key);
+        let Some(page) = memory.get(found.key.as_str()).filter(|page| self.is_dead(page)) else {
+            return false;
+        };
+        if by_tag && !page.tags.names.is_empty() {
+            let hash = self.hasher.hash_one(&page.key);
+            self.graves.get_or_init(graves).insert(hash, Arc::clone(&page.tags));
         }
-        still
+        memory.remove(page.key.as_str());
+        true
     }
 
     /// Pages stored; lags a little behind.

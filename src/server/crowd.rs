@@ -50,9 +50,13 @@ impl<D: Door> Crowd<D> {
     pub(super) fn seat(&mut self) {
         let Some((stream, peer)) = self.outside.take() else { return };
         let most = self.shared.limits.load().max_connections.max(1);
-        if self.connections.len() >= most && self.make_room() == 0 {
-            self.outside = Some((stream, peer));
-            return;
+        if self.places.len() >= most {
+            // More than one where the limit was lowered.
+            self.make_room(self.places.len() + 1 - most);
+            if self.places.len() >= most {
+                self.outside = Some((stream, peer));
+                return;
+            }
         }
         self.shared.room.suffices();
         let place = Arc::<Place>::default();
@@ -61,13 +65,9 @@ impl<D: Door> Crowd<D> {
         self.places.taken(place, task);
     }
 
-    /// Ends the connection that waits longest for a request. How many it ended.
-    pub(super) fn make_room(&mut self) -> usize {
-        let ended = self.places.make_room(&self.shared.room);
-        if ended > 0 {
-            tracing::debug!(ended, open = self.len(), "idle connections gave way");
-        }
-        ended
+    /// Ends connections that wait for a request, those that wait longest.
+    pub(super) fn make_room(&mut self, wanted: usize) {
+        self.places.make_room(&self.shared.room, wanted);
     }
 
     /// Waits until a connection has ended. Cancel safe.

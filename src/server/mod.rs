@@ -150,7 +150,7 @@ pub async fn run<D: Door>(
                     Err(error) if listener::is_exhaustion(&error) => {
                         shortage.noted(&error, crowd.len());
                         // What one of them holds is free in a moment.
-                        crowd.make_room();
+                        crowd.make_room(1);
                         resting = Some(Instant::now() + REST);
                     }
                     // The client was gone before it was accepted.

@@ -64,7 +64,12 @@ impl Room {
 impl Place {
     /// The connection has something to do. False: its place was given up meanwhile.
     pub(super) fn resumes(&self) -> bool {
-        self.0.swap(BUSY, Ordering::Relaxed) != GIVEN_UP
+        let gave_up = self.0.swap(BUSY, Ordering::Relaxed) == GIVEN_UP;
+        if gave_up {
+            // It stays so: it is counted by that.
+            self.0.store(GIVEN_UP, Ordering::Relaxed);
+        }
+        !gave_up
     }
 
     /// Gives it up if it still waits as it did.
@@ -76,31 +81,44 @@ impl Place {
 
 /// All places that are taken. Of the accept loop alone.
 #[derive(Debug, Default)]
-pub(super) struct Places(HashMap<Id, (Arc<Place>, AbortHandle)>);
+pub(super) struct Places {
+    taken: HashMap<Id, (Arc<Place>, AbortHandle)>,
+    /// Of these, given up by connections whose tasks have yet to end.
+    leaving: usize,
+}
 
 impl Places {
     /// A connection took a place.
     pub(super) fn taken(&mut self, place: Arc<Place>, task: AbortHandle) {
-        self.0.insert(task.id(), (place, task));
+        self.taken.insert(task.id(), (place, task));
     }
 
     /// Its task has ended.
     pub(super) fn free(&mut self, task: Id) {
-        self.0.remove(&task);
+        if let Some((place, _)) = self.taken.remove(&task)
+            && place.0.load(Ordering::Relaxed) == GIVEN_UP
+        {
+            self.leaving -= 1;
+        }
     }
 
-    /// Ends the connection that waits longest; of very many, some. How many it ended. With none,
-    /// and if somebody `waits` for a place, the next connection that has nothing to do ends.
-    pub(super) fn make_room(&mut self, room: &Room) -> usize {
+    /// Places that are taken, and not given up.
+    pub(super) fn len(&self) -> usize {
+        self.taken.len() - self.leaving
+    }
+
+    /// Ends the connections that wait longest: so many, or of very many a few more. Where they
+    /// do not suffice, the next one that has nothing to do ends itself.
+    pub(super) fn make_room(&mut self, room: &Room, wanted: usize) {
         // Before looking: who begins to wait meanwhile finds it.
         room.wanted.store(true, Ordering::SeqCst);
         let mut waiting: Vec<(u64, &Place, &AbortHandle)> = self
-            .0
+            .taken
             .values()
             .map(|(place, task)| (place.0.load(Ordering::SeqCst), &**place, task))
             .filter(|(since, ..)| !matches!(*since, BUSY | GIVEN_UP))
             .collect();
-        let most = (1 + self.0.len() / PER_WALK).min(waiting.len());
+        let most = wanted.max(1 + self.taken.len() / PER_WALK).min(waiting.len());
         if most > 0 {
             waiting.select_nth_unstable_by_key(most - 1, |(since, ..)| *since);
         }
@@ -111,10 +129,13 @@ impl Places {
                 ended += 1;
             }
         }
-        if ended > 0 {
+        self.leaving += ended;
+        if ended >= wanted {
             room.suffices();
         }
-        ended
+        if ended > 0 {
+            tracing::debug!(ended, open = self.len(), "idle connections gave way");
+        }
     }
 }
 
@@ -138,20 +159,25 @@ mod tests {
             tasks.push((task, place));
         }
         assert!(tasks[3].1.resumes());
-        for gone in [1, 2, 0] {
-            assert_eq!(places.make_room(&room), 1);
+        for (left, gone) in [(3, 1), (2, 2), (1, 0)] {
+            places.make_room(&room, 1);
+            assert_eq!(places.len(), left);
             assert!(!room.is_wanted());
             let (task, place) = &mut tasks[gone];
             let id = task.id();
             assert!(task.await.unwrap_err().is_cancelled());
-            assert!(!place.resumes(), "it would find out");
+            assert!(!place.resumes() && !place.resumes(), "it would find out");
             places.free(id);
+            assert_eq!(places.len(), left);
         }
         // Only a busy one is left: the first that has nothing to do ends.
-        assert_eq!(places.make_room(&room), 0);
+        places.make_room(&room, 1);
+        assert_eq!(places.len(), 1);
         assert!(room.is_wanted() && !room.is_wanted());
         room.waits(&tasks[3].1, start);
-        assert_eq!(places.make_room(&room), 1);
+        places.make_room(&room, 2);
+        assert_eq!(places.len(), 0);
+        assert!(room.is_wanted(), "two were wanted");
     }
 
     #[tokio::test]
@@ -165,6 +191,9 @@ mod tests {
             room.waits(&place, Instant::now());
             places.taken(place, task);
         }
-        assert_eq!(places.make_room(&room), 4);
+        places.make_room(&room, 1);
+        assert_eq!(places.len(), 3 * PER_WALK - 4);
+        places.make_room(&room, 100);
+        assert_eq!(places.len(), 3 * PER_WALK - 104);
     }
 }

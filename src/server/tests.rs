@@ -998,6 +998,30 @@ async fn above_the_limit_the_connection_that_idles_longest_gives_way() {
     assert_eq!(clients[2].response().await.status(), 200, "a request in flight gives no place up");
 }
 
+/// A limit that was lowered is kept from the next connection on.
+#[tokio::test]
+async fn a_lower_limit_closes_those_above_it() {
+    let edge = Edge::start(limits()).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = edge.client().await;
+        client.send(get("/plain")).await;
+        assert_eq!(client.response().await.status(), 200);
+        clients.push(client);
+    }
+    edge.limits.store(Arc::new(Limits { max_connections: 3, ..limits() }));
+    let mut last = edge.client().await;
+    last.send(get("/plain")).await;
+    assert_eq!(last.response().await.status(), 200);
+    for client in &mut clients[..8] {
+        client.closed().await;
+    }
+    for client in clients[8..].iter_mut().chain([&mut last]) {
+        client.send(get("/plain")).await;
+        assert_eq!(client.response().await.status(), 200);
+    }
+}
+
 #[tokio::test]
 async fn who_comes_waits_while_all_places_have_a_request_in_flight() {
     let mut edge = Edge::start(Limits { max_connections: 2, ..limits() }).await;

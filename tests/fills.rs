@@ -3,6 +3,7 @@
 
 mod broken;
 mod fence;
+mod leaving;
 mod private;
 mod regeneration;
 mod sharing;

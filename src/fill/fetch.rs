@@ -131,6 +131,7 @@ impl Fills {
                 return fail(error.failure);
             }
         };
+        fill.arrived();
         record(OriginVerdict::of_status(exchange.head.status, RequestBody::None));
         let mut arrived = commit::Arrived::new(&exchange, fill.born);
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
@@ -324,25 +325,33 @@ async fn drain(mut exchange: Exchange) {
     exchange.finish().await;
 }
 
-/// A place among the fills of the origin. A background fill that somebody has
-/// joined waits like a visitor's, not behind all visitors.
+/// A place among the fills of the origin. Whoever began it: as long as somebody
+/// waits for it, it waits like a visitor's, and otherwise behind all visitors.
 async fn slot(
     ask: &Ask,
     fill: &Fill,
     priority: Priority,
     deadline: Instant,
 ) -> Result<Permit, Failure> {
-    if priority == Priority::Background {
-        let _queued = ask.metrics.regeneration_queued();
+    let mut class = priority;
+    loop {
+        let regeneration = (priority, class) == (Priority::Background, Priority::Background);
+        let _queued = regeneration.then(|| ask.metrics.regeneration_queued());
+        let changed = async {
+            match class {
+                Priority::Visitor => fill.deserted().await,
+                Priority::Background => fill.wanted().await,
+            }
+        };
         tokio::select! {
             biased;
-            place = ask.origin.acquire(priority, deadline) => match place {
+            place = ask.origin.acquire(class, deadline) => match place {
                 // Displaced by a visitor, while one has come for this.
-                Err(Failure::Busy) if fill.readers() > 0 => {}
+                Err(Failure::Busy) if class == Priority::Background && fill.readers() > 0 => {}
                 place => return place,
             },
-            () = fill.wanted() => {}
+            () = changed => {}
         }
+        class = if fill.readers() > 0 { Priority::Visitor } else { Priority::Background };
     }
-    ask.origin.acquire(Priority::Visitor, deadline).await
 }

@@ -2,7 +2,8 @@
 //! answers (semantics §3).
 //!
 //! A fill belongs to nobody. Whoever needs a page joins the fill that runs for
-//! it or begins one; leaving ends nothing. What a fill brings is judged when the
+//! it or begins one; leaving ends nothing, but a fill that nobody else may join and
+//! that the origin has not answered yet. What a fill brings is judged when the
 //! response head arrives: storable, and everyone it fits streams it; or not, and
 //! then its leader alone gets it and the others are told to ask for themselves.
 
@@ -212,11 +213,13 @@ impl Fills {
             }
             fill = Fill::new(seq, ask.fields.clone());
             subscriber = fill.lead_by(seq);
-            if !alone {
+            if alone {
+                fill.seal();
+            } else {
                 inflight.entry(place.clone()).or_default().push(Arc::clone(&fill));
             }
         }
-        let flight = self.flight(place, fill);
+        let flight = self.flight(place, Arc::clone(&fill));
         let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
         let (this, mut ask) = (self.clone(), ask.clone());
         // What was removed for good must not come back out of a cache of the origin's.
@@ -233,8 +236,15 @@ impl Fills {
                 replaces: prior.clone(),
                 prior,
             };
-            let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Visitor).await;
-            if let (Renewed::Failed(why), Some(lifetime)) = (renewed, lifetime) {
+            let renewed = tokio::select! {
+                biased;
+                renewed = this.run(&ask, vec![member], Vec::new(), Priority::Visitor) => {
+                    Some(renewed)
+                }
+                // Its place in the queue and its connection end with it.
+                () = fill.abandoned() => None,
+            };
+            if let (Some(Renewed::Failed(why)), Some(lifetime)) = (renewed, lifetime) {
                 this.failed(&ask, lifetime, seq, why);
             }
             drop(running);

@@ -106,6 +106,15 @@ struct State {
     tail: Option<Bytes>,
     end: Option<Result<Option<Arc<Representation>>, Broken>>,
     closed: bool,
+    head: Head,
+}
+
+/// Whether the origin has answered, whatever is made of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Head {
+    #[default]
+    Awaited,
+    Arrived,
 }
 
 impl State {
@@ -170,6 +179,31 @@ impl Fill {
             interim: 0,
             next: 0,
             taken: 0,
+        }
+    }
+
+    /// Nobody may join it: it is its leader's alone.
+    pub(super) fn seal(&self) {
+        self.state.lock().closed = true;
+    }
+
+    /// The head of a response has arrived: it goes on, whoever leaves.
+    pub(super) fn arrived(&self) {
+        self.state.lock().head = Head::Arrived;
+    }
+
+    /// Resolves when its leader has left, nobody else may join it, and the origin
+    /// has not answered yet. It is for nobody then.
+    pub(super) async fn abandoned(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.readers() == 0 {
+                let state = self.state.lock();
+                if state.closed && state.head == Head::Awaited {
+                    return;
+                }
+            }
+            moved.await;
         }
     }
 
@@ -643,6 +677,32 @@ mod tests {
         assert!(!reader.is_finished());
         drop(follower);
         soon(reader).await.unwrap();
+    }
+
+    /// A fill that nobody may join is abandoned when its leader leaves before the
+    /// head; any other never.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_abandoned() {
+        let sealed = fill();
+        sealed.seal();
+        assert!(sealed.join(7).is_none());
+        let leader = sealed.lead_by(7);
+        let ends = {
+            let fill = Arc::clone(&sealed);
+            tokio::spawn(async move { fill.abandoned().await })
+        };
+        tokio::task::yield_now().await;
+        assert!(!ends.is_finished());
+        drop(leader);
+        soon(ends).await.unwrap();
+
+        let answered = fill();
+        answered.seal();
+        answered.arrived();
+        assert!(answered.abandoned().now_or_never().is_none(), "it is on its way to the store");
+        let open = fill();
+        drop(open.lead_by(7));
+        assert!(open.abandoned().now_or_never().is_none(), "it belongs to nobody");
     }
 
     /// Readers on other threads come, read and leave while it is written, closed

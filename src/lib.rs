@@ -57,7 +57,8 @@
 //!   place that does.
 //! - The key is made before anything is rewritten. What is not in the key does
 //!   not reach the origin on page routes.
-//! - What no visitor should send ([`rules::request_fields`]) reaches no origin.
+//! - What no visitor should send ([`rules::request_fields`]) reaches no origin, and
+//!   [`answer::head`] makes what visitors see, whichever way a response takes.
 //! - A page is replaced whole or not at all; a failed fill leaves the stored
 //!   page as it was.
 //! - Members of a page are of one generation and one deployment.

@@ -13,7 +13,7 @@ use arc_swap::Guard;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::answer::head::Shape;
+use crate::answer::head::{Audience, Shape};
 use crate::config;
 use crate::framework::Preset;
 use crate::page::{Asked, Fields, Form, Judgement, Representation};
@@ -61,7 +61,13 @@ impl Judge<'_> {
             Judgement {
                 stamp: self.stamp(),
                 terms,
-                head: self.head(&rep.origin, rep.status, rep.compress.worth(), rep.response_time),
+                head: self.head(
+                    &rep.origin,
+                    Audience::All,
+                    rep.status,
+                    rep.compress.worth(),
+                    rep.response_time,
+                ),
             }
         })
     }
@@ -147,6 +153,7 @@ impl Judge<'_> {
     pub fn head(
         &self,
         origin: &Fields,
+        audience: Audience,
         status: StatusCode,
         compressible: bool,
         received: Time,
@@ -154,6 +161,7 @@ impl Judge<'_> {
         Shape {
             route: self.route,
             page: self.page,
+            audience,
             preset: self.preset,
             status,
             compressible,

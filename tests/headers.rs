@@ -1,6 +1,8 @@
-//! Header fields: what of a visitor's request reaches the origin.
+//! Header fields in both directions: what of a visitor's request reaches the
+//! origin, and what of an origin's response reaches visitors.
 
-use crate::support::{Edge, Origin, Response, client, origin};
+use crate::support::http1::Broken;
+use crate::support::{Break, Edge, Origin, Response, client, origin};
 
 const ROUTES: &str = "
 - path: /isr/**
@@ -288,4 +290,188 @@ async fn connection_drops_nothing_that_is_keyed() {
     let ask = client.get("/a").header("Accept-Language", "de");
     ask.header("Connection", "Accept-Language").await.is(200, "MISS", "de");
     client.get("/a").header("Accept-Language", "DE").await.is(200, "HIT", "de");
+}
+
+// 16. What is passed through is cleaned.
+
+/// The test's client checks on every answer that nothing of one hop is there.
+#[tokio::test]
+async fn what_is_passed_through_is_cleaned() {
+    let rows: &[(&str, &str)] = &[
+        (
+            "HTTP/1.1 200 OK\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
+             Proxy-Authenticate: Basic\r\nTrailer: X-T\r\nContent-Length: 5\r\n\r\nhello",
+            "hello",
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "hello"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello", "hello"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\nhello\r\n0\r\n\r\n",
+            "hello",
+        ),
+        ("HTTP/1.0 200 OK\r\n\r\nhello", "hello"),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello"),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", ""),
+        ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n", ""),
+        ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: gzip\r\nETag: \"x\"\r\n\r\n", ""),
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nTransfer-Encoding: chunked\r\n\
+             Content-Length: 5\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "hello",
+        ),
+    ];
+    for (raw, body) in rows {
+        let origin = Origin::start().await;
+        let edge = edge(&origin).await;
+        let client = edge.client().ssr();
+        origin.on("/pass/a").raw(*raw);
+        // A connection of its own: its bytes are looked at below.
+        let mut wire = client.connect().await;
+        wire.send("GET /pass/a HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
+        let answer = wire.answer("GET").await.unwrap_or_else(|e| panic!("{raw:?}: {e:?}"));
+        assert_eq!(answer.text(), *body, "{raw:?}");
+        for name in ["x-hop", "keep-alive", "trailer", "proxy-authenticate"] {
+            assert_eq!(answer.header(name), None, "{raw:?}");
+        }
+        if matches!(answer.status, 204 | 304) {
+            assert!(!answer.fields.has("transfer-encoding"), "{answer}");
+        }
+        for (_, fields) in &answer.interim {
+            let names: Vec<_> = fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+            assert_eq!(names, ["link"], "{raw:?}");
+        }
+        origin.on("/pass/b").raw(*raw);
+        wire.send("GET /pass/b HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n").await;
+        let bytes = wire.until_closed().await;
+        let head = String::from_utf8_lossy(&bytes);
+        assert!(head.starts_with("HTTP/1.1 "), "{raw:?} became {head}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_whose_end_is_uncertain_is_not_passed_on() {
+    for raw in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\nContent-Length: 9\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        for path in ["/pass/a", "/a", "/isr/a"] {
+            let origin = Origin::start().await;
+            let edge = edge(&origin).await;
+            origin.on(path).raw(raw);
+            let answer = edge.client().ssr().get(path).await;
+            assert_eq!(answer.status, 502, "{raw:?} on {path}: {answer}");
+            assert!(!answer.text().contains("hello"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_101_is_for_who_asked_for_a_websocket() {
+    let accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Accept: x\r\n\r\n";
+    let other = accept.replace("Upgrade: websocket", "Upgrade: h2c");
+    let old = accept.replace("HTTP/1.1", "HTTP/1.0");
+    for (raw, status) in [(accept, 101), (&*other, 502), (&*old, 502)] {
+        let origin = Origin::start().await;
+        let edge = edge(&origin).await;
+        origin.on("/pass/a").raw(raw.to_owned());
+        let ask = edge.client().ssr().get("/pass/a").header("Upgrade", "websocket");
+        let answer = ask.header("Connection", "Upgrade").stream().await;
+        assert_eq!(answer.status, status, "{raw:?}");
+        if status == 101 {
+            assert_eq!(answer.header("upgrade"), Some("websocket"));
+            assert_eq!(answer.fields.list("connection"), ["upgrade"]);
+            assert_eq!(answer.header("sec-websocket-accept"), Some("x"));
+        }
+    }
+}
+
+/// `TE` is of one hop, and what breaks off never looks whole.
+#[tokio::test]
+async fn what_breaks_off_never_looks_whole_whatever_te_says() {
+    for path in ["/pass/a", "/a"] {
+        for te in ["identity", "trailers", "chunked;q=0", "gzip, identity;q=0"] {
+            for response in [
+                Response::html("0123456789").cache("no-store"),
+                Response::html("0123456789").cache("no-store").chunked(),
+            ] {
+                let origin = Origin::start().await;
+                let edge = edge(&origin).await;
+                origin.on(path).reply(response.break_after(5, Break::Fin));
+                let ask = edge.client().ssr().get(path).header("TE", te);
+                let outcome = ask.header("Connection", "TE").outcome().await;
+                let broken = matches!(outcome, Err(Broken::Short | Broken::Failed(_)));
+                assert!(broken, "{path} {te}: {outcome:?}");
+                assert_eq!(origin.requests()[0].header("te"), None);
+            }
+        }
+    }
+}
+
+/// One function makes what visitors see: whichever way a response takes, fields
+/// for this cache end here, and fields for other caches go on.
+#[tokio::test]
+async fn fields_for_other_caches_go_on_whichever_way_a_response_takes() {
+    let origin = Origin::serve(|request: &origin::Request| {
+        let cache = if request.path().ends_with("private") { "private" } else { "max-age=60" };
+        Response::html("x")
+            .cache(cache)
+            .header("CDN-Cache-Control", cache)
+            .header("Cache-Groups", "\"a\"")
+            .header("Surrogate-Key", "a")
+            .header("Cache-Tag", "a")
+            .header("X-Cache", "HIT from origin")
+            .header("X-Custom", "1")
+    })
+    .await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    for path in ["/a", "/a", "/private", "/pass/a", "/pass/private"] {
+        let answer = client.get(path).await;
+        for (name, there) in [
+            ("cache-control", true),
+            ("cdn-cache-control", true),
+            ("cache-groups", true),
+            ("x-custom", true),
+            ("surrogate-key", false),
+            ("cache-tag", false),
+        ] {
+            assert_eq!(answer.fields.has(name), there, "{name}: {answer}");
+        }
+        assert_eq!(answer.fields.all("x-cache").count(), 1, "{answer}");
+    }
+    // On a page route they are for nobody else.
+    for path in ["/isr/a", "/isr/a", "/isr/private"] {
+        let answer = client.get(path).await;
+        for name in ["cache-groups", "surrogate-key", "cache-tag"] {
+            assert!(!answer.fields.has(name), "{name}: {answer}");
+        }
+    }
+}
+
+/// Informational responses of a fill are cleaned like those that are passed on.
+#[tokio::test]
+async fn early_hints_of_a_fill_are_cleaned() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let hop = [("Link", "</a>"), ("Connection", "X-Hop"), ("X-Hop", "1"), ("Content-Length", "5")];
+    origin.on("/a").reply(Response::html("page").cache("no-store").after_interim(103, &hop));
+    let answer = edge.client().ssr().get("/a").await;
+    answer.is(200, "MISS", "page");
+    let [(103, fields)] = &answer.interim[..] else { panic!("{:?}", answer.interim) };
+    let names: Vec<_> = fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    assert_eq!(names, ["link"]);
 }

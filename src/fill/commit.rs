@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, DATE, ETAG, LOCATION, SET_COOKIE};
+use http::header::{AGE, CONTENT_LENGTH, ETAG, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::request::Ask;
 use super::stream::{Fill, Preview};
-use crate::answer::head::compressible;
+use crate::answer::head::{Audience, compressible};
 use crate::config;
 use crate::framework::Told;
 use crate::origin::Exchange;
@@ -23,8 +23,8 @@ use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
 use crate::rules::storable::{self, Class, Verdict};
 use crate::rules::vary::{self, Vary};
-use crate::rules::{Reason, Time, conditional, hop, media, tags};
-use crate::terms::{Judge, Response};
+use crate::rules::{Reason, Time, conditional, framing, hop, media, tags};
+use crate::terms::Response;
 
 /// A response head, with what the rules need beside it.
 pub(super) struct Arrived {
@@ -43,27 +43,26 @@ pub(super) struct Arrived {
 impl Arrived {
     pub(super) fn new(exchange: &Exchange, born: Seq) -> Arrived {
         let headers = exchange.head.headers.clone();
-        let length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|v| v.to_str().ok())
-            .and_then(|v| v.trim().parse().ok());
+        let status = exchange.head.status;
         let mut fields = FieldsBuf::default();
-        for (name, value) in &headers {
-            let hop =
-                hop::is_hop_by_hop(name.as_str()) || hop::is_nominated(&headers, name.as_str());
-            if !hop && name != CONTENT_LENGTH {
-                fields.push(name.as_str(), value.as_bytes());
-            }
+        for (name, value) in hop::end_to_end(&headers) {
+            fields.push(name.as_str(), value.as_bytes());
         }
         Arrived {
-            status: exchange.head.status,
-            headers,
+            status,
             fields: fields.done(),
-            length,
+            // Checked when the head came.
+            length: framing::length(status, &headers).unwrap_or(None),
+            headers,
             request_time: exchange.request_time,
             response_time: exchange.response_time,
             born,
         }
+    }
+
+    /// The entity tag.
+    fn etag(&self) -> Option<Box<str>> {
+        self.headers.get(ETAG)?.to_str().ok().map(Into::into)
     }
 
     /// Takes away the cookies of which this holds: they are of no visitor, and do
@@ -175,40 +174,29 @@ impl Arrived {
         reusable: bool,
         failed: bool,
     ) -> Preview {
-        let mut fields = FieldsBuf::default();
-        let private = stored.is_err_and(|reason| reason != Reason::NoCache);
-        let shape_as_page = ask.page && !private;
-        let head = if private && !failed {
-            // It goes to one visitor, as the origin meant it.
-            let mut all = FieldsBuf::default();
-            for (name, value) in self.fields.iter() {
-                let tag = hop::is_tag_field(name) && !ask.route.forward_tags;
-                if !tag && !is_cache_field(ask, name) {
-                    all.push(name, value);
-                }
-            }
-            all.done()
-        } else {
-            self.shape(ask, cache, shape_as_page, self.length.unwrap_or(u64::MAX))
+        let audience = match stored {
+            Ok(()) | Err(Reason::NoCache) => Audience::All,
+            Err(_) if failed => Audience::Waiting,
+            Err(_) => Audience::One,
         };
+        let head = self.shape(ask, cache, audience, self.length.unwrap_or(u64::MAX));
+        let mut fields = FieldsBuf::default();
         for (name, value) in head.iter() {
             fields.push(name, value);
         }
-        if (!private || failed)
-            && let Some(etag) = self.headers.get(ETAG)
-        {
+        if let Some(etag) = self.etag() {
             fields.push("ETag", etag.as_bytes());
         }
         // What the origin said of its age holds for who gets it first, too.
         let age_sent = !(ask.page && ask.route.browser.is_some());
-        if !private && age_sent && self.headers.contains_key(AGE) {
+        if audience == Audience::All && age_sent && self.headers.contains_key(AGE) {
             let age = self.response_time.since(self.generated()).as_secs();
             fields.push("Age", age.to_string().as_bytes());
         }
         Preview {
             status: self.status.as_u16(),
             fields: fields.done(),
-            date: self.headers.get(DATE).map(|v| v.as_bytes().into()),
+            date: head.get("date").map(Into::into),
             length: self.length,
             stored,
             reusable,
@@ -218,14 +206,10 @@ impl Arrived {
         }
     }
 
-    fn shape(&self, ask: &Ask, cache: &config::Cache, page: bool, size: u64) -> Fields {
-        let compressible = self.compressible(cache, size);
-        Judge { page, ..ask.judge() }.head(
-            &self.fields,
-            self.status,
-            compressible,
-            self.response_time,
-        )
+    fn shape(&self, ask: &Ask, cache: &config::Cache, audience: Audience, size: u64) -> Fields {
+        let compressible = audience == Audience::All && self.compressible(cache, size);
+        let received = self.response_time;
+        ask.judge().head(&self.fields, audience, self.status, compressible, received)
     }
 
     /// How it is judged, to be stored with it.
@@ -233,7 +217,7 @@ impl Arrived {
         Judged::new(Judgement {
             stamp: ask.judge().stamp(),
             terms: Some(terms),
-            head: self.shape(ask, cache, ask.page, size),
+            head: self.shape(ask, cache, Audience::All, size),
         })
     }
 
@@ -262,11 +246,10 @@ impl Arrived {
         body: Vec<u8>,
     ) -> Representation {
         let size = body.len() as u64;
-        let origin_etag = self.headers.get(ETAG).and_then(|v| v.to_str().ok());
-        let etag = origin_etag.map_or_else(
-            || format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into(),
-            Box::from,
-        );
+        let origin_etag = self.etag();
+        let has_etag = origin_etag.is_some();
+        let etag = origin_etag
+            .unwrap_or_else(|| format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into());
         let mut origin = FieldsBuf::default();
         for (name, value) in self.fields.iter() {
             if !name.eq_ignore_ascii_case("set-cookie") {
@@ -284,7 +267,7 @@ impl Arrived {
             origin: origin.done(),
             set_cookie: self.headers.contains_key(SET_COOKIE),
             asked: ask.asked(),
-            origin_etag: origin_etag.is_some(),
+            origin_etag: has_etag,
             last_modified: last_modified(&self.headers, self.response_time),
             bodies: Box::new([Body {
                 coding: Coding::Identity,
@@ -314,16 +297,10 @@ impl Arrived {
     }
 }
 
-/// Whether this field is ours to say.
-fn is_cache_field(ask: &Ask, name: &str) -> bool {
-    let also = ask.preset.cache_field();
-    ["x-cache"].into_iter().chain(also).any(|n| name.eq_ignore_ascii_case(n))
-}
-
 /// Hands an informational response to who waits for the fill.
 pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
     let mut fields = FieldsBuf::default();
-    for (name, value) in head.headers.iter().filter(|(n, _)| !hop::is_hop_by_hop(n.as_str())) {
+    for (name, value) in hop::end_to_end(&head.headers) {
         fields.push(name.as_str(), value.as_bytes());
     }
     fill.interim(head.status.as_u16(), fields.done());

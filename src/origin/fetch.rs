@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout_at};
 use super::pool::Connector;
 use super::{Origin, Stage, Target, keepalive, shortage};
 use crate::clock;
-use crate::rules::Time;
 use crate::rules::cache_status::Failure;
+use crate::rules::{Time, framing};
 
 /// Servers that are tried when connecting fails. A name may have dozens of
 /// addresses, and whoever waits for the page waits for every try.
@@ -358,33 +358,29 @@ async fn head(
         match head.status.as_u16() {
             101 => return Err("101 without having been asked to switch protocols".to_owned()),
             100..200 => interim(head.clone()),
-            _ if !framing_is_known(head) => {
-                return Err("a Transfer-Encoding other than chunked".to_owned());
+            _ => {
+                framing::length(head.status, &head.headers)?;
+                return Ok(head.clone());
             }
-            _ => return Ok(head.clone()),
         }
     }
     Err(format!("more than {MAX_INTERIM} interim responses"))
 }
 
-/// Only `chunked` is decoded, and no other coding was asked for (RFC 9112
-/// §7.4): what pingora would take for close-delimited, or leave coded inside
-/// the chunks, is no page.
-fn framing_is_known(head: &ResponseHeader) -> bool {
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(one), None) => one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
-}
-
 /// How long the connection of this response may stay in the pool: as long as is
 /// configured, or less where the server says that it closes earlier (see
-/// `keepalive`). Not at all where a `Content-Length` came next to `Transfer-Encoding`, which "ought to be
-/// handled as an error" (RFC 9112 §6.3).
+/// `keepalive`). Not at all where a `Content-Length` came next to
+/// `Transfer-Encoding`, which "ought to be handled as an error" (RFC 9112 §6.3), or
+/// where a status without a body came with the framing of one: the body might come,
+/// too.
 fn keep(session: &HttpSession, head: &ResponseHeader, configured: Duration) -> Option<Duration> {
     if head.headers.contains_key(TRANSFER_ENCODING) && raw_has_length(session) {
+        return None;
+    }
+    let framed = head.headers.contains_key(TRANSFER_ENCODING)
+        || (head.status == 204
+            && head.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"));
+    if matches!(head.status.as_u16(), 204 | 304) && framed {
         return None;
     }
     keepalive::keep(keepalive::timeout(&head.headers), configured)

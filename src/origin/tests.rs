@@ -221,6 +221,12 @@ const FRAMING: &[(&str, Then, Result<&str, Failure>, bool)] = &[
     ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhel", Close, Err(Broken), false),
     ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", Keep, Ok("hello"), false),
     ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", Close, Err(Broken), false),
+    // A body that cannot be announced may come all the same.
+    ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Keep, Ok(""), true),
+    ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: gzip\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Keep, Ok(""), true),
     // How long the server says it keeps the connection, less a second.
     ("HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=5, max=100\r\n\r\n", Keep, Ok(""), true),
     ("HTTP/1.1 204 No Content\r\nKeep-Alive: max=9, timeout=1\r\n\r\n", Keep, Ok(""), false),

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HOST, MAX_FORWARDS};
+use http::header::{HOST, MAX_FORWARDS, UPGRADE};
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -27,6 +27,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use self::fate::{Answer, Body, Fate, fate};
 use self::hops::{Hops, set_upgrade, upgrades};
+use crate::answer::head::{Audience, Shape};
 use crate::answer::{cache_fields, failure};
 use crate::engine::Engine;
 use crate::live::Live;
@@ -36,8 +37,8 @@ use crate::page::KeyBuf;
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
 use crate::route::Route;
-use crate::rules::cache_status::{CLIENT_LEFT, Failure};
-use crate::rules::{Outcome, hop};
+use crate::rules::cache_status::{Bypass, CLIENT_LEFT, Failure};
+use crate::rules::{Outcome, date};
 use crate::server::{stream_of, suit_http10};
 
 use pass::{NoServer, Passage};
@@ -57,6 +58,8 @@ pub struct Ctx {
     age: Option<u64>,
     /// Its way to the origin, where the cache has no part in it.
     passage: Passage,
+    /// The origin is asked to switch protocols.
+    upgrade: bool,
     /// The head as the visitor sent it.
     head: Option<Box<RequestHeader>>,
 }
@@ -130,6 +133,7 @@ impl ProxyHttp for Proxy {
             outcome: Outcome::Own,
             age: None,
             passage: Passage::new(),
+            upgrade: false,
             head: None,
         }
     }
@@ -231,7 +235,42 @@ impl ProxyHttp for Proxy {
         let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
         let fields = fields(head);
         passed::request(upstream, &request(&ctx.live, head, &fields, peer), &ctx.live, route)?;
+        ctx.upgrade = upstream.headers.contains_key(UPGRADE);
         Ok(())
+    }
+
+    /// Before pingora looks at it: what it finds decides how the body is framed.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        let Some(route) = &ctx.route else { return Ok(()) };
+        let switched = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switched || !response.status.is_informational() {
+            // As it came: what it says of its connection counts here.
+            let body = pass::request_body(session);
+            ctx.passage.answered(ctx.live.origin(route), response, body);
+        }
+        let server_rendered =
+            matches!(ctx.outcome, Outcome::Bypass { why: Bypass::ServerRendered });
+        let shape = Shape {
+            route,
+            page: route.mode.is_page() && !server_rendered,
+            audience: Audience::One,
+            preset: &ctx.live.preset,
+            status: response.status,
+            compressible: false,
+            received: &date::format(crate::clock::now()),
+        };
+        passed::response(response, ctx.upgrade, &shape).map_err(|why| {
+            let origin = &ctx.live.origin(route).config().name;
+            tracing::warn!(%origin, why, "the origin's response cannot be passed on");
+            let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);
+            error.as_up();
+            error
+        })
     }
 
     async fn response_filter(
@@ -240,35 +279,15 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        let upgraded = response.status == StatusCode::SWITCHING_PROTOCOLS;
-        let ends = !response.status.is_informational() || upgraded;
-        if let (true, Some(route)) = (ends, &ctx.route) {
-            let body = pass::request_body(session);
-            ctx.passage.answered(ctx.live.origin(route), response, body);
-            // It is about the origin's connection.
-            response.remove_header("keep-alive");
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            ctx.first_byte = Some(Instant::now());
         }
-        if !ends {
+        if response.status.is_informational() {
             return Ok(());
         }
         ctx.first_byte = Some(Instant::now());
-        if upgraded {
-            return Ok(());
-        }
         write::keep_date(session, response.headers.get(http::header::DATE).map(|v| v.as_bytes()));
         let also = ctx.live.preset.cache_field();
-        for name in ["x-cache"].into_iter().chain(also) {
-            response.remove_header(name);
-        }
-        if let Some(route) = &ctx.route
-            && !route.forward_tags
-        {
-            for name in hop::TAG_FIELDS {
-                if *name != "cache-groups" {
-                    response.remove_header(*name);
-                }
-            }
-        }
         if let Some(route) = &ctx.route {
             let deployments = ctx.live.deployments(route);
             if let Some(deployment) = deployments.of(&response.headers, None) {

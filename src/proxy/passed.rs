@@ -1,15 +1,16 @@
-//! Heads of what is passed through.
+//! Heads of what is passed through, cleaned in both directions.
 
-use http::header::HOST;
-use http::{HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
+use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, HOST, UPGRADE};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
+use pingora::http::{HeaderNameVariant, RequestHeader, ResponseHeader};
 
+use crate::answer::head::Shape;
 use crate::fill::{FORWARDED_FOR, forwarded_for};
 use crate::live::Live;
-use crate::page::canonical_path;
+use crate::page::{Fields, FieldsBuf, canonical_path};
 use crate::request::Request;
 use crate::route::Route;
-use crate::rules::Lines;
+use crate::rules::{Lines, framing, hop};
 
 /// Makes of a visitor's request head the one that the origin gets. pingora has
 /// taken away what is of one hop.
@@ -42,6 +43,90 @@ pub(super) fn request(
     Ok(())
 }
 
+/// Makes of an origin's response head the visitor's. `upgrade`: the origin was
+/// asked to switch protocols, which is to WebSocket.
+///
+/// pingora frames the body by what is left: by its length, or in chunks.
+///
+/// # Errors
+/// Why it cannot be passed on.
+pub(super) fn response(
+    head: &mut ResponseHeader,
+    upgrade: bool,
+    shape: &Shape<'_>,
+) -> Result<(), &'static str> {
+    let status = head.status;
+    let length = framing::length(status, &head.headers)?;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        switches(head, upgrade)?;
+    }
+    // An HTTP/1.1 server says that it is one, whatever its origin is (RFC 9110 §2.5).
+    head.set_version(Version::HTTP_11);
+    let etag = head.headers.get(ETAG).cloned();
+    let fields = end_to_end(head);
+    replace(head, &if status.is_informational() { fields } else { shape.visitor(&fields) });
+    let mut insert = |name: HeaderName, value: HeaderValue| {
+        head.insert_header(name, value).map_err(|_| "a field cannot be sent")
+    };
+    if let (Some(etag), false) = (etag, status.is_informational()) {
+        insert(ETAG, etag)?;
+    }
+    if let Some(length) = length {
+        insert(CONTENT_LENGTH, length.into())?;
+    }
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        insert(CONNECTION, HeaderValue::from_static("Upgrade"))?;
+        insert(UPGRADE, HeaderValue::from_static("websocket"))?;
+    }
+    Ok(())
+}
+
+/// Whether this 101 is an answer to what was asked (RFC 9110 §15.2.2).
+fn switches(head: &ResponseHeader, upgrade: bool) -> Result<(), &'static str> {
+    let websocket =
+        |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    if !upgrade {
+        Err("101 without having been asked to switch protocols")
+    } else if head.version < Version::HTTP_11 {
+        Err("101 in HTTP/1.0")
+    } else if !head.headers.get_all(UPGRADE).iter().all(websocket) {
+        Err("101 to another protocol than WebSocket")
+    } else {
+        Ok(())
+    }
+}
+
+/// The fields that go on, in the case they came in.
+fn end_to_end(head: &ResponseHeader) -> Fields {
+    let mut fields = FieldsBuf::default();
+    // The closure fails nowhere.
+    let _ = head.map(|name, value| {
+        let name = match &name {
+            HeaderNameVariant::Case(name) => std::str::from_utf8(name.as_slice()).unwrap_or(""),
+            HeaderNameVariant::Titled(name) => name,
+        };
+        if !name.is_empty() && hop::goes_on(&head.headers, name) {
+            fields.push(name, value.as_bytes());
+        }
+        Ok(())
+    });
+    fields.done()
+}
+
+/// Gives a head these fields, and none that it had.
+fn replace(head: &mut ResponseHeader, fields: &Fields) {
+    let names: Vec<HeaderName> = head.headers.keys().cloned().collect();
+    for name in names {
+        head.remove_header(&name);
+    }
+    for (name, value) in fields.iter() {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            // It came as a field, so it is one.
+            let _ = head.append_header(name.to_owned(), value);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -50,6 +135,7 @@ mod tests {
     use httparse::Header;
 
     use super::*;
+    use crate::answer::head::Audience;
     use crate::config::Config;
     use crate::engine::Engine;
     use crate::page::KeyBuf;
@@ -275,5 +361,102 @@ routes:
         assert!(sent.contains(&"accept-language: de, en;q=0.5".to_owned()), "{sent:?}");
         assert!(sent.contains(&"rsc: 1".to_owned()), "{sent:?}");
         assert!(!sent.iter().any(|line| line.contains("hop")), "{sent:?}");
+    }
+
+    /// A response as the origin sends it, and as it goes on, or none.
+    type Passed = (&'static str, bool, Option<&'static str>);
+
+    const RESPONSES: &[Passed] = &[
+        (
+            "HTTP/1.0 200 Fine\r\nDate: x\r\nX-A: 1\r\nContent-Length: 5",
+            false,
+            Some("HTTP/1.1 200\r\nDate: x\r\nX-A: 1\r\ncontent-length: 5"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nDate: x\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\nUpgrade: h2c\r\nProxy-Connection: close",
+            false,
+            Some("HTTP/1.1 200\r\nDate: x"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\nContent-Length: 5",
+            false,
+            Some("HTTP/1.1 200\r\nDate: x\r\ncontent-length: 5"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5, 5\r\nETag: \"e\"",
+            false,
+            Some("HTTP/1.1 200\r\nDate: x\r\netag: \"e\"\r\ncontent-length: 5"),
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5, 6", false, None),
+        ("HTTP/1.1 200 OK\r\nContent-Length: x", false, None),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked", false, None),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity", false, None),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            false,
+            None,
+        ),
+        (
+            "HTTP/1.1 204 No Content\r\nDate: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked",
+            false,
+            Some("HTTP/1.1 204\r\nDate: x"),
+        ),
+        (
+            "HTTP/1.1 304 Not Modified\r\nDate: x\r\nContent-Length: 5\r\nTransfer-Encoding: gzip",
+            false,
+            Some("HTTP/1.1 304\r\nDate: x\r\ncontent-length: 5"),
+        ),
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: X-A\r\nX-A: 1",
+            false,
+            Some("HTTP/1.1 103\r\nLink: </a>"),
+        ),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket", false, None),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c", true, None),
+        ("HTTP/1.0 101 Switching Protocols\r\nUpgrade: websocket", true, None),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: x\r\nContent-Length: 0",
+            true,
+            Some(
+                "HTTP/1.1 101\r\nSec-WebSocket-Accept: x\r\nconnection: Upgrade\r\nupgrade: websocket",
+            ),
+        ),
+    ];
+
+    #[tokio::test]
+    async fn what_a_visitor_is_passed() {
+        let live = live();
+        let route = Arc::clone(live.routes.find("a", "/pass"));
+        for (came, upgrade, goes) in RESPONSES {
+            let mut lines = came.split("\r\n");
+            let status = lines.next().unwrap();
+            let code = status.split(' ').nth(1).unwrap().parse::<u16>().unwrap();
+            let mut head = ResponseHeader::build(code, None).unwrap();
+            if status.starts_with("HTTP/1.0") {
+                head.set_version(Version::HTTP_10);
+            }
+            for line in lines {
+                let (name, value) = line.split_once(": ").unwrap();
+                head.append_header(name.to_owned(), value).unwrap();
+            }
+            let shape = Shape {
+                route: &route,
+                page: false,
+                audience: Audience::One,
+                preset: &live.preset,
+                status: head.status,
+                compressible: false,
+                received: "RECEIVED",
+            };
+            let got = response(&mut head, *upgrade, &shape).ok().map(|()| {
+                let mut out = format!("{:?} {}", head.version, head.status.as_u16()).into_bytes();
+                out.extend_from_slice(b"\r\n");
+                head.header_to_h1_wire(&mut out);
+                out.truncate(out.len() - 2);
+                String::from_utf8(out).unwrap()
+            });
+            let plain = |head: &str| head.to_ascii_lowercase();
+            assert_eq!(got.as_deref().map(plain), goes.map(plain), "{came:?}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! Fields of one hop (RFC 9110 §7.6.1, RFC 9111 §3.1), and fields that are for
 //! Perennial and not for visitors.
 
-use http::header::CONNECTION;
-use http::{HeaderMap, HeaderName};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::scan;
 
@@ -44,18 +44,20 @@ pub fn is_nominated(headers: &HeaderMap, name: &str) -> bool {
     nominated(headers).any(|nominated| nominated.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Removes the fields of one hop, and those that `Connection` names; `Host` and
-/// `Content-Length` stay, or a message would lose its target or its end. Judge a
-/// response before: what it says of caching counts either way.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        nominated(headers).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        headers.remove(*name);
-    }
+/// The fields of a message that go on from here: all but those of one hop, and
+/// those that `Connection` names. `Content-Length` is about framing, and for
+/// whoever writes the message. Judge a response before: what it says of caching
+/// counts either way.
+pub fn end_to_end(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| goes_on(headers, name.as_str()))
+}
+
+/// Whether a field of a message, its name in any case, is one of these.
+#[must_use]
+pub fn goes_on(headers: &HeaderMap, name: &str) -> bool {
+    !name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str())
+        && !is_hop_by_hop(name)
+        && !is_nominated(headers, name)
 }
 
 fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_one_hop_are_removed() {
+    fn fields_of_one_hop_stay_here() {
         // RFC 9110 §7.6.1, RFC 9111 §3.1
         let mut headers = map(&[
             ("connection", "a, B"),
@@ -89,11 +91,8 @@ mod tests {
         }
         assert!(is_nominated(&headers, "A"));
         assert!(!is_nominated(&headers, "c"));
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(
-            headers,
-            map(&[("c", "3"), ("cache-control", "max-age=1"), ("content-length", "5")])
-        );
+        let names: Vec<&str> = end_to_end(&headers).map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["c", "cache-control"]);
     }
 
     #[test]

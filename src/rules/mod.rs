@@ -12,6 +12,7 @@ pub mod cache_control;
 pub mod cache_status;
 pub mod conditional;
 pub mod date;
+pub mod framing;
 pub mod freshness;
 pub mod hop;
 pub mod media;

@@ -434,3 +434,19 @@ async fn a_probe_of_the_build_does_not_loop() {
     })
     .await;
 }
+
+/// The word of the origin may be there before pingora has seen the end of the request's body.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_opens_however_fast_the_origin_is() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "", "").await;
+    let client = edge.client().ssr();
+    origin.any().always().echo(switching());
+    let mut early = 0;
+    for _ in 0..100 {
+        let mut socket = websocket(&client, "/pass/ws").stream().await;
+        socket.write(b"x").await;
+        early += usize::from(!matches!(socket.next().await, Ok(Some(_))));
+    }
+    assert_eq!(early, 0);
+}

@@ -7,8 +7,11 @@ mod invalidate;
 mod page;
 mod pass;
 mod passed;
+mod tunnel;
 mod write;
 
+#[cfg(test)]
+pub(crate) use tunnel::may_open;
 pub(crate) use write::{invite, left};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -215,8 +218,14 @@ impl ProxyHttp for Proxy {
         let (Some(route), Some(head)) = (&ctx.route, &ctx.head) else {
             return Error::e_explain(ErrorType::InternalError, "a request without a route");
         };
-        match ctx.passage.server(session, ctx.live.origin(route), head).await {
-            Ok(peer) => Ok(peer),
+        let origin = ctx.live.origin(route);
+        match ctx.passage.server(session, origin, head).await {
+            Ok(mut peer) => {
+                if session.is_upgrade_req() {
+                    tunnel::may_open(&mut peer, origin.config().connect_timeout);
+                }
+                Ok(peer)
+            }
             Err(NoServer::Left(gone)) => Err(gone),
             Err(NoServer::Failed(why)) => {
                 ctx.set(Outcome::Failed { why });

@@ -182,8 +182,12 @@ impl ProxyHttp for TestProxy {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.origin, false, String::new())))
+    async fn upstream_peer(&self, session: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
+        let mut peer = HttpPeer::new(self.origin, false, String::new());
+        if session.is_upgrade_req() {
+            crate::proxy::may_open(&mut peer, BOUND);
+        }
+        Ok(Box::new(peer))
     }
 
     async fn request_body_filter(

@@ -4,12 +4,15 @@
 mod support;
 
 mod actors;
+mod armour;
 mod breaker;
 mod cli;
 mod connections;
 mod differential;
 mod fills;
 mod headers;
+mod hostile;
+mod isolation;
 mod operating;
 mod origins;
 mod presets;

@@ -217,6 +217,12 @@ impl Ask {
         patient(format!("the answer to {shown}"), async { self.start().await?.whole().await }).await
     }
 
+    /// The head of the answer, or how it broke off.
+    pub(crate) async fn begin(self) -> Result<Stream, Broken> {
+        let shown = self.to_string();
+        patient(format!("the head of the answer to {shown}"), self.start()).await
+    }
+
     async fn start(self) -> Result<Stream, Broken> {
         let bytes = self.to_bytes();
         while !self.narrow

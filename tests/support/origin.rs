@@ -33,13 +33,47 @@ use message::Framing;
 pub(crate) use message::{Break, Request, Response};
 
 type Handler = Arc<dyn Fn(&Request) -> Response + Send + Sync>;
+type Actor = Arc<dyn Fn(&Request) -> Act + Send + Sync>;
 type Predicate = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
+
+/// What an origin does with a request, where it decides when the request is there
+/// (see [`Origin::act`]).
+pub(crate) enum Act {
+    /// Answers.
+    Reply(Response),
+    /// Does it when the gate opens; the 1xx responses of an answer go at once.
+    Gated(Gate, Box<Act>),
+    /// Says nothing until the peer leaves.
+    Silent,
+    /// Breaks the connection off without a byte.
+    Break(Break),
+    /// Answers (with 101, say) and from then on sends back every byte it gets.
+    Echo(Response),
+}
+
+/// Holds answers back until it opens. Clones are the same gate.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    /// Lets through what waits, and all that comes.
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Comes back when it is open.
+    pub(super) async fn opened(&self) {
+        // The sender lives in self.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
 
 /// What the origin does with a request.
 #[derive(Clone)]
 enum Play {
     Reply(Response),
     With(Handler),
+    Act(Actor),
     Hold(Response),
     Stream(Response),
     Endless(Response, Bytes),
@@ -91,7 +125,7 @@ struct Expected {
 #[derive(Default)]
 struct State {
     expected: Vec<Expected>,
-    fallback: Option<Handler>,
+    fallback: Option<Play>,
     requests: Vec<Request>,
     complaints: Vec<String>,
     connections: u64,
@@ -137,8 +171,8 @@ impl Shared {
                 turn.line.reached.send_replace(Some(request.clone()));
                 return (turn.play.clone(), Arc::clone(&turn.line));
             }
-            if let Some(handler) = &state.fallback {
-                return (Play::With(Arc::clone(handler)), Arc::default());
+            if let Some(play) = &state.fallback {
+                return (play.clone(), Arc::default());
             }
             state.complaints.push(format!("unexpected request:\n{request}"));
             (Play::Reply(Response::status(500).body("unexpected request")), Arc::default())
@@ -176,7 +210,15 @@ impl Origin {
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Self {
         let origin = Self::start().await;
-        origin.shared.state().fallback = Some(Arc::new(handler));
+        origin.shared.state().fallback = Some(Play::With(Arc::new(handler)));
+        origin
+    }
+
+    /// Starts an origin that does with every request that no turn expects what
+    /// `actor` says.
+    pub(crate) async fn act(actor: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
+        let origin = Self::start().await;
+        origin.shared.state().fallback = Some(Play::Act(Arc::new(actor)));
         origin
     }
 

@@ -157,17 +157,9 @@ impl Response {
     /// The 1xx responses and the head as they go over the wire.
     pub(super) fn head(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut message = |status: u16, fields: &Fields, framing: &str| {
-            let reason = http::StatusCode::from_u16(status)
-                .ok()
-                .and_then(|status| status.canonical_reason())
-                .unwrap_or("Whatever");
-            out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
-            write_fields(&mut out, fields);
-            out.extend_from_slice(framing.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        };
-        self.interim.iter().for_each(|(status, fields)| message(*status, fields, ""));
+        for (status, fields) in &self.interim {
+            write_head(&mut out, *status, fields, "");
+        }
         let framing = match self.framing {
             _ if self.bodiless() => String::new(),
             Framing::Length => format!("Content-Length: {}\r\n", self.body.len()),
@@ -175,7 +167,16 @@ impl Response {
             Framing::Chunked => "Transfer-Encoding: chunked\r\n".into(),
             Framing::Close => "Connection: close\r\n".into(),
         };
-        message(self.status, &self.fields, &framing);
+        write_head(&mut out, self.status, &self.fields, &framing);
+        out
+    }
+
+    /// Takes the 1xx responses away, as they go over the wire.
+    pub(super) fn take_interim(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (status, fields) in self.interim.drain(..) {
+            write_head(&mut out, status, &fields, "");
+        }
         out
     }
 
@@ -213,6 +214,17 @@ impl Response {
         self.framing == Framing::Close
             || self.fields.list("connection").iter().any(|option| option == "close")
     }
+}
+
+fn write_head(out: &mut Vec<u8>, status: u16, fields: &Fields, framing: &str) {
+    let reason = http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Whatever");
+    out.extend_from_slice(format!("HTTP/1.1 {status} {reason}\r\n").as_bytes());
+    write_fields(out, fields);
+    out.extend_from_slice(framing.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 fn write_fields(out: &mut Vec<u8>, fields: &Fields) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::{Break, Cue, End, Line, Play, Request, Response, Shared};
+use super::{Act, Break, Cue, End, Line, Play, Request, Response, Shared};
 use crate::support::http1::{Broken, Left, RequestHead, Wire, framing};
 
 /// Accepts until it is aborted.
@@ -119,6 +119,7 @@ async fn perform(mut wire: Wire, play: Play, line: &Line, request: &Request) -> 
     match play {
         Play::Reply(response) => reply(wire, response, line, request).await,
         Play::With(handler) => reply(wire, handler(request), line, request).await,
+        Play::Act(actor) => act(wire, actor(request), line, request).await,
         Play::Hold(response) => {
             let mut released = line.released.subscribe();
             tokio::select! {
@@ -148,17 +149,45 @@ async fn perform(mut wire: Wire, play: Play, line: &Line, request: &Request) -> 
             Next::Left
         }
         Play::Break(how) => broken(wire, how),
-        Play::Echo(response) => {
-            if wire.write(&response.head()).await.is_err() {
-                return Next::Left;
-            }
-            loop {
-                let bytes = wire.take_surplus();
-                if wire.write(&bytes).await.is_err() || !matches!(wire.more().await, Ok(n) if n > 0)
-                {
-                    return Next::Left;
-                }
-            }
+        Play::Echo(response) => echo(wire, &response).await,
+    }
+}
+
+/// Does what an actor decided.
+async fn act(mut wire: Wire, mut act: Act, line: &Line, request: &Request) -> Next {
+    while let Act::Gated(gate, then) = act {
+        act = *then;
+        if let Act::Reply(response) = &mut act
+            && wire.write(&response.take_interim()).await.is_err()
+        {
+            return Next::Left;
+        }
+        tokio::select! {
+            () = gate.opened() => {}
+            () = wire.gone() => return Next::Left,
+        }
+    }
+    match act {
+        Act::Reply(response) => reply(wire, response, line, request).await,
+        Act::Silent => {
+            wire.gone().await;
+            Next::Left
+        }
+        Act::Break(how) => broken(wire, how),
+        Act::Echo(response) => echo(wire, &response).await,
+        Act::Gated(..) => unreachable!("gates were waited for"),
+    }
+}
+
+/// Answers, and sends back every byte from then on.
+async fn echo(mut wire: Wire, response: &Response) -> Next {
+    if wire.write(&response.head()).await.is_err() {
+        return Next::Left;
+    }
+    loop {
+        let bytes = wire.take_surplus();
+        if wire.write(&bytes).await.is_err() || !matches!(wire.more().await, Ok(n) if n > 0) {
+            return Next::Left;
         }
     }
 }

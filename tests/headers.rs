@@ -1,8 +1,13 @@
 //! Header fields in both directions: what of a visitor's request reaches the
 //! origin, and what of an origin's response reaches visitors.
 
+use std::io::Write as _;
+use std::time::Duration;
+
+use perennial::{clock, rules::date};
+
 use crate::support::http1::Broken;
-use crate::support::{Break, Edge, Origin, Response, client, origin};
+use crate::support::{Break, Edge, Origin, Response, client, eventually, origin};
 
 const ROUTES: &str = "
 - path: /isr/**
@@ -22,6 +27,38 @@ async fn edge(origin: &Origin) -> Edge {
 /// An edge with these lines of configuration, and [`ROUTES`].
 async fn edge_with(origin: &Origin, lines: &str) -> Edge {
     Edge::start(&format!("{}\nroutes:{ROUTES}", lines.trim()), origin).await
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(plain).expect("a Vec takes it");
+    out.finish().expect("a Vec takes it")
+}
+
+fn deflate(plain: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    out.write_all(plain).expect("a Vec takes it");
+    out.finish().expect("a Vec takes it")
+}
+
+fn br(plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let params = brotli::enc::BrotliEncoderParams { quality: 4, ..Default::default() };
+    brotli::BrotliCompress(&mut &*plain, &mut out, &params).expect("a Vec takes it");
+    out
+}
+
+fn zstd(plain: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(plain, 3).expect("it fits")
+}
+
+fn coded(coding: &str, body: Vec<u8>) -> Response {
+    Response::html(body).header("Content-Encoding", coding)
+}
+
+/// A page of some length.
+fn page() -> String {
+    (0..400).map(|n| format!("<p>paragraph {n}</p>")).collect()
 }
 
 // 13. What is not keyed is not sent.
@@ -290,6 +327,296 @@ async fn connection_drops_nothing_that_is_keyed() {
     let ask = client.get("/a").header("Accept-Language", "de");
     ask.header("Connection", "Accept-Language").await.is(200, "MISS", "de");
     client.get("/a").header("Accept-Language", "DE").await.is(200, "HIT", "de");
+}
+
+// 15. Codings.
+
+/// An origin that codes for who takes it, as most do.
+fn negotiating(request: &origin::Request) -> Response {
+    let gzipped = request.fields.list("accept-encoding").iter().any(|coding| coding == "gzip");
+    let response =
+        if gzipped { coded("gzip", gzip(page().as_bytes())) } else { Response::html(page()) };
+    response.header("Vary", "Accept-Encoding").cache("s-maxage=60")
+}
+
+#[tokio::test]
+async fn six_browsers_are_one_render() {
+    for path in ["/a", "/isr/a"] {
+        let origin = Origin::serve(negotiating).await;
+        let edge = edge(&origin).await;
+        let client = edge.client().ssr();
+        for (n, codings) in [
+            "gzip, deflate, br, zstd",
+            "gzip, deflate, br",
+            "gzip, deflate",
+            "br;q=1.0, gzip;q=0.8, *;q=0.1",
+            "identity",
+            "",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let answer = client.get(path).header("Accept-Encoding", codings).await;
+            assert_eq!(answer.x_cache(), if n == 0 { "MISS" } else { "HIT" }, "{answer}");
+        }
+        client.get(path).await.is(200, "HIT", &page());
+        assert_eq!(origin.total(), 1);
+        assert_eq!(origin.requests()[0].header("accept-encoding"), None);
+    }
+}
+
+#[tokio::test]
+async fn made_up_codings_evict_nothing() {
+    let origin = Origin::serve(negotiating).await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    client.get("/a").await.is(200, "MISS", &page());
+    for n in 0..40 {
+        let codings = format!("made-up-{n}, x{n};q=0.{n}");
+        client.get("/a").header("Accept-Encoding", &codings).await.is(200, "HIT", &page());
+    }
+    assert_eq!(origin.total(), 1);
+}
+
+#[tokio::test]
+async fn the_origin_is_asked_for_gzip_where_the_configuration_says_so() {
+    let origin = Origin::serve(negotiating).await;
+    let lines = "origins:\n  web: { servers: ['{origin}'], encoding: gzip }";
+    let edge = edge_with(&origin, lines).await;
+    let client = edge.client().ssr();
+    for path in ["/a", "/isr/a", "/noted/a"] {
+        let answer = client.get(path).header("Accept-Encoding", "br;q=0, zstd").await;
+        answer.is(200, "MISS", &page());
+        client.get(path).await.is(200, "HIT", &page());
+        let request = origin.requests().pop().unwrap();
+        assert_eq!(request.header("accept-encoding"), Some("gzip"), "{request}");
+    }
+    assert_eq!(origin.total(), 3);
+    // Passed through, the visitor and the origin agree on it among themselves.
+    let answer = client.get("/pass/a").header("Accept-Encoding", "x, gzip").await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    let request = origin.requests().pop().unwrap();
+    assert_eq!(request.header("accept-encoding"), Some("x, gzip"), "{request}");
+    let answer = client.get("/pass/a").await;
+    assert_eq!((answer.header("content-encoding"), answer.text()), (None, &*page()));
+}
+
+/// It is stored as it is, under a tag of its own, and the origin is asked with
+/// the tag that is the origin's.
+#[tokio::test]
+async fn what_comes_coded_unasked_is_decoded() {
+    let long_ago = date::format(clock::now().minus(Duration::from_secs(100)));
+    for (coding, encode) in [
+        ("gzip", gzip as fn(&[u8]) -> Vec<u8>),
+        ("X-GZip", gzip),
+        ("deflate", deflate),
+        ("br", br),
+        ("zstd", zstd),
+    ] {
+        for path in ["/a", "/isr/a"] {
+            for chunked in [false, true] {
+                let origin = Origin::start().await;
+                let edge = edge(&origin).await;
+                let client = edge.client().ssr();
+                let body = encode(page().as_bytes());
+                let render = coded(coding, body)
+                    .header("ETag", "\"of-coded-bytes\"")
+                    .header("Content-Digest", "sha-256=:AAAA:")
+                    .header("Accept-Ranges", "bytes")
+                    .header("Date", &long_ago)
+                    .cache("s-maxage=50, stale-while-revalidate=600");
+                origin.on(path).reply(if chunked { render.chunked() } else { render });
+                let first = client.get(path).await;
+                first.is(200, "MISS", &page());
+                assert_eq!(first.header("content-encoding"), None, "{first}");
+                assert_eq!(first.header("content-digest"), None, "{first}");
+                assert_eq!(first.header("etag"), Some("W/\"of-coded-bytes\""), "{first}");
+                // Stale: the origin is asked whether it still holds.
+                let fresh = Response::status(304).header("ETag", "\"of-coded-bytes\"");
+                let again = origin
+                    .on(path)
+                    .when("with the origin's own tag", |request| {
+                        request.header("if-none-match") == Some("\"of-coded-bytes\"")
+                    })
+                    .reply(fresh.header("Content-Encoding", coding).cache("s-maxage=60"));
+                client.get(path).await.is(200, "STALE", &page());
+                again.reached().await;
+                let known = eventually("the renewed page", || async {
+                    let answer = client.get(path).await;
+                    (answer.x_cache() == "HIT").then_some(answer)
+                })
+                .await;
+                known.is(200, "HIT", &page());
+                assert_eq!(known.header("content-encoding"), None, "{known}");
+                let etag = known.header("etag").unwrap();
+                assert!(etag.starts_with("W/\"of-coded-bytes"), "{etag}");
+                let asked = client.get(path).header("If-None-Match", etag).await;
+                assert_eq!(asked.status, 304, "{asked}");
+                // A weak tag is no ground for a part (RFC 9110 §13.1.5).
+                let ask = client.get(path).header("Range", "bytes=0-3");
+                let whole = ask.header("If-Range", "\"of-coded-bytes\"").await;
+                assert_eq!(whole.status, 200, "{whole}");
+                // And it is coded anew, for who takes that.
+                eventually("the compressed page", || async {
+                    let ask = client.get(path).header("Accept-Encoding", "gzip");
+                    ask.await.header("content-encoding").is_some().then_some(())
+                })
+                .await;
+                assert_eq!(origin.total(), 2);
+            }
+        }
+    }
+}
+
+/// What is not stored is decoded while it comes, too.
+#[tokio::test]
+async fn a_private_response_that_comes_coded_is_decoded_as_it_comes() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let head = coded("gzip", Vec::new()).cache("no-store").header("ETag", "W/\"x\"");
+    let turn = origin.on("/a").stream(head);
+    let visitor = tokio::spawn(edge.client().ssr().get("/a").stream());
+    turn.reached().await;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut sent = 0;
+    let mut piece = |encoder: &mut flate2::write::GzEncoder<Vec<u8>>| {
+        let new = encoder.get_ref()[sent..].to_vec();
+        sent += new.len();
+        new
+    };
+    encoder.write_all(b"first, ").unwrap();
+    encoder.flush().unwrap();
+    turn.send(piece(&mut encoder)).await;
+    let mut stream = visitor.await.unwrap();
+    assert_eq!((stream.header("content-encoding"), stream.header("etag")), (None, Some("W/\"x\"")));
+    stream.expect("first, ").await;
+    encoder.write_all(b"second").unwrap();
+    encoder.try_finish().unwrap();
+    turn.send(piece(&mut encoder)).await;
+    stream.expect("second").await;
+    turn.finish().await;
+    assert_eq!(stream.rest().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn a_coded_body_that_is_not_whole_is_an_error() {
+    let whole = gzip(page().as_bytes());
+    let half = whole[..whole.len() / 2].to_vec();
+    for path in ["/a", "/isr/a"] {
+        for body in [half.clone(), page().into_bytes()] {
+            let origin = Origin::start().await;
+            let edge = edge(&origin).await;
+            let client = edge.client().ssr();
+            origin.on(path).reply(coded("gzip", body).cache("s-maxage=60"));
+            let outcome = client.get(path).outcome().await;
+            assert!(matches!(outcome, Err(Broken::Short | Broken::Failed(_))), "{outcome:?}");
+            origin.on(path).reply(coded("gzip", whole.clone()).cache("s-maxage=60"));
+            client.get(path).await.is(200, "MISS", &page());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_coding_that_nobody_knows_goes_to_who_takes_it_and_to_nobody_else() {
+    for path in ["/a", "/isr/a"] {
+        for (coding, accepted) in [("compress", "gzip, compress"), ("gzip, br", "gzip, br;q=0.1")] {
+            let origin = Origin::start().await;
+            let edge = edge(&origin).await;
+            let client = edge.client().ssr();
+            let odd = || coded(coding, b"odd".to_vec()).cache("s-maxage=60");
+            origin.on(path).always().reply(odd());
+            for codings in [None, Some(""), Some("gzip"), Some("compress;q=0, br, *;q=0")] {
+                let mut ask = client.get(path);
+                if let Some(codings) = codings {
+                    ask = ask.header("Accept-Encoding", codings);
+                }
+                let answer = ask.await;
+                assert_eq!((answer.status, answer.x_cache()), (502, "MISS"), "{answer}");
+                assert!(answer.cache_status().contains("detail=coding"), "{answer}");
+            }
+            for _ in 0..2 {
+                let answer = client.get(path).header("Accept-Encoding", accepted).await;
+                answer.is(200, "MISS", "odd");
+                assert_eq!(answer.header("content-encoding"), Some(coding), "{answer}");
+                let status = answer.cache_status();
+                assert!(status.contains("detail=content-encoding"), "{answer}");
+            }
+            // An error, too, which is otherwise for all who wait.
+            origin.on(path).reply(odd().with_status(500));
+            assert_eq!(client.get(path).await.status, 502);
+        }
+    }
+}
+
+/// What is stored stays where a regeneration brings what nobody can read.
+#[tokio::test]
+async fn an_unknown_coding_takes_no_page_away() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client();
+    origin.on("/isr/a").reply(Response::html("page"));
+    client.get("/isr/a").await.is(200, "MISS", "page");
+    edge.revalidate("path=/isr/a&mode=stale").await;
+    let odd = origin.on("/isr/a").reply(coded("compress", b"odd".to_vec()));
+    client.get("/isr/a").await.is(200, "STALE", "page");
+    odd.ended().await;
+    eventually("the back-off", || async {
+        let answer = client.get("/isr/a").await;
+        answer.is(200, "STALE", "page");
+        answer.cache_status().contains("detail=backoff").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_decompression_bomb_fails_as_too_large() {
+    let zeros = vec![0; 8 << 20];
+    for (coding, encode) in
+        [("gzip", gzip as fn(&[u8]) -> Vec<u8>), ("deflate", deflate), ("br", br), ("zstd", zstd)]
+    {
+        let bomb = encode(&zeros);
+        for (path, cache) in [("/a", "s-maxage=60"), ("/isr/a", "s-maxage=60"), ("/b", "no-store")]
+        {
+            let origin = Origin::start().await;
+            let edge = edge_with(&origin, "cache: { max_object: 1MiB }").await;
+            let client = edge.client().ssr();
+            origin.on(path).reply(coded(coding, bomb.clone()).cache(cache));
+            let mut stream = client.get(path).stream().await;
+            let mut size = 0;
+            let end = loop {
+                match stream.next().await {
+                    Ok(Some(piece)) => size += piece.len(),
+                    end => break end,
+                }
+            };
+            let broken = matches!(end, Err(Broken::Short | Broken::Failed(_)));
+            assert!(broken && size <= 2 << 20, "{coding} {path}: {end:?} after {size}");
+            eventually("the reason", || async {
+                let metric = "perennial_not_stored_total{reason=\"too-large\"}";
+                (edge.metric(metric).await == 1.0).then_some(())
+            })
+            .await;
+            origin.on(path).reply(Response::html("page").cache("s-maxage=60"));
+            client.get(path).await.is(200, "MISS", "page");
+        }
+    }
+}
+
+/// Text that outgrows what is stored goes through, as it does when it is not coded.
+#[tokio::test]
+async fn a_large_coded_page_is_passed_through() {
+    let mut text = String::new();
+    let mut n = 1u32;
+    while text.len() < 3 << 20 {
+        n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text.push_str(&format!("<p>{n}</p>"));
+    }
+    let origin = Origin::start().await;
+    let edge = edge_with(&origin, "cache: { max_object: 1MiB }").await;
+    origin.on("/isr/a").times(2).reply(coded("gzip", gzip(text.as_bytes())));
+    for _ in 0..2 {
+        edge.client().get("/isr/a").await.is(200, "MISS", &text);
+    }
 }
 
 // 16. What is passed through is cleaned.

@@ -11,7 +11,12 @@ pub const fn status(why: Failure) -> u16 {
         Failure::UriTooLong => 414,
         Failure::HeadTooLarge => 431,
         Failure::Unsupported => 501,
-        Failure::Dns | Failure::Connect | Failure::Tls | Failure::Reset | Failure::Unhealthy => 502,
+        Failure::Dns
+        | Failure::Connect
+        | Failure::Tls
+        | Failure::Reset
+        | Failure::Coding
+        | Failure::Unhealthy => 502,
         Failure::Busy | Failure::Breaker | Failure::Unavailable => 503,
         Failure::Timeout | Failure::OnlyIfCached => 504,
         Failure::Loop => 508,
@@ -41,6 +46,9 @@ pub const fn text(why: Failure) -> &'static str {
         Failure::Unsupported => "501 Not Implemented: this server does not do that.\n",
         Failure::Dns | Failure::Connect | Failure::Tls | Failure::Reset | Failure::Unhealthy => {
             "502 Bad Gateway: the site behind this edge could not be reached. Please try again.\n"
+        }
+        Failure::Coding => {
+            "502 Bad Gateway: the site answered in a coding that was not asked for.\n"
         }
         Failure::Busy | Failure::Breaker | Failure::Unavailable => {
             "503 Service Unavailable: the site is busy. Please try again in a moment.\n"
@@ -74,6 +82,7 @@ mod tests {
                 | Failure::Connect
                 | Failure::Tls
                 | Failure::Reset
+                | Failure::Coding
                 | Failure::Unhealthy => 502,
                 Failure::Busy | Failure::Breaker | Failure::Unavailable => 503,
                 Failure::Timeout | Failure::OnlyIfCached => 504,

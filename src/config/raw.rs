@@ -261,6 +261,10 @@ pub(super) struct OriginOptions {
     /// The `Host` that is sent: `preserve` for the visitor's, or a name.
     #[schemars(example = &"preserve")]
     pub(super) host: HostRule,
+    /// How renders for the cache are coded on their way here: `gzip` where the
+    /// network between is worth it. Visitors get them in a coding of their own
+    /// choice either way.
+    pub(super) encoding: Encoding,
     /// How long an idle connection is kept for the next request; less where the
     /// origin says that it closes it earlier (`Keep-Alive: timeout=5`), and a second
     /// for what must not be repeated (POST). Less than the origin keeps it where it
@@ -284,10 +288,22 @@ impl Default for OriginOptions {
             max_waiting_passes: Count(1024),
             max_websockets: Count(1024),
             host: HostRule(HostField::Preserve),
+            encoding: Encoding::Identity,
             keepalive: secs(60),
             resolve_interval: secs(10),
         }
     }
+}
+
+/// How renders are coded on their way from the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(super) enum Encoding {
+    /// not at all
+    Identity,
+    /// the origin may send gzip
+    Gzip,
 }
 
 /// Active health checks of the servers.

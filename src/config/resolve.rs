@@ -26,8 +26,8 @@ use super::pattern::{HostPattern, PathPattern};
 use super::presets;
 use super::raw;
 use super::resolved::{
-    AccessLog, Backoff, Cache, Config, Health, Limits, Log, LogFormat, Mode, Origin, Query,
-    Revalidate, Route,
+    AccessLog, Backoff, Cache, Config, Encoding, Health, Limits, Log, LogFormat, Mode, Origin,
+    Query, Revalidate, Route,
 };
 use super::source::Path;
 use super::values::server_url;
@@ -189,6 +189,10 @@ fn origin(name: &str, raw: &raw::OriginOptions, path: &Path, report: &mut Report
         ),
         max_websockets: report.count(path.key("max_websockets"), raw.max_websockets, 1, 1 << 20),
         host: raw.host.0.clone(),
+        encoding: match raw.encoding {
+            raw::Encoding::Identity => Encoding::Identity,
+            raw::Encoding::Gzip => Encoding::Gzip,
+        },
         keepalive: raw.keepalive.0,
         resolve_interval: report.time(path.key("resolve_interval"), raw.resolve_interval),
     }

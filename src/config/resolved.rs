@@ -70,6 +70,8 @@ pub struct Origin {
     pub max_websockets: usize,
     /// The `Host` the origin is sent.
     pub host: HostField,
+    /// How renders are coded on their way from it.
+    pub encoding: Encoding,
     /// How long an idle connection is kept for the next request.
     pub keepalive: Duration,
     /// How often the servers' names are resolved again.
@@ -105,6 +107,15 @@ pub enum HostField {
     Preserve,
     /// This one.
     Name(String),
+}
+
+/// How renders are coded on their way from the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Not at all: no coding is asked for.
+    Identity,
+    /// `gzip` is asked for.
+    Gzip,
 }
 
 /// The store.

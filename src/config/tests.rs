@@ -119,6 +119,7 @@ fn defaults() {
     assert_eq!(config.origins[0].keepalive, secs(60));
     assert_eq!(config.origins[0].resolve_interval, secs(10));
     assert_eq!(config.origins[0].host, HostField::Preserve);
+    assert_eq!(config.origins[0].encoding, Encoding::Identity);
     let expected = RequestFields {
         trust: vec![HeaderName::from_static("x-forwarded-for")],
         ..RequestFields::default()

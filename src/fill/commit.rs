@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AGE, CONTENT_LENGTH, ETAG, LOCATION, SET_COOKIE};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
+use super::decode::Coded;
 use super::request::Ask;
 use super::stream::{Fill, Preview};
 use crate::answer::head::{Audience, compressible};
@@ -33,8 +34,10 @@ pub(super) struct Arrived {
     pub(super) headers: HeaderMap,
     /// Those that go on from here, `Set-Cookie` included.
     fields: Fields,
-    /// The length of the body, if the origin named it.
+    /// The length of the body as it is handed on, if the origin named it.
     pub(super) length: Option<u64>,
+    /// How the body came.
+    pub(super) coded: Coded,
     request_time: Time,
     response_time: Time,
     born: Seq,
@@ -42,8 +45,15 @@ pub(super) struct Arrived {
 
 impl Arrived {
     pub(super) fn new(exchange: &Exchange, born: Seq) -> Arrived {
-        let headers = exchange.head.headers.clone();
+        let mut headers = exchange.head.headers.clone();
         let status = exchange.head.status;
+        let coded = Coded::of(status, &headers);
+        match coded {
+            Coded::Known(_) => OF_CODED_BYTES.iter().for_each(|name| drop(headers.remove(*name))),
+            // It says identity, if anything (RFC 9110 §8.4: it should not).
+            Coded::Not => drop(headers.remove(CONTENT_ENCODING)),
+            Coded::Unknown(_) => {}
+        }
         let mut fields = FieldsBuf::default();
         for (name, value) in hop::end_to_end(&headers) {
             fields.push(name.as_str(), value.as_bytes());
@@ -54,15 +64,19 @@ impl Arrived {
             // Checked when the head came.
             length: framing::length(status, &headers).unwrap_or(None),
             headers,
+            coded,
             request_time: exchange.request_time,
             response_time: exchange.response_time,
             born,
         }
     }
 
-    /// The entity tag.
+    /// The entity tag that visitors get. One of coded bytes is not one of the
+    /// decoded, but what they say is the same: a weak tag (RFC 9110 §8.8.1).
     fn etag(&self) -> Option<Box<str>> {
-        self.headers.get(ETAG)?.to_str().ok().map(Into::into)
+        let etag = self.headers.get(ETAG)?.to_str().ok()?;
+        let weaken = matches!(self.coded, Coded::Known(_)) && !etag.starts_with("W/");
+        Some(if weaken { format!("W/{etag}").into() } else { etag.into() })
     }
 
     /// Takes away the cookies of which this holds: they are of no visitor, and do
@@ -152,9 +166,13 @@ impl Arrived {
             response_time: self.response_time,
         });
         let Verdict::Store { .. } = verdict else { return verdict };
+        let refuse = |reason| Verdict::Refuse { reason, class: Class::Unshared };
+        if matches!(self.coded, Coded::Unknown(_)) {
+            return refuse(Reason::ContentEncoding);
+        }
         // What proxies say of a client, anybody can say who comes past them.
         if !ask.page && ask.is_of_proxies(&self.headers) {
-            return Verdict::Refuse { reason: Reason::VaryStar, class: Class::Unshared };
+            return refuse(Reason::VaryStar);
         }
         verdict
     }
@@ -198,6 +216,10 @@ impl Arrived {
             fields: fields.done(),
             date: head.get("date").map(Into::into),
             length: self.length,
+            coding: match &self.coded {
+                Coded::Unknown(coding) => Some(coding.clone()),
+                Coded::Not | Coded::Known(_) => None,
+            },
             stored,
             reusable,
             failed,
@@ -297,6 +319,18 @@ impl Arrived {
     }
 }
 
+/// Fields that describe coded bytes (RFC 9110 §8.4, RFC 9530): of no use where
+/// the body goes on decoded. The entity tag stays: the origin knows it.
+const OF_CODED_BYTES: [&str; 7] = [
+    "content-encoding",
+    "content-length",
+    "accept-ranges",
+    "content-digest",
+    "content-md5",
+    "digest",
+    "repr-digest",
+];
+
 /// Hands an informational response to who waits for the fill.
 pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
     let mut fields = FieldsBuf::default();
@@ -336,6 +370,7 @@ pub(super) fn refreshed(
         },
         fields: fields.done(),
         length: None,
+        coded: Coded::Not,
         request_time: update.request_time,
         response_time: update.response_time,
         born: update.born,

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
+use super::decode::{self, Coded};
 use super::request::Ask;
 use super::stream::{Broken, Fill, Lead};
 use super::{Fills, Member, commit};
@@ -210,7 +211,9 @@ impl Fills {
             None => Ok(()),
         };
         // An error on a page route is shared by all who waited, or each would retry it at once.
-        let shared_error = ask.page && matches!(refused, Some((_, Class::Failed)));
+        let shared_error = ask.page
+            && matches!(refused, Some((_, Class::Failed)))
+            && !matches!(arrived.coded, Coded::Unknown(_));
         let reusable = ask.page || terms.is_some_and(|terms| arrived.without_validation(&terms));
         let preview = arrived.preview(ask, &cache, stored, reusable, shared_error);
         let preview = Arc::new(preview);
@@ -231,16 +234,17 @@ impl Fills {
             }
         }
 
+        let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
         let mut body: Vec<u8> = Vec::new();
         let mut size = 0u64;
         let mut keep = refused.is_none() || shared_error;
         loop {
             let next = if keep || background {
-                exchange.chunk().await
+                coming.chunk().await
             } else {
                 // A pipe ends when nobody reads it any more.
                 tokio::select! {
-                    next = exchange.chunk() => next,
+                    next = coming.chunk() => next,
                     () = fill.deserted() => break,
                 }
             };
@@ -258,7 +262,7 @@ impl Fills {
                             refused.get_or_insert((Reason::TooLarge, Class::Failed));
                             let window = usize::try_from(cache.max_object);
                             fill.overflow(window.unwrap_or(usize::MAX));
-                            self.unbind(ask, &mut exchange, &mut permit);
+                            self.unbind(ask, &mut coming.exchange, &mut permit);
                         }
                     }
                     if keep && refused.is_none() {
@@ -272,7 +276,7 @@ impl Fills {
                     }
                 }
                 Ok(None) => {
-                    exchange.finish().await;
+                    coming.exchange.finish().await;
                     let Some((reason, class)) = refused else {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
                         let told = arrived.told(ask, &body);
@@ -287,13 +291,17 @@ impl Fills {
                         Brought::Refused(reason, class)
                     });
                 }
-                Err(_) => {
+                Err(decode::Broken::Bomb) => {
+                    refused = Some((Reason::TooLarge, Class::Failed));
+                    break;
+                }
+                Err(decode::Broken::Off) => {
                     fill.finish(Err(Broken::Origin));
                     return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
                 }
             }
         }
-        // Nobody reads it, and nobody else may have it.
+        // Nobody reads it, or nobody may have more of it.
         fill.finish(Err(Broken::Origin));
         Ok(match refused {
             Some((reason @ Reason::TooLarge, _)) => Brought::Failed(FillResult::Rejected(reason)),

@@ -9,6 +9,7 @@
 
 mod commit;
 mod compress;
+mod decode;
 mod fetch;
 mod generation;
 mod notes;

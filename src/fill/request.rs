@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::notes::{Notes, Subject};
-use crate::config::RequestFields;
+use crate::config::{Encoding, RequestFields};
 use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::metrics::Metrics;
@@ -272,6 +273,7 @@ impl Ask {
         !self.route.vary.contains(name)
             && !listed(NOT_OF_A_FILL)
             && !listed(SAID_BY_KEY)
+            && !hop::is_hop_by_hop(name.as_str())
             && passing.passes(name.as_str())
     }
 
@@ -333,12 +335,16 @@ impl Ask {
         for (name, value) in self.fields.iter() {
             head.append_header(name.to_owned(), HeaderValue::from_bytes(value).unwrap_or(EMPTY))?;
         }
+        if self.origin.config().encoding == Encoding::Gzip {
+            head.insert_header(ACCEPT_ENCODING, "gzip")?;
+        }
         head.insert_header("X-Forwarded-Host", &*self.host)?;
         head.insert_header("X-Forwarded-Proto", self.scheme)?;
         head.insert_header("Via", self.via.member())?;
         if let Some(prior) = prior {
-            if prior.origin_etag {
-                head.insert_header("If-None-Match", &*prior.identity().etag)?;
+            // As the origin said it: what visitors get may have been weakened.
+            if let (Some(etag), true) = (prior.origin.get("etag"), prior.origin_etag) {
+                head.insert_header("If-None-Match", etag)?;
             }
             if let (Some(date), Some(_)) = (prior.origin.get("last-modified"), prior.last_modified)
             {

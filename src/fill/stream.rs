@@ -32,6 +32,8 @@ pub struct Preview {
     pub date: Option<Box<[u8]>>,
     /// The length of the body, if the origin named it.
     pub length: Option<u64>,
+    /// The coding of its body where that is none of ours: only for who accepts it.
+    pub coding: Option<Box<str>>,
     /// Whether it will be stored, or why not.
     pub stored: Result<(), Reason>,
     /// Whether others than its leader may have it. A cache may use it without
@@ -477,6 +479,7 @@ mod tests {
             fields: Fields::default(),
             date: None,
             length: None,
+            coding: None,
             stored: Ok(()),
             reusable: true,
             failed: false,

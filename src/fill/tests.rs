@@ -393,6 +393,7 @@ async fn a_task_that_dies_leaves_nobody_waiting() {
                     fields: Fields::default(),
                     date: None,
                     length: None,
+                    coding: None,
                     stored: Ok(()),
                     reusable: true,
                     failed: false,

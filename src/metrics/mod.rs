@@ -687,8 +687,8 @@ mod tests {
         let names: BTreeSet<&str> =
             samples.iter().filter_map(|l| l.rsplit_once(' ').map(|(name, _)| name)).collect();
         assert_eq!(names.len(), samples.len(), "no sample twice");
-        // Two routes × 35, 7 histograms × 28, fills, and a hundred others at most.
-        assert!(samples.len() < 70 + 196 + FillResult::COUNT + 100, "{}", samples.len());
+        // Two routes × 35, 7 histograms × 28, fills, and 140 others at most.
+        assert!(samples.len() < 70 + 196 + FillResult::COUNT + 140, "{}", samples.len());
 
         for line in rendered.lines() {
             let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|l| l.split_once(' '))

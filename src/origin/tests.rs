@@ -104,6 +104,7 @@ pub(super) fn config(urls: &[&str]) -> config::Origin {
         max_waiting_passes: 1024,
         max_websockets: 1024,
         host: HostField::Preserve,
+        encoding: config::Encoding::Identity,
         keepalive: Duration::from_secs(60),
         resolve_interval: Duration::from_secs(30),
     }

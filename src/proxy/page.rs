@@ -16,7 +16,7 @@ use crate::request::{Facts, Request};
 use crate::route::Route;
 use crate::rules::cache_status::{Bypass, Failure, Fwd, StaleWhy};
 use crate::rules::freshness::State;
-use crate::rules::{Outcome, Reason, Time};
+use crate::rules::{Outcome, Reason, Time, negotiate};
 
 /// Times that a request asks again, because what it waited for was not for it, or
 /// more became known of the page before it could wait. Each time it learned
@@ -189,6 +189,12 @@ impl Visit<'_> {
             return match lead {
                 Lead::Shared(preview) if engine.fills.suits(&ask, &subscriber, &preview) => {
                     self.shared(session, ctx, subscriber, &preview, fwd, stale).await
+                }
+                Lead::Private(preview) if subscriber.leader && !self.accepts(&preview) => {
+                    match stale.filter(|s| s.if_error) {
+                        Some(stale) => self.stale(session, ctx, stale, StaleWhy::Error).await,
+                        None => Ok(Step::Failed(Failure::Coding)),
+                    }
                 }
                 Lead::Private(preview) if subscriber.leader => {
                     if let Some(stale) = stale.filter(|s| s.if_error && preview.status >= 500) {
@@ -412,6 +418,12 @@ impl Visit<'_> {
 
     fn answer(&self, rep: Arc<Representation>, outcome: Outcome) -> Answer {
         self.engine.answer(&self.live, &self.wanted, rep, self.request, self.facts, outcome)
+    }
+
+    /// Whether the visitor can read it: what is coded as nobody asked for goes to
+    /// who takes that coding.
+    fn accepts(&self, preview: &Preview) -> bool {
+        preview.coding.as_ref().is_none_or(|coding| negotiate::accepts(self.request, coding))
     }
 
     fn missed(&self, fwd: Fwd, preview: &Preview, subscriber: &Subscriber) -> Outcome {

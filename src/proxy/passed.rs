@@ -307,7 +307,8 @@ routes:
             lines.insert(0, target.to_owned());
             lines
         };
-        let via = "via: 1.1 perennial";
+        let via = format!("via: {}", live.via.member());
+        let via = via.as_str();
         let page = ["accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", via];
         let agent = format!("user-agent: {}", live.preset.agent());
         for (peer, addresses, user) in [

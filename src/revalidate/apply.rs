@@ -549,6 +549,8 @@ mod tests {
         for preset in ["generic", "nextjs", "gatsby"] {
             let engine = engine(preset);
             let live = engine.live();
+            // Data of a build that nobody has heard of is no page.
+            let _ = live.deployments[0].of(&http::HeaderMap::new(), Some("B"));
             let hook = live.config.revalidate.clone().expect("there is a secret");
             let mut runner = TestRunner::default();
             let hit = |(page, (scheme, host, named)): (String, (&'static str, &str, &str))| {

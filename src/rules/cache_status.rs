@@ -142,6 +142,8 @@ pub enum Failure {
     Tls,
     /// The origin broke off or answered no HTTP: 502.
     Reset,
+    /// The origin answered in a coding that the visitor does not accept: 502.
+    Coding,
     /// The origin did not answer in time: 504.
     Timeout,
     /// Too many fills wait for the origin: 503.
@@ -202,7 +204,7 @@ names!(Bypass {
 names!(Failure {
     BadRequest => "bad-request", HeadTooLarge => "head-too-large", UriTooLong => "uri-too-long",
     HeadTimeout => "head-timeout", BodyTimeout => "body-timeout", Unsupported => "unsupported", Dns => "dns", Connect => "connect",
-    Tls => "tls", Reset => "reset", Timeout => "timeout", Busy => "busy", Breaker => "breaker",
+    Tls => "tls", Reset => "reset", Coding => "coding", Timeout => "timeout", Busy => "busy", Breaker => "breaker",
     Unhealthy => "unhealthy", OnlyIfCached => "only-if-cached", Unavailable => "unavailable",
     Loop => "loop",
 });

@@ -51,6 +51,8 @@ pub enum Reason {
     NoContent,
     /// The content type is not the one that was asked for.
     ContentType,
+    /// The body came in a coding that is not decoded here.
+    ContentEncoding,
     /// The request carried `Authorization` and nothing allows to share the answer (RFC 9111 §3.5).
     Authorization,
     /// No explicit lifetime, and no heuristic allowed.
@@ -89,6 +91,7 @@ impl Reason {
             Self::Partial => "partial",
             Self::NoContent => "no-content",
             Self::ContentType => "content-type",
+            Self::ContentEncoding => "content-encoding",
             Self::Authorization => "authorization",
             Self::NoLifetime => "no-lifetime",
             Self::TooLarge => "too-large",
@@ -114,6 +117,7 @@ impl Reason {
         Self::Partial,
         Self::NoContent,
         Self::ContentType,
+        Self::ContentEncoding,
         Self::Authorization,
         Self::NoLifetime,
         Self::TooLarge,

@@ -1,7 +1,7 @@
 //! Content negotiation (RFC 9110 §12.5): which coding of a body, and whether
 //! JSON is preferred, or which image formats.
 
-use super::scan;
+use super::scan::{self, Lines};
 
 /// More codings than this are not told apart; the store has four.
 const MAX_CODINGS: usize = 8;
@@ -59,6 +59,27 @@ pub fn coding<'a>(
         0 => None,
         _ => Some(best),
     }
+}
+
+/// Whether a request accepts every one of these codings, a list (RFC 9110 §12.5.3):
+/// listed, or covered by `*`, with a weight above zero. Without the field none is:
+/// who says nothing can be trusted to understand identity alone.
+#[must_use]
+pub fn accepts<L: Lines + ?Sized>(request: &L, codings: &str) -> bool {
+    codings.split(',').map(str::trim).all(|coding| {
+        let (mut listed, mut star) = (None, None);
+        let members = request.lines("accept-encoding").flat_map(scan::members);
+        for weighted in members.filter_map(scan::weighted) {
+            let entry = match weighted.name {
+                b"*" => &mut star,
+                name if name.eq_ignore_ascii_case(coding.as_bytes()) => &mut listed,
+                _ => continue,
+            };
+            // Listed twice, the lesser weight counts.
+            *entry = Some(entry.map_or(weighted.q, |q: u16| q.min(weighted.q)));
+        }
+        listed.or(star).is_some_and(|q| q > 0)
+    })
 }
 
 /// Whether `application/json` is preferred over `text/html` (RFC 9110 §12.5.1):
@@ -121,10 +142,32 @@ pub fn image_formats<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::map;
     use super::*;
     use proptest::prelude::*;
 
     const ALL: &[&str] = &["zstd", "br", "gzip", "identity"];
+
+    #[test]
+    fn codings_that_are_accepted() {
+        for (lines, codings, accepted) in [
+            (&[][..], "x", false),
+            (&[""][..], "x", false),
+            (&["gzip, br"][..], "x", false),
+            (&["gzip, X;q=0.5"][..], "x", true),
+            (&["gzip", "x"][..], "x", true),
+            (&["x;q=0"][..], "x", false),
+            (&["*"][..], "x", true),
+            (&["*, x;q=0"][..], "x", false),
+            (&["*;q=0, x"][..], "x", true),
+            (&["x;q=1, x;q=0"][..], "x", false),
+            (&["x"][..], "x, gzip", false),
+            (&["x, gzip"][..], "x, gzip", true),
+        ] {
+            let request = map(&lines.iter().map(|l| ("accept-encoding", *l)).collect::<Vec<_>>());
+            assert_eq!(accepts(&request, codings), accepted, "{codings}: {lines:?}");
+        }
+    }
 
     #[test]
     fn formats_of_images() {

@@ -26,7 +26,9 @@ mod listener;
 mod places;
 mod refusal;
 mod reply;
+mod response;
 mod shutdown;
+mod slot;
 mod socket;
 #[cfg(test)]
 mod tests;

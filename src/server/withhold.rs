@@ -32,7 +32,9 @@ use tokio::time::Instant;
 
 use super::departure::{Fin, Word};
 use super::head::Length;
+use super::response::{Said, split, status};
 use super::shutdown::Shutdown;
+use super::slot::{End, Left, Slot};
 use super::socket::Socket;
 use super::timer::Timer;
 use crate::config::Limits;
@@ -139,57 +141,12 @@ pub(super) struct Lending {
     pub(super) shutdown: Shutdown,
 }
 
-/// Where the socket goes when pingora drops the stream.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Slot(Arc<Mutex<Option<Left>>>);
-
-/// What a dropped stream leaves behind.
-#[derive(Debug)]
-enum Left {
-    /// The connection with the bytes of the next request: it can carry one.
-    Kept(Socket, Vec<u8>),
-    /// A connection that is to end.
-    Ends(Socket, End),
-}
-
-/// How a connection that nobody wants any more should end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// In a way that lets the client read all that was written, though it may still be sending.
-    Linger,
-    /// A response whose end is the end of the connection broke off: it must not look whole.
-    Reset,
-}
-
-impl Slot {
-    /// The connection with the bytes of the next request, if it is here and can carry one.
-    pub(super) fn take_kept(&self) -> Option<(Socket, Vec<u8>)> {
-        let mut left = self.0.lock();
-        match left.take() {
-            Some(Left::Kept(socket, buf)) => Some((socket, buf)),
-            other => {
-                *left = other;
-                None
-            }
-        }
-    }
-
-    /// Ends the connection, if it is here.
-    pub(super) async fn end(&self) {
-        let left = self.0.lock().take();
-        match left {
-            Some(Left::Ends(socket, End::Linger)) => socket.linger().await,
-            Some(Left::Ends(_, End::Reset) | Left::Kept(..)) | None => {}
-        }
-    }
-}
-
 impl Drop for Withhold {
     fn drop(&mut self) {
         if *self.whole.get_mut()
             && let Some((socket, buf)) = self.take_reusable()
         {
-            *self.slot.0.lock() = Some(Left::Kept(socket, buf));
+            self.slot.leave(Left::Kept(socket, buf));
         } else if let Some(socket) = self.socket.take() {
             // Half a status line is no answer, either.
             let end = if self.ahead > 0 { End::Reset } else { self.end_of_socket };
@@ -197,7 +154,7 @@ impl Drop for Withhold {
                 // Now, for whoever drops the socket may be dropped with it.
                 socket.reset_on_close();
             }
-            *self.slot.0.lock() = Some(Left::Ends(socket, end));
+            self.slot.leave(Left::Ends(socket, end));
         }
     }
 }
@@ -491,53 +448,8 @@ impl Withhold {
     }
 }
 
-/// What a response head says of its framing and of the connection.
-#[derive(Default)]
-struct Said {
-    close: bool,
-    chunked: bool,
-    length: bool,
-}
-
-impl Said {
-    fn by(head: &[u8]) -> Said {
-        let mut said = Said::default();
-        for line in head.split(|b| *b == b'\n') {
-            let (name, value) = split(line);
-            if name.eq_ignore_ascii_case(b"connection") {
-                said.close |= value.eq_ignore_ascii_case(b"close");
-            } else if name.eq_ignore_ascii_case(b"content-length") {
-                said.length = true;
-            } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-                said.chunked = true;
-            }
-        }
-        said
-    }
-
-    /// Whether the body has an end of its own.
-    fn framed(&self) -> bool {
-        self.chunked || self.length
-    }
-}
-
 fn usize_of(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-/// The status of a response head.
-fn status(head: &[u8]) -> Option<u16> {
-    let digits = head.strip_prefix(b"HTTP/1.")?.get(2..5)?;
-    head.ends_with(b"\r\n\r\n").then_some(())?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// A line of a head as name and value; the name is empty where it is no field.
-fn split(line: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b':', line) {
-        Some(colon) => (&line[..colon], line[colon + 1..].trim_ascii()),
-        None => (b"", b""),
-    }
 }
 
 impl AsyncRead for Withhold {

@@ -306,6 +306,7 @@ mod tests {
             cookie: Some("dpl".to_owned()),
             settle: Duration::from_secs(60),
             probe: None,
+            assets_per_minute: 600,
         }
     }
 

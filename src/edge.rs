@@ -79,8 +79,8 @@ impl Edge {
             }
             None => None,
         };
-        let (engine, named) = Engine::new(config);
-        tokio::spawn(errands::fetch_assets(Arc::clone(&engine), named));
+        let (engine, searches) = Engine::new(config);
+        tokio::spawn(errands::fetch_assets(Arc::downgrade(&engine), searches));
         tokio::spawn(errands::look_for_builds(Arc::clone(&engine)));
         let (trigger, shutdown) = server::shutdown();
         let admin_addr = admin.as_ref().map(Admin::local_addr);

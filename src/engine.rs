@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::admin::Health;
 use crate::answer::{Answer, Choice, choose};
-use crate::assets::{Assets, Named};
+use crate::assets::{Assets, Search};
 use crate::config::{self, Config};
 use crate::deployment::Deployments;
 use crate::fill::{Ask, Fills};
@@ -80,11 +80,12 @@ fn deployments(
 }
 
 impl Engine {
-    /// An engine, and what its pages will name.
-    pub(crate) fn new(config: Config) -> (Arc<Engine>, mpsc::Receiver<Named>) {
+    /// An engine, and its pages as they will be stored: what they name is to be
+    /// searched for.
+    pub(crate) fn new(config: Config) -> (Arc<Engine>, mpsc::Receiver<Search>) {
         let store = Arc::new(Store::new(&config.cache));
         let preset = Preset::new(&config.framework);
-        let (assets, named) = Assets::new();
+        let (assets, searches) = Assets::new();
         let routes = Routes::new(&config);
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(Metrics::new(&route_labels, &origin_labels));
@@ -115,7 +116,7 @@ impl Engine {
             .watch_memory(move || weak.upgrade().map_or_else(MemoryState::default, |c| c.memory()));
         let weak = Arc::downgrade(&engine);
         metrics.watch_origins(move || weak.upgrade().map_or_else(Vec::new, |c| c.origins()));
-        (engine, named)
+        (engine, searches)
     }
 
     /// The configuration at work.

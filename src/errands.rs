@@ -2,7 +2,7 @@
 //! looks whether the renderer has a new build.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,7 +11,7 @@ use pingora::http::RequestHeader;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::assets::Named;
+use crate::assets::{Choice, Named, Search};
 use crate::engine::Engine;
 use crate::framework::Told;
 use crate::live::Live;
@@ -27,25 +27,41 @@ const MAX_PROBE: usize = 4 << 20;
 /// How often it is looked whether looking is configured meanwhile.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Fetches what is named, until nobody can name anything any more.
-pub(crate) async fn fetch_assets(engine: Arc<Engine>, named: mpsc::Receiver<Named>) {
+/// Searches what is stored for the names of assets, and fetches those, until
+/// nothing can be stored any more.
+pub(crate) async fn fetch_assets(engine: Weak<Engine>, mut searches: mpsc::Receiver<Search>) {
+    let (wanted, named) = mpsc::channel(AT_ONCE);
+    let search = async {
+        let mut choice = Choice::default();
+        while let Some(search) = searches.recv().await {
+            let Some(live) = engine.upgrade().map(|engine| engine.live()) else { return };
+            let most = live.config.deployment.assets_per_minute;
+            drop(live);
+            let Ok(names) = tokio::task::spawn_blocking(|| search.names()).await else { continue };
+            for asset in names {
+                // Waits for the fetches; what is stored meanwhile waits, or is skipped.
+                if choice.takes(&asset, most, Instant::now()) && wanted.send(asset).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
     let named = futures::stream::unfold(named, |mut named| async move {
         let next = named.recv().await?;
         Some((next, named))
     });
-    // Whoever names anything is a fill of this engine, so this keeps no edge alive.
-    let engine = Arc::downgrade(&engine);
-    named
-        .for_each_concurrent(AT_ONCE, |asset| {
-            let running = engine.upgrade().and_then(|engine| fetch_asset(&engine, &asset));
-            async move {
-                if let Some(running) = running {
-                    // How it ended is for the metrics of fills.
-                    let _ = running.await;
-                }
+    let fetch = named.for_each_concurrent(AT_ONCE, |asset| {
+        let running = engine.upgrade().and_then(|engine| fetch_asset(&engine, &asset));
+        async move {
+            if let Some(running) = running {
+                // How it ended is for the metrics of fills.
+                let _ = running.await;
             }
-        })
-        .await;
+        }
+    });
+    // The search never ends as long as there is an edge; with it ends the rest.
+    tokio::pin!(search, fetch);
+    futures::future::select(search, fetch).await;
 }
 
 fn fetch_asset(engine: &Engine, asset: &Named) -> Option<tokio::task::JoinHandle<()>> {

@@ -491,6 +491,43 @@ async fn assets_are_fetched_before_a_deploy_takes_them_away() {
     edge.stop().await;
 }
 
+/// A page that names thousands of assets costs the origin a bounded number of
+/// requests, by page and by minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_names_thousands_of_assets_costs_few_requests() {
+    let script = |name: &str| format!("<script src=\"/_next/static/chunks/{name}.js\"></script>");
+    let many: String = (0..4000).map(|n| script(&n.to_string())).collect();
+    let last = script("last");
+    let yaml = |assets: usize| {
+        NEXTJS.replace("settle: 1h", &format!("settle: 1h, assets_per_minute: {assets}"))
+    };
+    for (minute, by_page) in [(600, 256), (20, 20)] {
+        let (many, last) = (many.clone(), last.clone());
+        let origin = Origin::serve(move |request| match request.path() {
+            "/many" => Response::html(many.clone()).cache(ISR),
+            "/last" => Response::html(last.clone()).cache(ISR),
+            _ => Response::status(200)
+                .body("x")
+                .header("Content-Type", "application/javascript")
+                .cache("public, max-age=31536000, immutable"),
+        })
+        .await;
+        let edge = Edge::start(&yaml(minute), &origin).await;
+        edge.client().get("/many").await;
+        origin.wait_for(1 + by_page).await;
+        // They are searched in turn: when the last one has come, all others have.
+        edge.reload(&yaml(minute + 1), &origin);
+        edge.client().get("/last").await;
+        eventually("the asset that is named last", async || {
+            (origin.count("/_next/static/chunks/last.js") == 1).then_some(())
+        })
+        .await;
+        origin.wait_for(by_page + 3).await;
+        assert_eq!(origin.total(), by_page + 3, "two pages and their assets");
+        edge.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn images_differ_by_query_and_by_the_formats_that_are_taken() {
     let origin = Origin::start().await;

@@ -215,6 +215,8 @@ pub struct Deployment {
     /// Time between two looks at the renderer, for a build that nobody asked for
     /// yet; none: it is not looked at.
     pub probe: Option<Duration>,
+    /// Assets that stored pages name and that are fetched in a minute.
+    pub assets_per_minute: usize,
 }
 
 /// Logging.

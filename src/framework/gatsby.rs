@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::{Place, Told, below, other, split};
+use super::{MAX_NAME, Names, Place, Told, below, other, split};
 use crate::config;
 use crate::page::Form;
 
@@ -89,26 +89,33 @@ impl Gatsby {
     /// The bundles that a document names, in its tags and in its chunk map.
     pub(super) fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
         let prefix = &self.site.path_prefix;
-        let mut found = Vec::new();
+        let mut found = Names::default();
         if self.is_asset(path) {
-            return found;
+            return found.list;
         }
+        let in_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        // Where the name begins that is looked at, and up to where that is known.
+        let (mut before, mut known) = (None, 0);
         for at in memmem::find_iter(body, b".js") {
-            let start = body[..at].iter().rposition(|b| {
-                !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~'))
-            });
-            let Some(start) = start else { continue };
+            if found.is_full() {
+                break;
+            }
+            if let Some(last) = body[known..at].iter().rposition(|b| !in_name(b)) {
+                before = Some(known + last);
+            }
+            known = at;
+            let Some(start) = before.filter(|start| at - start <= MAX_NAME) else { continue };
             let end = at + 3;
             let whole = body.get(end).is_none_or(|b| !b.is_ascii_alphanumeric());
             let Ok(name) = std::str::from_utf8(&body[start + 1..end]) else { continue };
             if body[start] == b'/' && whole {
                 let path = format!("{prefix}/{name}");
-                if self.is_asset(&path) && !found.contains(&path) {
-                    found.push(path);
+                if self.is_asset(&path) {
+                    found.add(path);
                 }
             }
         }
-        found
+        found.list
     }
 }
 
@@ -196,6 +203,22 @@ mod tests {
             gatsby.assets("/", page),
             ["/app-0123456789abcdef0123.js", "/component---b-fedcba98765432101234.js"]
         );
+    }
+
+    /// Where the time were in proportion to the square of the size, this would take
+    /// hours.
+    #[test]
+    fn pages_that_name_thousands_of_assets() {
+        use super::super::MAX_NAMES;
+        let gatsby = site("", true);
+        let many: String = (0..4000).map(|n| format!("\"/app-{n:020}.js\" ")).collect();
+        let names = gatsby.assets("/", many.as_bytes());
+        assert_eq!(names.len(), MAX_NAMES);
+        assert_eq!(names[1], "/app-00000000000000000001.js");
+        for bad in [".js", "a.js-", "/a.js/"] {
+            let body = bad.repeat((1 << 20) / bad.len());
+            assert!(gatsby.assets("/", body.as_bytes()).is_empty(), "{bad}");
+        }
     }
 
     #[test]

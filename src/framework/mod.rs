@@ -9,6 +9,7 @@ mod generic;
 mod nextjs;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -304,7 +305,14 @@ impl Preset {
         matches!(self, Preset::Nextjs(_))
     }
 
-    /// The hashed assets that a body names, by path.
+    /// Whether bodies name hashed assets.
+    #[must_use]
+    pub fn names_assets(&self) -> bool {
+        !matches!(self, Preset::Generic)
+    }
+
+    /// The hashed assets that a body names, by path: the first [`MAX_NAMES`] of
+    /// them. Takes time in proportion to the body's size, whatever is in it.
     #[must_use]
     pub fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
         match self {
@@ -312,6 +320,32 @@ impl Preset {
             Preset::Nextjs(next) => next.assets(path, body),
             Preset::Gatsby(gatsby) => gatsby.assets(path, body),
         }
+    }
+}
+
+/// Assets of one page that are looked at. A page of a large site names some dozens.
+pub const MAX_NAMES: usize = 256;
+
+/// The longest name of an asset, in bytes.
+const MAX_NAME: usize = 256;
+
+/// Names of assets that were found, each once, in order.
+#[derive(Default)]
+struct Names {
+    list: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Names {
+    fn add(&mut self, name: String) {
+        if !self.is_full() && !self.seen.contains(&name) {
+            self.seen.insert(name.clone());
+            self.list.push(name);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.list.len() >= MAX_NAMES
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use super::{Place, Told, below, split};
+use super::{MAX_NAME, Names, Place, Told, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
@@ -172,18 +172,27 @@ impl Nextjs {
         const MARK: &[u8] = b"static/";
         // As a browser encodes them, and as a canonical path is.
         const ESCAPED: &AsciiSet = &CONTROLS.add(b'[').add(b']').add(b' ');
-        let mut found: Vec<String> = Vec::new();
+        let in_name = |b: &u8| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~' | b'%' | b'[' | b']')
+                || matches!(b, b'(' | b')' | b'@' | b'+')
+        };
+        let mut found = Names::default();
+        let mut end = 0;
         for at in memmem::find_iter(body, MARK) {
-            let rest = &body[at + MARK.len()..];
-            let end = rest
-                .iter()
-                .position(|b| {
-                    !(b.is_ascii_alphanumeric()
-                        || matches!(b, b'/' | b'-' | b'_' | b'.' | b'~' | b'%' | b'[' | b']')
-                        || matches!(b, b'(' | b')' | b'@' | b'+'))
-                })
-                .unwrap_or(rest.len());
-            let Ok(name) = std::str::from_utf8(&rest[..end]) else { continue };
+            if found.is_full() {
+                break;
+            }
+            let start = at + MARK.len();
+            // A name may hold the mark again: no byte is looked at twice.
+            if start >= end {
+                let length = body[start..].iter().position(|b| !in_name(b));
+                end = length.map_or(body.len(), |length| start + length);
+            }
+            if end - start > MAX_NAME {
+                continue;
+            }
+            let Ok(name) = std::str::from_utf8(&body[start..end]) else { continue };
             // A font in a style sheet is closed by the bracket of its `url(…)`.
             let name = name.strip_suffix(')').filter(|n| !n.contains('(')).unwrap_or(name);
             let kind = name.rsplit('.').next().unwrap_or("");
@@ -215,11 +224,11 @@ impl Nextjs {
                 continue;
             }
             let asset = format!("{}{}", self.assets, utf8_percent_encode(name, ESCAPED));
-            if asset != path && !found.contains(&asset) {
-                found.push(asset);
+            if asset != path {
+                found.add(asset);
             }
         }
-        found
+        found.list
     }
 }
 
@@ -610,5 +619,25 @@ mod tests {
             ]
         );
         assert!(next.is_asset("/_next/static/chunks/a-1.js") && !next.is_asset("/_next/image"));
+    }
+
+    /// Where the time were in proportion to the square of the size, this would take
+    /// hours.
+    #[test]
+    fn pages_that_name_thousands_of_assets() {
+        use super::super::MAX_NAMES;
+        let next = site(|_| ());
+        let many: String = (0..4000).map(|n| format!("\"static/chunks/{n}.js\" ")).collect();
+        let names = next.assets("/p", many.as_bytes());
+        assert_eq!(names.len(), MAX_NAMES);
+        assert_eq!(names[MAX_NAMES - 1], format!("/_next/static/chunks/{}.js", MAX_NAMES - 1));
+        let twice = "\"static/chunks/a.js\" ".repeat(10_000) + "static/chunks/b.js";
+        assert_eq!(next.assets("/p", twice.as_bytes()).len(), 2);
+        for bad in ["static/", "static/a", "static/.js", "static/a.js/"] {
+            let body = bad.repeat((1 << 20) / bad.len());
+            assert!(next.assets("/p", body.as_bytes()).len() <= 1, "{bad}");
+        }
+        let long = format!("static/{}.js", "x".repeat(MAX_NAME));
+        assert!(next.assets("/p", long.as_bytes()).is_empty());
     }
 }

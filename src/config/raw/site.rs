@@ -9,7 +9,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::secs;
-use crate::config::values::{Flag, OneOrMany, Probe, Secret, Span};
+use crate::config::values::{Count, Flag, OneOrMany, Probe, Secret, Span};
 
 /// What `framework: nextjs` knows of the site.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -144,6 +144,10 @@ pub(in crate::config) struct DeploymentOptions {
     /// has, Gatsby for `app-data.json`. Default: `10s` with a preset.
     #[schemars(example = &"10s")]
     pub(in crate::config) probe: Option<Probe>,
+    /// How many hashed assets that stored pages name are fetched in a minute, so
+    /// that who opened a page before a deploy gets them after it. With a preset,
+    /// which knows the names. 0: none.
+    pub(in crate::config) assets_per_minute: Count,
 }
 
 impl Default for DeploymentOptions {
@@ -154,6 +158,7 @@ impl Default for DeploymentOptions {
             cookie: None,
             settle: secs(60),
             probe: None,
+            assets_per_minute: Count(600),
         }
     }
 }

@@ -176,5 +176,8 @@ pub(super) fn deployment(
     if probe.is_some() && !preset {
         report.warn(path.key("probe"), "has no effect without a preset, which knows where to look");
     }
-    Deployment { id, fields, cookie: raw.cookie.clone(), settle: raw.settle.0, probe }
+    let assets_per_minute =
+        report.count(path.key("assets_per_minute"), raw.assets_per_minute, 0, 1 << 20);
+    let (cookie, settle) = (raw.cookie.clone(), raw.settle.0);
+    Deployment { id, fields, cookie, settle, probe, assets_per_minute }
 }

@@ -56,8 +56,7 @@ impl Passage {
         head: &RequestHeader,
     ) -> Result<Box<HttpPeer>, NoServer> {
         if self.place.is_none() {
-            let websocket = head.headers.contains_key(UPGRADE);
-            let pass = if websocket { Pass::WebSocket } else { Pass::Request };
+            let pass = if is_websocket(head) { Pass::WebSocket } else { Pass::Request };
             let place = tokio::select! {
                 biased;
                 place = origin.enter(pass) => place,
@@ -128,6 +127,13 @@ impl Passage {
             origin.record(attempt, Verdict::of_failure(why, self.stage, body));
         }
     }
+}
+
+/// Whether the connection is to become a WebSocket.
+fn is_websocket(head: &RequestHeader) -> bool {
+    let names =
+        head.headers.get_all(UPGRADE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    names.into_iter().any(|name| name.trim_ascii().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// The body of the request, as far as the visitor has sent it.

@@ -21,7 +21,7 @@ use crate::page::{PageKey, Representation};
 /// Bodies that wait to be searched; what comes on top is searched when it is
 /// rendered again. They are of pages that were just stored, so that waiting costs
 /// no memory as a rule.
-const WAITING: usize = 64;
+const WAITING: usize = 256;
 /// Names that are remembered as seen.
 const SEEN: u64 = 100_000;
 /// For how long: what was evicted meanwhile is fetched again when it is named.

@@ -22,6 +22,9 @@ use crate::route::Route;
 
 /// Assets that are fetched at once.
 const AT_ONCE: usize = 4;
+/// Assets that wait to be fetched; what comes on top is named again by the next
+/// render.
+const WANTED: usize = 1024;
 /// The most of a page that is read to tell its build, in bytes.
 const MAX_PROBE: usize = 4 << 20;
 /// How often it is looked whether looking is configured meanwhile.
@@ -30,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Searches what is stored for the names of assets, and fetches those, until
 /// nothing can be stored any more.
 pub(crate) async fn fetch_assets(engine: Weak<Engine>, mut searches: mpsc::Receiver<Search>) {
-    let (wanted, named) = mpsc::channel(AT_ONCE);
+    let (wanted, named) = mpsc::channel(WANTED);
     let search = async {
         let mut choice = Choice::default();
         while let Some(search) = searches.recv().await {
@@ -39,9 +42,11 @@ pub(crate) async fn fetch_assets(engine: Weak<Engine>, mut searches: mpsc::Recei
             drop(live);
             let Ok(names) = tokio::task::spawn_blocking(|| search.names()).await else { continue };
             for asset in names {
-                // Waits for the fetches; what is stored meanwhile waits, or is skipped.
-                if choice.takes(&asset, most, Instant::now()) && wanted.send(asset).await.is_err() {
-                    return;
+                // Does not wait for the fetches, or what is stored meanwhile, their own
+                // assets first, would take all places in the queue.
+                let Ok(place) = wanted.try_reserve() else { break };
+                if choice.takes(&asset, most, Instant::now()) {
+                    place.send(asset);
                 }
             }
         }

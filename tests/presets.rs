@@ -395,8 +395,9 @@ async fn what_visitors_make_up_harms_no_page() {
         (payload("/a").await.header("x-cache") == Some("HIT")).then_some(())
     })
     .await;
-    for cache in [ISR, PRIVATE, ISR] {
-        origin.on("/a?_rsc=").reply(Response::status(404).cache(cache));
+    // What is private is asked for once more, with all that its visitor sent.
+    for (cache, times) in [(ISR, 1), (PRIVATE, 2), (ISR, 1)] {
+        origin.on("/a?_rsc=").times(times).reply(Response::status(404).cache(cache));
         let made_up = client.clone().ssr().get("/a").header("RSC", "1");
         let made_up = made_up.header("Next-Router-Segment-Prefetch", "/made-up").await;
         assert_eq!((made_up.status, made_up.x_cache()), (404, "MISS"));

@@ -88,7 +88,7 @@ pub fn choose(
     if facts.authorization && !shareable(rep) {
         // RFC 9111 §3.5, read strictly: what was stored for anybody is not for
         // somebody, unless the origin says so.
-        return Choice::Fetch { fwd: Fwd::Bypass, stale: None };
+        return Choice::Fetch { fwd: Fwd::Request, stale: None };
     }
     let rep = Arc::clone(rep);
     match terms.state(now.since(rep.generated), standing == Standing::Stale) {

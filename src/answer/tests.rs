@@ -137,7 +137,7 @@ fn which_representation_answers() {
             vec![ssr(10, "max-age=60")],
             Standing::Live,
             vec![("Authorization", "x")],
-            "bypass",
+            "request",
         ),
         (
             "credentials, and public",

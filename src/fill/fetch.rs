@@ -179,14 +179,6 @@ impl Fills {
                 }
                 (Some(terms), None)
             }
-            // Of a build that is not the origin's, or of a page without: that says
-            // nothing of the page, and is not kept.
-            Verdict::Refuse { class: Class::ServerRendered, .. }
-                if (arrived.status == 404 || ask.form == Form::Rsc)
-                    && ask.preset.is_part(ask.form, &ask.fields) =>
-            {
-                (None, Some((Reason::Status, Class::Unshared)))
-            }
             Verdict::Refuse { class: Class::ServerRendered, .. } => {
                 // First the note: who hears of it makes the key of the request anew.
                 if !is_guess(member, priority) {
@@ -356,6 +348,8 @@ async fn slot(
             place = ask.origin.acquire(class, deadline) => match place {
                 // Displaced by a visitor, while one has come for this.
                 Err(Failure::Busy) if class == Priority::Background && fill.readers() > 0 => {}
+                // The origin was not asked: whoever waited in vain is told that it is busy.
+                Err(Failure::Timeout) => return Err(Failure::Busy),
                 place => return place,
             },
             () = changed => {}

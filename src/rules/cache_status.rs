@@ -93,8 +93,9 @@ pub enum Fwd {
     Miss,
     /// The method is never answered from the store.
     Method,
-    /// Policy or request forbid the store.
-    Bypass,
+    /// What is stored would do, but not for what the request carries: credentials
+    /// (RFC 9111 §3.5).
+    Request,
 }
 
 /// Why the store was not asked.
@@ -194,7 +195,7 @@ names!(StaleWhy {
 });
 names!(Fwd {
     UriMiss => "uri-miss", VaryMiss => "vary-miss", Stale => "stale", Miss => "miss",
-    Method => "method", Bypass => "bypass",
+    Method => "method", Request => "request",
 });
 names!(Bypass {
     Pass => "pass", Method => "method", Authorization => "authorization", Draft => "draft",
@@ -404,7 +405,7 @@ mod tests {
             all.push(Outcome::Revalidated { ttl, collapsed: false });
             all.extend(StaleWhy::ALL.iter().map(|&why| Outcome::Stale { ttl, why }));
         }
-        for fwd in [F::UriMiss, F::VaryMiss, F::Stale, F::Miss, F::Method, F::Bypass] {
+        for fwd in [F::UriMiss, F::VaryMiss, F::Stale, F::Miss, F::Method, F::Request] {
             all.push(miss(fwd, Ok(()), true));
             all.extend(Reason::ALL.iter().map(|&reason| miss(fwd, Err(reason), false)));
         }
@@ -428,7 +429,15 @@ mod tests {
                     "detail" => value.as_token().is_some(),
                     "fwd" => value.as_token().is_some_and(|token| {
                         // §2.2
-                        let known = ["bypass", "method", "uri-miss", "vary-miss", "miss", "stale"];
+                        let known = [
+                            "bypass",
+                            "method",
+                            "uri-miss",
+                            "vary-miss",
+                            "miss",
+                            "request",
+                            "stale",
+                        ];
                         known.contains(&token.as_str())
                     }),
                     _ => false,

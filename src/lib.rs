@@ -34,8 +34,8 @@
 //! | [`demo`] | a small renderer to try it all with |
 //!
 //! Arrows point down: `edge → {front, proxy, revalidate, errands} → engine → {plan,
-//! answer} → fill → {assets, store, origin, route, framework, deployment} → page →
-//! rules`; `server` and `admin` know nothing of pages, and are told by traits.
+//! answer} → fill → {assets, terms, store, origin, route, framework, deployment} →
+//! page → rules`; `server` and `admin` know nothing of pages, and are told by traits.
 //!
 //! # The way of a request
 //!
@@ -62,8 +62,13 @@
 //! - A page is replaced whole or not at all; a failed fill leaves the stored
 //!   page as it was.
 //! - Members of a page are of one generation and one deployment.
-//! - A response that is not storable never reaches a second visitor, but for an
-//!   error on a page route.
+//! - A response that is not storable, or that a cache may not use without asking
+//!   first, never reaches a second client, but for an error on a page route.
+//! - What a client makes up takes no public page out of the cache: an answer counts
+//!   for what its request selected, and what clients can make grow has a bound in
+//!   bytes and a lifetime.
+//! - The store keeps what the origin said; the options of a route are applied when
+//!   a page is read.
 //! - An invalidation is recorded before it is acknowledged, and beats every
 //!   render that began before it.
 //! - Nothing blocks a worker; every wait has a deadline, every buffer and queue

@@ -114,7 +114,7 @@ struct Member {
     /// What is sent to select it (see [`Ask::fields`]).
     fields: Fields,
     flight: Flight,
-    /// Who may wait for it (see [`Ask::crowd`]).
+    /// Who may wait for it (see `Ask::crowd`).
     crowd: u64,
     /// What is stored, if the origin may say that it has not changed.
     prior: Option<Arc<Representation>>,

@@ -80,7 +80,7 @@ impl Notes {
     }
 
     /// A form of a page; `part`: what else tells apart who asks for it (see
-    /// [`Ask::selection`](super::Ask::selection) and [`Ask::crowd`](super::Ask::crowd)).
+    /// [`Ask::selection`](super::Ask::selection) and `Ask::crowd`).
     #[must_use]
     pub fn form(&self, key: &str, form: Form, part: u64) -> Subject {
         Subject(self.hasher.hash_one((key, form, part)))

@@ -101,7 +101,7 @@ fn blow(kind: u32, n: u32, rng: &mut Rng) -> Blow {
         },
         // It never answers: some wait for it, most are gone.
         2 => {
-            let stays = if n % 4 == 0 { PATIENT } else { AT_ONCE };
+            let stays = if n.is_multiple_of(4) { PATIENT } else { AT_ONCE };
             Blow { stays, ..get(&format!("/ssr/silent?n={n}"), cookie) }
         }
         3 => upload(n),
@@ -182,7 +182,7 @@ fn selections(n: u32, cookie: &[(&str, &str)]) -> Blow {
 fn next(n: u32) -> Blow {
     let made_up = format!("made-up-{n}");
     let segment = format!("/made-up-{n}");
-    let page = if n % 2 == 0 { "/app/page" } else { "/isr/home" };
+    let page = if n.is_multiple_of(2) { "/app/page" } else { "/isr/home" };
     match n % 10 {
         0 | 1 => get(page, &[("RSC", "1"), ("Next-Router-Segment-Prefetch", &segment)]),
         2..=5 => get(page, &[("RSC", "1"), ("Next-Router-Prefetch", &made_up)]),

@@ -245,7 +245,7 @@ impl Case<'_> {
         let answer = Answer { sets_cookie, age, ..head.answer.clone() };
         match body.visit {
             None => self.of_a_page_route(body, &answer, sight),
-            Some(_) => self.of_ssr(body, &answer, sight),
+            Some(_) => self.of_ssr(rendered, &answer, sight),
         }
     }
 
@@ -301,7 +301,8 @@ impl Case<'_> {
 
     /// A response to another visitor's whole request: on `ssr` and on paths that
     /// count as that, RFC 9111 and semantics §§1 and 3 say who may have it.
-    fn of_ssr(&self, exchange: &Exchange, answer: &Answer, sight: &Sight) -> May {
+    fn of_ssr(&self, rendered: usize, answer: &Answer, sight: &Sight) -> May {
+        let exchange = &self.log[rendered];
         let mode = self.mode(exchange.page);
         let (visit, terms) = (&sight.visit, Terms::of(answer));
         let authorized = exchange.field("authorization").is_some();
@@ -326,7 +327,10 @@ impl Case<'_> {
         if answer.sets_cookie {
             return May::Not("another visitor's response with a cookie");
         }
-        if authorized && !terms.for_credentials() {
+        // Unless the origin has said since that somebody without gets the same.
+        let anybodys =
+            |e: &Exchange| e.prior == Some(rendered) && e.field("authorization").is_none();
+        if authorized && !terms.for_credentials() && !self.log.iter().any(anybodys) {
             return May::Not("what another visitor's credentials brought");
         }
         if mode.by_language() && !same("accept-language", exchange, visit) {

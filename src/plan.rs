@@ -281,7 +281,8 @@ pub fn background_ask(ask: Ask, stale: &Representation) -> Ask {
     if ask.page {
         return ask;
     }
-    let mut drop = vec!["cookie", "authorization"];
+    // What a client says of caches is about its own request, not about this one.
+    let mut drop = vec!["cache-control", "pragma", "cookie", "authorization"];
     drop.retain(|name| !stale.vary.iter().any(|field| field.name.eq_ignore_ascii_case(name)));
     Ask {
         fields: without(&ask.fields, &drop),

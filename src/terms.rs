@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Guard;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, SET_COOKIE};
+use http::header::{CONTENT_TYPE, ETAG, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::answer::head::{Audience, Shape};
@@ -205,7 +205,8 @@ impl Judge<'_> {
 /// A page that says nothing at all of its lifetime, but has a validator.
 fn is_plain_page(response: &Response<'_>) -> bool {
     let headers = response.headers;
-    let silent = [CACHE_CONTROL, EXPIRES].iter().all(|name| !headers.contains_key(name));
+    let silent = ["cache-control", "expires", "cdn-cache-control", "surrogate-control"];
+    let silent = silent.iter().all(|name| !headers.contains_key(*name));
     let html = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
     response.status == 200 && silent && html && headers.contains_key(ETAG)
 }

@@ -376,10 +376,7 @@ impl Fills {
         if breaker_shut {
             return StaleWhy::Breaker;
         }
-        if !inner.regenerating.lock().insert(mark.clone()) {
-            return StaleWhy::Regenerating;
-        }
-        let guard = Regenerating { fills: self.clone(), mark };
+        let Some(guard) = self.mark(mark) else { return StaleWhy::Regenerating };
         // One that ended since the page was looked at has left its page in the
         // store, or begun the back-off, before it took its mark away.
         if self.waits(key, Some(page)) {
@@ -410,6 +407,13 @@ impl Fills {
         StaleWhy::Regenerating
     }
 
+    /// Marks a page (or a variant of it) as being regenerated, until what is returned
+    /// is dropped; none if it is already.
+    fn mark(&self, mark: (PageKey, u64)) -> Option<Regenerating> {
+        let new = self.0.regenerating.lock().insert(mark.clone());
+        new.then(|| Regenerating { fills: self.clone(), mark })
+    }
+
     /// Renders a page now, unconditionally: the webhook's `mode=regenerate`.
     /// `page` is what is stored.
     pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewed {
@@ -420,16 +424,22 @@ impl Fills {
         let stored: Vec<&Arc<Representation>> =
             page.iter().flat_map(|p| p.members.iter()).collect();
         if ask.page || stored.is_empty() {
-            let (members, unwanted) = match (page, stored.first()) {
+            // A client who gets the stale page meanwhile starts no second render.
+            let _guard = self.mark((ask.key.clone(), 0));
+            let (mut members, unwanted) = match (page, stored.first()) {
                 (Some(page), Some(first)) => self.members(ask, page, first, false),
-                _ => (vec![self.member(ask, ask.form, ask.fields.clone(), None, None)], Vec::new()),
+                _ => (Vec::new(), Vec::new()),
             };
+            if members.is_empty() {
+                members.push(self.member(ask, ask.form, ask.fields.clone(), None, None));
+            }
             result = self.run(ask, members, unwanted, priority).await;
         } else {
             // Variants are renewed one by one, each with what selected it.
             for stale in stored {
                 let fields = commit::selecting(stale);
                 let Some(ask) = ask.for_form(stale.form, fields.clone()) else { continue };
+                let _guard = self.mark((ask.key.clone(), variant(stale)));
                 let replaces = Some(Arc::clone(stale));
                 let members = vec![self.member(&ask, stale.form, fields, None, replaces)];
                 result = result.worse(self.run(&ask, members, Vec::new(), priority).await);

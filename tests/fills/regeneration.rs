@@ -442,3 +442,42 @@ async fn a_failed_validation_in_the_foreground_starts_the_back_off() {
     let next = until(&client, "/a", "detail=backoff").await;
     next.is(200, "STALE", "old");
 }
+
+/// While the webhook renders a page, who gets the stale one starts no second render.
+#[tokio::test]
+async fn a_client_during_a_webhooks_render_starts_none() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client();
+    origin.on("/isr/p").reply(Response::html("one"));
+    client.get("/isr/p").await.is(200, "MISS", "one");
+    let render = origin.on("/isr/p").hold(Response::html("two"));
+    let call = tokio::spawn({
+        let hook = edge.client().ssr();
+        async move { hook.get("/__revalidate?secret=open-sesame&path=/isr/p").await }
+    });
+    render.reached().await;
+    client.get("/isr/p").await.is(200, "STALE", "one");
+    render.release();
+    assert_eq!(call.await.unwrap().status, 200);
+    client.get("/isr/p").await.is(200, "HIT", "two");
+    assert_eq!(origin.count("/isr/p"), 2);
+}
+
+/// What a client says of caches is not said in the regeneration that it starts.
+#[tokio::test]
+async fn a_regeneration_carries_no_clients_cache_control() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    let cache = "max-age=10, stale-while-revalidate=600";
+    let old = dated(Response::html("one").cache(cache), Duration::from_secs(100));
+    origin.on("/p").reply(old);
+    client.get("/p").await.is(200, "MISS", "one");
+    let render = origin.on("/p").hold(Response::html("two").cache(cache));
+    client.get("/p").header("Cache-Control", "no-store").await.is(200, "STALE", "one");
+    assert_eq!(render.reached().await.header("cache-control"), None);
+    render.release();
+    eventually("the new page", || async { (client.get("/p").await.text() == "two").then_some(()) })
+        .await;
+}

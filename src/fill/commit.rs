@@ -377,9 +377,17 @@ pub(super) fn refreshed(
     };
     let Verdict::Store { terms, origin_stale } = merged.judge(ask) else { return None };
     let size = prior.identity().bytes.len() as u64;
+    // It may vary on more than it did: then it is for requests like this one.
+    let mut selected = prior.vary.to_vec();
+    for name in merged.vary_names(ask) {
+        if !selected.iter().any(|field| field.name == name) {
+            let value = vary::value(&name, &ask.fields);
+            selected.push(VaryField { name, value });
+        }
+    }
     let rep = Representation {
         form: prior.form,
-        vary: prior.vary.clone(),
+        vary: selected.into(),
         status: prior.status,
         origin: merged.fields.clone(),
         set_cookie: prior.set_cookie,

@@ -163,6 +163,11 @@ impl Fills {
                 if gathered.result == FillResult::Stored {
                     gathered.result = FillResult::Refreshed;
                 }
+                if let Some(prior) = member.prior.clone()
+                    && !prior.is_in_place_of(&rep)
+                {
+                    gathered.gone.push(prior);
+                }
                 let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
                 let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
                 gathered.pages.push(arrival(fetched, member, Some(lead)));

@@ -11,6 +11,7 @@ mod commit;
 mod compress;
 mod decode;
 mod fetch;
+mod flight;
 mod generation;
 mod notes;
 mod request;
@@ -18,8 +19,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hasher;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use flight::{Flight, InFlight, Place, Regenerating, Running, known_to_vary, place, variant};
 pub use notes::{Notes, Subject};
 pub use request::{
     Ask, FORWARDED_FOR, SERVER_RENDERED, end_to_end, forwarded_for, selection, variant_field,
@@ -44,7 +45,7 @@ use crate::page::{
     Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing, Tags,
 };
 use crate::rules::Reason;
-use crate::rules::cache_status::{Failure, StaleWhy};
+use crate::rules::cache_status::StaleWhy;
 use crate::store::Store;
 
 /// All fills of an edge. Cloning is cheap.
@@ -65,14 +66,7 @@ struct Inner {
 }
 
 /// Fills of others that a request waits for in vain before it begins its own.
-const MAX_REFUSED: usize = 2;
-
-/// Several for one form of a page, where what it varies on tells them apart.
-type InFlight = HashMap<Place, Vec<Arc<Fill>>>;
-
-/// What a fill brings: a form of a page, and which representation of it as far as
-/// that is known beforehand (see [`Ask::selection`]).
-type Place = (PageKey, Form, u64);
+pub const MAX_REFUSED: usize = 2;
 
 /// How a regeneration ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +194,7 @@ impl Fills {
                 for fill in running.into_iter().flatten().flatten() {
                     let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
                     if !known
+                        && fill.is_worth_waiting()
                         && self.fits(ask, fill, &varies)
                         && let Some(subscriber) = fill.join(seq)
                     {
@@ -213,6 +208,9 @@ impl Fills {
                 }
             }
             fill = Fill::new(seq, ask.fields.clone());
+            if !ask.page {
+                fill.of_a_client();
+            }
             subscriber = fill.lead_by(seq);
             if alone {
                 fill.seal();
@@ -503,7 +501,7 @@ impl Fills {
             let of_form = page.members.iter().filter(|m| m.form == *form);
             for rep in of_form.filter(|m| m.asked == Asked::Route) {
                 let is_variant = rep.vary.iter().any(|field| field.value.is_some());
-                if is_variant && rep.uses.count() == 0 && !Arc::ptr_eq(rep, stale) {
+                if is_variant && !rep.uses.any() && !Arc::ptr_eq(rep, stale) {
                     unwanted.push(Arc::clone(rep));
                     continue;
                 }
@@ -528,6 +526,9 @@ impl Fills {
         replaces: Option<Arc<Representation>>,
     ) -> Member {
         let fill = Fill::new(self.0.store.seq(), fields.clone());
+        if !ask.page {
+            fill.of_a_client();
+        }
         let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
         self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
         let crowd = ask.crowd(form, &fields, None);
@@ -604,86 +605,5 @@ impl Fills {
 
     fn lacks(&self, ask: &Ask, page: Option<&Page>) -> bool {
         self.lacks_data(&ask.preset, &ask.key, ask.form, ask.selection(), page)
-    }
-}
-
-/// What a page varies on as far as this request knows: by what is stored of it,
-/// and by the fills it has waited for in vain.
-fn known_to_vary(ask: &Ask, seen: Option<&Arc<Page>>, refused: &[Arc<Fill>]) -> Vec<Box<str>> {
-    let mut names: Vec<Box<str>> = Vec::new();
-    let stored = seen.into_iter().flat_map(|page| page.members.iter());
-    for rep in stored.filter(|rep| rep.form == ask.form) {
-        names.extend(rep.vary.iter().map(|field| field.name.clone()));
-    }
-    for fill in refused {
-        match fill.lead() {
-            Some(Lead::Shared(preview)) => names.extend(preview.vary.iter().cloned()),
-            Some(Lead::Refreshed(rep, _)) => {
-                names.extend(rep.vary.iter().map(|field| field.name.clone()));
-            }
-            _ => {}
-        }
-    }
-    names
-}
-
-/// Where a fill for this is found.
-fn place(ask: &Ask) -> Place {
-    (ask.key.clone(), ask.form, ask.selection())
-}
-
-/// Which variant of a page a representation is.
-fn variant(rep: &Representation) -> u64 {
-    if rep.vary.is_empty() {
-        return 0;
-    }
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    for field in &rep.vary {
-        hasher.write(field.name.as_bytes());
-        hasher.write(field.value.as_deref().unwrap_or(b"\0"));
-        hasher.write_u8(0);
-    }
-    hasher.finish() | 1
-}
-
-/// A fill under way. However its task ends, nobody is left waiting for it.
-struct Flight {
-    fills: Fills,
-    place: Place,
-    fill: Arc<Fill>,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.fill.decide(Lead::Failed(Failure::Reset));
-        self.fill.finish(Err(Broken::Origin));
-        let mut inflight = self.fills.0.inflight.lock();
-        if let Some(fills) = inflight.get_mut(&self.place) {
-            fills.retain(|fill| !Arc::ptr_eq(fill, &self.fill));
-            if fills.is_empty() {
-                inflight.remove(&self.place);
-            }
-        }
-    }
-}
-
-/// A task under way, its last steps included.
-struct Running(Arc<Inner>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.running.send_modify(|running| *running -= 1);
-    }
-}
-
-/// A regeneration under way.
-struct Regenerating {
-    fills: Fills,
-    mark: (PageKey, u64),
-}
-
-impl Drop for Regenerating {
-    fn drop(&mut self) {
-        self.fills.0.regenerating.lock().remove(&self.mark);
     }
 }

@@ -7,12 +7,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::page::{Fields, Representation, Seq, Tags};
 use crate::rules::Reason;
@@ -20,6 +22,11 @@ use crate::rules::cache_status::Failure;
 
 /// How far the origin may be ahead of the fastest reader of a pipe, in bytes.
 const AHEAD: usize = 256 * 1024;
+
+/// How long a follower waits for the head of a fill that carries another client's
+/// fields, on `ssr`; then it asks for itself, as nginx does after
+/// `proxy_cache_lock_timeout`.
+const FOLLOW: Duration = Duration::from_secs(5);
 
 /// The head of a response that is streamed before it is stored.
 #[derive(Debug)]
@@ -87,6 +94,8 @@ pub struct Fill {
     /// Told when a reader moved or left.
     moved: Notify,
     readers: AtomicUsize,
+    /// It carries fields of a client, on `ssr`: how it goes may be that client's doing.
+    client: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +117,8 @@ struct State {
     tail: Option<Bytes>,
     end: Option<Result<Option<Arc<Representation>>, Broken>>,
     closed: bool,
+    /// The leader has left.
+    orphaned: bool,
     head: Head,
 }
 
@@ -147,7 +158,24 @@ impl Fill {
             version: watch::Sender::new(0),
             moved: Notify::new(),
             readers: AtomicUsize::new(0),
+            client: AtomicBool::new(false),
         })
+    }
+
+    /// It carries fields of a client: nobody else waits for it for long.
+    pub(super) fn of_a_client(&self) {
+        self.client.store(true, Ordering::Relaxed);
+    }
+
+    fn carries_a_client(&self) -> bool {
+        self.client.load(Ordering::Relaxed)
+    }
+
+    /// Whether a newcomer may wait for its head: not where the client that it carries
+    /// has left, for how it goes may be that client's doing.
+    pub(super) fn is_worth_waiting(&self) -> bool {
+        let state = self.state.lock();
+        state.lead.is_some() || !state.orphaned
     }
 
     /// Its leader: the reader whose request it carries. `seq` is the sequence
@@ -177,6 +205,7 @@ impl Fill {
             fill: Arc::clone(self),
             version: self.version.subscribe(),
             leader,
+            until: (!leader && self.carries_a_client()).then(|| Instant::now() + FOLLOW),
             joined: seq,
             interim: 0,
             next: 0,
@@ -331,6 +360,9 @@ pub enum Next {
     Interim(u16, Fields),
     /// What became of the fill.
     Lead(Lead),
+    /// It is waited for no longer: it carries the request of a client who has left,
+    /// or takes long, and that may be that client's doing.
+    Alone,
 }
 
 /// A reader of a fill.
@@ -342,6 +374,8 @@ pub struct Subscriber {
     pub leader: bool,
     /// The invalidation sequence number when it joined.
     pub joined: Seq,
+    /// Until when a follower waits for the head of what another client asked for.
+    until: Option<Instant>,
     interim: usize,
     next: usize,
     taken: u64,
@@ -372,8 +406,17 @@ impl Subscriber {
                 if s.end.is_some() {
                     return Next::Lead(Lead::Failed(Failure::Reset));
                 }
+                if self.until.is_some() && s.orphaned {
+                    return Next::Alone;
+                }
             }
-            self.wait().await;
+            let Some(until) = self.until else {
+                self.wait().await;
+                continue;
+            };
+            if tokio::time::timeout_at(until, self.wait()).await.is_err() {
+                return Next::Alone;
+            }
         }
     }
 
@@ -449,6 +492,9 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
+        if self.leader && self.fill.carries_a_client() {
+            self.fill.change(|s| s.orphaned = true);
+        }
         self.fill.readers.fetch_sub(1, Ordering::AcqRel);
         self.fill.moved.notify_waiters();
     }

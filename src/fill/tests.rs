@@ -13,6 +13,7 @@ use crate::origin::Origins;
 use crate::page::testing::{self, key};
 use crate::page::{Fields, FieldsBuf, KeyBuf};
 use crate::route::Routes;
+use crate::rules::cache_status::Failure;
 use crate::store::{Committed, Hardness, Name};
 use crate::via::Via;
 
@@ -117,7 +118,7 @@ impl Scripted {
 async fn lead(reader: &mut Subscriber) -> Lead {
     match soon(reader.head()).await {
         Next::Lead(lead) => lead,
-        Next::Interim(..) => panic!("an interim response"),
+        other => panic!("{other:?}"),
     }
 }
 

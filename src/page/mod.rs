@@ -234,27 +234,41 @@ pub struct Uses(AtomicU32);
 
 impl Uses {
     const MAX: u32 = 65_535;
+    /// Beside the number: it was used itself, not only what it took the place of.
+    const OWN: u32 = 1 << 31;
 
     /// One more.
     #[inline]
     pub fn add(&self) {
         let uses = self.0.load(Ordering::Relaxed);
-        if uses < Uses::MAX {
+        if uses & !Uses::OWN < Uses::MAX {
             // Of two at the same moment one may be lost.
-            self.0.store(uses + 1, Ordering::Relaxed);
+            self.0.store((uses + 1) | Uses::OWN, Ordering::Relaxed);
         }
+    }
+
+    /// It takes the place of what was used so often.
+    pub fn inherit(&self, uses: u32) {
+        // Still to be counted up, so that its own first use is seen.
+        self.0.fetch_max(uses.min(Uses::MAX - 1), Ordering::Relaxed);
+    }
+
+    /// Whether it was used itself.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & Uses::OWN != 0
     }
 
     /// How often.
     #[must_use]
     pub fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) & !Uses::OWN
     }
 }
 
 impl Clone for Uses {
     fn clone(&self) -> Uses {
-        Uses(AtomicU32::new(self.count()))
+        Uses(AtomicU32::new(self.0.load(Ordering::Relaxed)))
     }
 }
 

@@ -185,6 +185,11 @@ impl Visit<'_> {
                     continue;
                 }
                 Next::Lead(lead) => lead,
+                // Whatever others wait for: this one asks for itself.
+                Next::Alone => {
+                    self.alone(subscriber.fill());
+                    return Ok(Step::Again);
+                }
             };
             return match lead {
                 Lead::Shared(preview) if engine.fills.suits(&ask, &subscriber, &preview) => {
@@ -239,6 +244,13 @@ impl Visit<'_> {
                     self.wanted.form = Form::Document;
                     Ok(Step::Again)
                 }
+                // What another client's request came to says nothing of this one.
+                Lead::Failed(Failure::Reset | Failure::Timeout)
+                    if !subscriber.leader && !ask.page =>
+                {
+                    self.alone(subscriber.fill());
+                    Ok(Step::Again)
+                }
                 Lead::Failed(why) => match stale {
                     Some(stale)
                         if stale.if_error || (stale.if_unreachable && why.is_disconnection()) =>
@@ -251,6 +263,11 @@ impl Visit<'_> {
                 },
             };
         }
+    }
+
+    /// Waits for nobody any more, after this fill.
+    fn alone(&mut self, fill: &Arc<Fill>) {
+        self.refused.resize(crate::fill::MAX_REFUSED, Arc::clone(fill));
     }
 
     fn choose(&self, page: Option<&Page>, now: Time) -> Choice {

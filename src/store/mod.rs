@@ -12,6 +12,7 @@ mod memory;
 mod model;
 mod name;
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -36,6 +37,10 @@ const MAX_GRAVES: u64 = 4 << 20;
 /// How long they are remembered: longer than a fill takes that began before.
 const GRAVE: Duration = Duration::from_secs(600);
 
+/// Variants that are remembered as stored before, and for how long.
+const MAX_SEEN: u64 = 16_384;
+const SEEN: Duration = Duration::from_secs(600);
+
 /// Pages at rest.
 pub struct Store {
     memory: Option<Memory>,
@@ -47,6 +52,8 @@ pub struct Store {
     /// keys: a fill in flight that began before brings such a page back without it.
     /// None as long as none was.
     graves: OnceLock<moka::sync::Cache<u64, Arc<Tags>>>,
+    /// How often variants were stored lately, by hash.
+    variants: moka::sync::Cache<u64, u32>,
 }
 
 /// What became of a commit.
@@ -116,6 +123,10 @@ impl Store {
             hasher: ahash::RandomState::new(),
             max_variants: AtomicUsize::new(config.max_variants.max(1)),
             graves: OnceLock::new(),
+            variants: moka::sync::Cache::builder()
+                .max_capacity(MAX_SEEN)
+                .time_to_live(SEEN)
+                .build(),
         }
     }
 
@@ -381,7 +392,10 @@ impl Store {
                     }
                 }
                 _ => {
-                    place.map(|place| members.remove(place));
+                    rep.uses.inherit(match place {
+                        Some(place) => members.remove(place).uses.count() / 2,
+                        None => self.stored_lately(key, &rep),
+                    });
                     let rep = Arc::new(rep);
                     fresh.push(Arc::clone(&rep));
                     // The latest one last: it is the one to select (RFC 9111 §4.1)
@@ -471,6 +485,22 @@ impl Store {
     fn buried(&self, key: &PageKey) -> Tags {
         let tags = self.graves.get().and_then(|graves| graves.get(&self.hasher.hash_one(key)));
         tags.map_or_else(Tags::default, |tags| (*tags).clone())
+    }
+
+    /// How often a variant was stored lately, this time not counted: one that is
+    /// asked for again and again has been seen before, one that was made up has not,
+    /// even where it was pushed out in between.
+    fn stored_lately(&self, key: &PageKey, rep: &Representation) -> u32 {
+        if rep.vary.is_empty() {
+            return 0;
+        }
+        let mut hasher = self.hasher.build_hasher();
+        (key, rep.form).hash(&mut hasher);
+        rep.vary.iter().for_each(|field| (&field.name, &field.value).hash(&mut hasher));
+        let hash = hasher.finish();
+        let stored = self.variants.get(&hash).unwrap_or(0);
+        self.variants.insert(hash, stored.saturating_add(1));
+        stored
     }
 
     /// Keeps as many variants of each form as there may be: the newest one, and of

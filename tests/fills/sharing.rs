@@ -515,3 +515,79 @@ async fn what_a_fill_asks_for() {
         assert!(request.header("via").unwrap().starts_with("1.1 perennial-"));
     }
 }
+
+/// How a fill on `ssr` goes may be its client's doing: what it fails with is for nobody
+/// else, and nobody waits for it when its client has left.
+#[tokio::test]
+async fn a_client_whose_request_hangs_or_fails_holds_up_nobody() {
+    let origin = Origin::start().await;
+    let edge = edge_with(&origin, "fill_timeout: 500ms", "").await;
+    let client = edge.client().ssr();
+    let hostile = |path: &str| client.get(path).header("X-Hostile", "1");
+    let page = || Response::html("page").cache("max-age=60");
+
+    // It gets no answer; who waited for it asks for itself.
+    let silent = origin.on("/a").with("x-hostile", "1").silence();
+    let leader = go(hostile("/a"));
+    silent.reached().await;
+    origin.on("/a").reply(page());
+    client.get("/a").await.is(200, "MISS", "page");
+    assert_eq!(leader.await.unwrap().status, 504);
+
+    // It gets none, and its client leaves.
+    let silent = origin.on("/b").with("x-hostile", "1").silence();
+    let mut leader = client.connect().await;
+    leader.send(hostile("/b").to_bytes()).await;
+    silent.reached().await;
+    let follower = go(client.get("/b"));
+    assert_eq!(edge.revalidate("tag=nobody-has-this").await.status, 200);
+    origin.on("/b").reply(page());
+    leader.reset();
+    follower.await.unwrap().is(200, "MISS", "page");
+    // And who comes later waits for nobody.
+    client.get("/b").await.is(200, "HIT", "page");
+    origin.forgive();
+}
+
+/// RFC 9111 §4.3.4 and §4.1: a 304 may say that the page varies from now on.
+#[tokio::test]
+async fn a_304_that_varies_is_for_those_it_selects() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    let old = dated(Response::html("page").cache("max-age=10"), Duration::from_secs(100));
+    origin.on("/v").reply(old.header("ETag", "\"v\""));
+    client.get("/v").await.is(200, "MISS", "page");
+    let unchanged = Response::status(304).cache("max-age=60").header("ETag", "\"v\"");
+    origin
+        .on("/v")
+        .with("accept-language", "de")
+        .reply(unchanged.header("Vary", "Accept-Language"));
+    client.get("/v").header("Accept-Language", "de").await.is(200, "REVALIDATED", "page");
+    client.get("/v").header("Accept-Language", "de").await.is(200, "HIT", "page");
+    origin.on("/v").with("accept-language", "en").reply(Response::html("en").cache("max-age=60"));
+    client.get("/v").header("Accept-Language", "en").await.is(200, "MISS", "en");
+}
+
+/// A variant that is asked for again and again outlives those that are made up once,
+/// even where they push it out before its first hit.
+#[tokio::test]
+async fn made_up_variants_push_out_one_another() {
+    let origin = Origin::serve(|request| {
+        let value = request.header("x-foo").unwrap_or("none").to_owned();
+        Response::html(value).cache("max-age=60").header("Vary", "X-Foo")
+    })
+    .await;
+    let edge = edge_with(&origin, "", "max_variants: 4").await;
+    let client = edge.client().ssr();
+    let mut made_up = 0..;
+    let mut hits = 0;
+    for _ in 0..10 {
+        let page = client.get("/p").await;
+        hits += usize::from(page.x_cache() == "HIT");
+        for n in made_up.by_ref().take(8) {
+            client.get("/p").header("X-Foo", &format!("m{n}")).await;
+        }
+    }
+    assert!(hits >= 8, "{hits} of 10");
+}

@@ -90,6 +90,23 @@ const NOT_OF_A_FILL: &[&str] = &[
     "via",
 ];
 
+/// Fields that browsers send with any request: they tell no two kinds of clients apart.
+const ORDINARY: &[&str] = &[
+    "accept",
+    "accept-language",
+    "cache-control",
+    "cookie",
+    "dnt",
+    "pragma",
+    "priority",
+    "purpose",
+    "referer",
+    "save-data",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "x-forwarded-for",
+];
+
 /// What Perennial says itself, by what is in every key.
 const SAID_BY_KEY: &[&str] = &["host", "x-forwarded-host", "x-forwarded-proto"];
 
@@ -235,6 +252,14 @@ impl Ask {
         names.dedup();
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&[u8::from(self.cookie), u8::from(self.prefetch)]);
+        // A key of an interface, say: who sends what browsers do not is apart.
+        let listed = |name: &str| ORDINARY.iter().any(|n| name.eq_ignore_ascii_case(n));
+        let fetches = |name: &str| name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("sec-"));
+        for (name, value) in fields.iter().filter(|(n, _)| !listed(n) && !fetches(n)) {
+            for part in [name.to_ascii_lowercase().as_bytes(), b"\0", value, b"\0"] {
+                hash.update(part);
+            }
+        }
         for name in names {
             let value = vary::value(name, fields);
             for part in [name.as_bytes(), b"\0", value.as_deref().unwrap_or(b"\n"), b"\0"] {

@@ -315,3 +315,23 @@ async fn a_private_response_ends_with_its_visitor() {
     client.get("/a").await.is(200, "MISS", "two");
     eventually("the hit", async || (client.get("/a").await.x_cache() == "HIT").then_some(())).await;
 }
+
+/// A private answer to a field that browsers do not send says nothing of those who
+/// don't send it: they go on waiting for one another.
+#[tokio::test]
+async fn one_private_answer_does_not_end_the_waiting_of_others() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    origin.on("/a").with("x-api-key", "k").reply(Response::html("private").cache("private"));
+    client.get("/a").header("X-Api-Key", "k").await.is(200, "MISS", "private");
+    let turn = origin.on("/a").stream(Response::html("page").cache("s-maxage=60"));
+    let mut visitors = Vec::new();
+    for _ in 0..3 {
+        let mut visitor = client.get("/a").stream().await;
+        visitor.expect("page").await;
+        visitors.push(visitor);
+    }
+    turn.finish().await;
+    assert_eq!(origin.total(), 2);
+}

@@ -93,10 +93,10 @@ async fn a_shortage_of_descriptors_is_not_the_origins_failure() {
         visitor.answer("GET").await.expect("an answer");
         visitors.push(visitor);
     }
-    // Two descriptors for each request that waits, and then one for who says nothing.
+    // Two descriptors for each request that waits, and the last ones for who says nothing.
     let mut held = Vec::new();
     let mut busy = Vec::new();
-    while edge.descriptors() + 2 <= DESCRIPTORS {
+    while edge.descriptors() + 3 <= DESCRIPTORS {
         let path = format!("/isr/held/{}", held.len());
         let turn = origin.on(&path).hold(Response::html("page"));
         busy.push(tokio::spawn(edge.visitor().get(&path).outcome()));
@@ -104,13 +104,16 @@ async fn a_shortage_of_descriptors_is_not_the_origins_failure() {
         held.push(turn);
     }
     let mut silent = Vec::new();
-    while edge.descriptors() < DESCRIPTORS {
+    loop {
+        let before = edge.descriptors();
+        if before == DESCRIPTORS {
+            break;
+        }
         silent.push(edge.visitor().connect().await);
-        eventually("the last descriptor", async || {
-            (edge.descriptors() == DESCRIPTORS).then_some(())
-        })
-        .await;
+        eventually("one descriptor less", async || (edge.descriptors() > before).then_some(()))
+            .await;
     }
+    // Nobody else comes: no connection has to give way, however often accepting is tried.
     // The second one last: its connection may end with an error page.
     let asked = [(0, "isr"); 30].into_iter().chain([(1, "pass")]);
     for (n, (visitor, route)) in asked.enumerate() {

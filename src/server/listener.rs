@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -105,6 +106,15 @@ impl Acceptor {
             }
         }
         Poll::Pending
+    }
+
+    /// Whether a client waits to be accepted. Where no descriptor is left, accepting
+    /// fails before the system looks whether there is any.
+    pub(super) fn is_anyone_waiting(&self) -> bool {
+        let fds = self.listeners.iter().map(|one| PollFd::new(one, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = fds.collect();
+        // An error is no reason to leave somebody out.
+        !poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
     }
 }
 

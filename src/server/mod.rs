@@ -150,9 +150,11 @@ pub async fn run<D: Door>(
                 match accepted {
                     Ok((stream, peer)) => crowd.came(stream, peer),
                     Err(error) if listener::is_exhaustion(&error) => {
-                        shortage.noted(&error, crowd.len());
-                        // What one of them holds is free in a moment.
-                        crowd.make_room(1);
+                        if acceptor.is_anyone_waiting() {
+                            shortage.noted(&error, crowd.len());
+                            // What one of them holds is free in a moment.
+                            crowd.make_room(1);
+                        }
                         resting = Some(Instant::now() + REST);
                     }
                     // The client was gone before it was accepted.

@@ -234,6 +234,7 @@ pub fn ask(
         cookie: facts.cookie && !page,
         no_store: facts.no_store && !page,
         prefetch: facts.prefetch && !page,
+        of_a_client: !page,
     }
 }
 
@@ -273,7 +274,7 @@ fn visitors_fields(
     fields.done()
 }
 
-/// What a background regeneration asks for that a visitor's request triggered:
+/// What a background regeneration asks for first that a visitor's request triggered:
 /// on `ssr` the visitor's fields without cookie and authorization, unless what
 /// is stored varies on them (semantics §3).
 #[must_use]
@@ -322,6 +323,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         cookie: false,
         no_store: false,
         prefetch: false,
+        of_a_client: false,
         route,
     }
 }

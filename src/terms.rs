@@ -125,7 +125,9 @@ impl Judge<'_> {
     pub fn response(&self, response: &Response<'_>) -> Verdict {
         let (authorization, cookie, no_store) = match response.asked {
             Asked::Route => (false, false, false),
-            Asked::Client { authorization, cookie, no_store } => (authorization, cookie, no_store),
+            Asked::Client { authorization, cookie, no_store, .. } => {
+                (authorization, cookie, no_store)
+            }
         };
         let expected = match response.form {
             Form::Document => Expected::Document,

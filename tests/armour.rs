@@ -4,6 +4,7 @@
 //! more.
 
 mod keeping;
+mod renewing;
 mod sharing;
 
 use std::future::IntoFuture;

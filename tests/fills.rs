@@ -45,7 +45,7 @@ async fn edge_with(origin: &Origin, options: &str, cache: &str) -> Edge {
 
 /// The response as it was rendered so long ago: time travel. (An `Age` would
 /// say that the origin sent a stale copy of its own.)
-fn dated(response: Response, ago: Duration) -> Response {
+pub(crate) fn dated(response: Response, ago: Duration) -> Response {
     response.header("Date", &date::format(clock::now().minus(ago)))
 }
 

@@ -40,7 +40,7 @@ fn stored(
 }
 
 fn client(cookie: bool) -> Asked {
-    Asked::Client { authorization: false, cookie, no_store: false }
+    Asked::Client { authorization: false, cookie, no_store: false, uncommon: false }
 }
 
 #[test]

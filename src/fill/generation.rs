@@ -189,14 +189,15 @@ impl Fills {
             }
             Some(Brought::ServerRendered) => {
                 let reason = Reason::ServerRendered;
-                self.withdraw(ask, &member);
+                self.withdraw(ask, &member, gathered.regeneration);
                 gathered.outcome = Some(Renewed::NotStored(reason));
                 gathered.result = FillResult::Refused(reason);
             }
             Some(Brought::Refused(reason, class)) => {
                 ask.metrics.refused(reason);
                 // It may have become private or unpublished.
-                let removed = class == Class::Forbidden && self.withdraw(ask, &member);
+                let removed =
+                    class == Class::Forbidden && self.withdraw(ask, &member, gathered.regeneration);
                 gathered.outcome = Some(Renewed::NotStored(reason));
                 gathered.result =
                     if removed { FillResult::Removed(reason) } else { FillResult::Refused(reason) };
@@ -237,7 +238,7 @@ impl Fills {
             }
         }
         // What they said to wait for has happened.
-        self.0.notes.forget_failures(ask.key.as_str());
+        self.0.notes.forget_failures(self.0.notes.page(ask.key.as_str()));
         None
     }
 
@@ -276,7 +277,8 @@ impl Fills {
         ask.metrics.fill(ask.route.origin, result, began.elapsed());
         // That there is no such form says nothing of a render that failed.
         if !pages.is_empty() {
-            inner.notes.succeeded(&ask.key);
+            inner.notes.succeeded(inner.notes.page(ask.key.as_str()));
+            inner.notes.succeeded(ask.failures(&inner.notes));
         }
         // The pair of a stale copy might be of the next render.
         let told = pages
@@ -315,8 +317,10 @@ impl Fills {
     /// On `isr` and `dsg` that is the page, when it is the document that says so,
     /// under whichever deployment it would be found. A request that selected
     /// nothing that is stored removes nothing, nor does a prefetch, nor what was
-    /// answered to cookies of what is stored without: clients make those up.
-    fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
+    /// answered to cookies, credentials or fields that browsers do not send, of what is
+    /// stored without: clients make those up. In the background a client's fields
+    /// decide nothing, for the origin is asked without them, too.
+    fn withdraw(&self, ask: &Ask, member: &Member, background: bool) -> bool {
         let (store, born) = (&self.0.store, member.flight.fill.born);
         if ask.page {
             let whole = member.form == Form::Document;
@@ -332,12 +336,18 @@ impl Fills {
             }
             return removed;
         }
-        if ask.prefetch {
+        if ask.prefetch || (ask.of_a_client && background) {
             return false;
         }
         store.withdraw(&ask.key, born, |rep| {
-            let without_cookie = matches!(rep.asked, Asked::Client { cookie: false, .. });
-            rep.form == ask.form && selected_by(rep, &ask.fields) && !(ask.cookie && without_cookie)
+            let Asked::Client { authorization, cookie, uncommon, .. } = rep.asked else {
+                return false;
+            };
+            let listed = |name: &str| rep.vary.iter().any(|f| f.name.eq_ignore_ascii_case(name));
+            let made_up = (ask.cookie && !cookie)
+                || (ask.authorization && !authorization)
+                || (!uncommon && ask.uncommon().any(|(name, _)| !listed(name)));
+            rep.form == ask.form && selected_by(rep, &ask.fields) && !made_up
         })
     }
 }

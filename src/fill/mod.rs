@@ -87,6 +87,18 @@ pub enum Renewed {
 }
 
 impl Renewed {
+    /// Why what was stored is still to be renewed, if it is.
+    #[must_use]
+    fn failure(&self) -> Option<&'static str> {
+        match self {
+            // Nothing is wrong with the origin: who asks next finds what is there.
+            Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
+            Renewed::Elsewhere => Some("another deployment answered"),
+            Renewed::Failed(why) => Some(why),
+            Renewed::NotStored(reason) => Some(reason.as_str()),
+        }
+    }
+
     /// Of what became of several members of a page, the worse one.
     #[must_use]
     pub fn worse(self, other: Renewed) -> Renewed {
@@ -207,10 +219,7 @@ impl Fills {
                     return None;
                 }
             }
-            fill = Fill::new(seq, ask.fields.clone());
-            if !ask.page {
-                fill.of_a_client();
-            }
+            fill = Fill::new(seq, ask.fields.clone(), ask.of_a_client);
             subscriber = fill.lead_by(seq);
             if alone {
                 fill.seal();
@@ -328,7 +337,7 @@ impl Fills {
             if stored || inflight.contains_key(&place) || self.lacks(&ask, page.as_deref()) {
                 return None;
             }
-            fill = Fill::new(inner.store.seq(), ask.fields.clone());
+            fill = Fill::new(inner.store.seq(), ask.fields.clone(), ask.of_a_client);
             inflight.insert(place.clone(), vec![Arc::clone(&fill)]);
         }
         let member = Member {
@@ -384,25 +393,51 @@ impl Fills {
             return StaleWhy::Regenerating;
         }
         let ask = ask();
-        let ask = Ask { anew: ask.page, ..ask };
+        let of_nobody = ask.of_a_client.then(|| ask.of_nobody(stale));
+        let of_a_client = of_nobody.as_ref().is_some_and(|other| !ask.says_no_more_than(other));
+        let mut ask = Ask { anew: ask.page, of_a_client, ..ask };
         let born = inner.store.seq();
         let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
+        let (page, stale) = (Arc::clone(page), Arc::clone(stale));
         let running = self.running();
         tokio::spawn(async move {
-            let why = match this.run(&ask, members, unwanted, Priority::Background).await {
-                // Nothing is wrong with the origin: who asks next finds what is there.
-                Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
-                Renewed::Elsewhere => Some("another deployment answered"),
-                Renewed::Failed(why) => Some(why),
-                Renewed::NotStored(reason) => Some(reason.as_str()),
+            let renewed = match of_nobody.filter(|_| ask.of_a_client) {
+                Some(of_nobody) => {
+                    let renewed = this.renew_for(&ask, &of_nobody, members, &page, &stale).await;
+                    ask = of_nobody;
+                    renewed
+                }
+                None => this.run(&ask, members, unwanted, Priority::Background).await,
             };
-            if let Some(why) = why {
+            if let Some(why) = renewed.failure() {
                 this.failed(&ask, lifetime, born, why);
             }
             drop((guard, running));
         });
         StaleWhy::Regenerating
+    }
+
+    /// Regenerates what a client's request on `ssr` found stale: first with the fields
+    /// of that request. Where that brings no page, or takes long, it may be the client's
+    /// doing: what then decides is how the origin answers when it is asked without them.
+    async fn renew_for(
+        &self,
+        ask: &Ask,
+        of_nobody: &Ask,
+        members: Vec<Member>,
+        page: &Arc<Page>,
+        stale: &Arc<Representation>,
+    ) -> Renewed {
+        let priority = Priority::Background;
+        let first = self.run(ask, members, Vec::new(), priority);
+        match tokio::time::timeout(stream::FOLLOW, first).await {
+            Ok(renewed) if renewed.failure().is_none() => renewed,
+            _ => {
+                let (members, unwanted) = self.members(of_nobody, page, stale, ask.key == page.key);
+                self.run(of_nobody, members, unwanted, priority).await
+            }
+        }
     }
 
     /// Marks a page (or a variant of it) as being regenerated, until what is returned
@@ -446,7 +481,7 @@ impl Fills {
         if let Renewed::Failed(why) = result {
             tracing::warn!(page = %ask.key, why, "revalidation: the render failed");
             // The next request tries again at once.
-            self.0.notes.forget_failures(ask.key.as_str());
+            self.0.notes.forget_failures(self.0.notes.page(ask.key.as_str()));
         }
         result
     }
@@ -455,21 +490,35 @@ impl Fills {
     /// the page was last invalidated. `page` is what is stored.
     #[must_use]
     pub fn waits(&self, key: &PageKey, page: Option<&Arc<Page>>) -> bool {
+        self.is_waiting(self.0.notes.page(key.as_str()), key, page)
+    }
+
+    /// Whether a request is not to ask the origin for a page that is stored: because a
+    /// regeneration waits, or because what this client said failed just now.
+    #[must_use]
+    pub fn holds_back(&self, ask: &Ask, page: Option<&Arc<Page>>) -> bool {
+        let failed = || self.is_waiting(ask.failures(&self.0.notes), &ask.key, page);
+        self.waits(&ask.key, page) || (ask.of_a_client && failed())
+    }
+
+    fn is_waiting(&self, about: Subject, key: &PageKey, page: Option<&Arc<Page>>) -> bool {
         let inner = &self.0;
-        let Some(born) = inner.notes.waiting(key.as_str()) else { return false };
+        let Some(born) = inner.notes.waiting(about) else { return false };
         let none = Tags::default();
         let tags = page.map_or(&none, |page| &*page.tags);
         if inner.store.fence(key, Some(tags), born) == Standing::Live {
             return true;
         }
-        inner.notes.forget_failures(key.as_str());
+        inner.notes.forget_failures(about);
         false
     }
 
-    /// After a failed regeneration that began at `born`: wait, and say so.
+    /// After a failed regeneration that began at `born`: wait, and say so. What was
+    /// asked with a client's fields says nothing of others.
     fn failed(&self, ask: &Ask, lifetime: Option<Duration>, born: Seq, why: &'static str) {
         let lifetime = lifetime.unwrap_or(Duration::from_secs(30));
-        let wait = self.0.notes.failed(&ask.key, lifetime, ask.route.backoff, born);
+        let notes = &self.0.notes;
+        let wait = notes.failed(ask.failures(notes), lifetime, ask.route.backoff, born);
         tracing::warn!(page = %ask.key, why, retry_in = ?wait, "regeneration failed; the stored page stays");
     }
 
@@ -525,10 +574,7 @@ impl Fills {
         prior: Option<Arc<Representation>>,
         replaces: Option<Arc<Representation>>,
     ) -> Member {
-        let fill = Fill::new(self.0.store.seq(), fields.clone());
-        if !ask.page {
-            fill.of_a_client();
-        }
+        let fill = Fill::new(self.0.store.seq(), fields.clone(), ask.of_a_client);
         let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
         self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
         let crowd = ask.crowd(form, &fields, None);

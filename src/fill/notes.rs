@@ -79,6 +79,12 @@ impl Notes {
         Subject(self.hasher.hash_one(key))
     }
 
+    /// What one client says of a page, by a hash of its fields.
+    #[must_use]
+    pub fn client(&self, key: &str, client: u64) -> Subject {
+        Subject(self.hasher.hash_one((key, client)))
+    }
+
     /// A form of a page; `part`: what else tells apart who asks for it (see
     /// [`Ask::selection`](super::Ask::selection) and `Ask::crowd`).
     #[must_use]
@@ -142,23 +148,22 @@ impl Notes {
         self.marks.get(&fields).unwrap_or_default()
     }
 
-    /// A regeneration of a page with this freshness lifetime failed. Answers how
+    /// A regeneration of what has this freshness lifetime failed. Answers how
     /// long the next one waits: `clamp(lifetime, min, 30 s)`, doubled with every
     /// failure in a row up to `max`, with a jitter of a tenth. `born`: the sequence
     /// number when it began.
     pub fn failed(
         &self,
-        key: &PageKey,
+        about: Subject,
         lifetime: Duration,
         backoff: Backoff,
         born: Seq,
     ) -> Duration {
-        let page = self.page(key.as_str());
-        let failures = self.waits.get(&page).map_or(0, |w| w.failures).saturating_add(1);
+        let failures = self.waits.get(&about).map_or(0, |w| w.failures).saturating_add(1);
         let first = lifetime.min(Duration::from_secs(30)).max(backoff.min);
         let wait = first.saturating_mul(1u32 << (failures - 1).min(16)).min(backoff.max);
         let wait = wait.mul_f64(0.9 + 0.2 * fastrand::f64());
-        self.waits.insert(page, Wait { failures, until: Instant::now() + wait, born });
+        self.waits.insert(about, Wait { failures, until: Instant::now() + wait, born });
         wait
     }
 
@@ -170,24 +175,23 @@ impl Notes {
     }
 
     /// A regeneration succeeded: the next failure is the first again.
-    pub fn succeeded(&self, key: &PageKey) {
-        let page = self.page(key.as_str());
-        if self.waits.get(&page).is_some_and(|wait| wait.failures > 0) {
-            self.waits.invalidate(&page);
+    pub fn succeeded(&self, about: Subject) {
+        if self.waits.get(&about).is_some_and(|wait| wait.failures > 0) {
+            self.waits.invalidate(&about);
         }
     }
 
     /// A regeneration must be tried at once.
-    pub fn forget_failures(&self, key: &str) {
-        self.waits.invalidate(&self.page(key));
+    pub fn forget_failures(&self, about: Subject) {
+        self.waits.invalidate(&about);
     }
 
     /// When what failed began, if the next regeneration still waits because of it.
     /// Ask [`Fills::waits`](super::Fills::waits), which knows what was invalidated
     /// since then.
     #[must_use]
-    pub fn waiting(&self, key: &str) -> Option<Seq> {
-        let wait = self.waits.get(&self.page(key))?;
+    pub fn waiting(&self, about: Subject) -> Option<Seq> {
+        let wait = self.waits.get(&about)?;
         (wait.until > Instant::now()).then_some(wait.born)
     }
 }
@@ -200,28 +204,29 @@ mod tests {
     async fn backs_off_by_doubling() {
         let notes = Notes::new(1 << 20);
         let key = PageKey::new("", "http", "h", "/");
+        let page = notes.page(key.as_str());
         let backoff = Backoff { min: Duration::from_secs(3), max: Duration::from_secs(300) };
         let mut waits = Vec::new();
         for _ in 0..10 {
-            waits.push(notes.failed(&key, Duration::from_secs(1), backoff, 7).as_secs_f64());
+            waits.push(notes.failed(page, Duration::from_secs(1), backoff, 7).as_secs_f64());
         }
         for (wait, nominal) in
             waits.iter().zip([3., 6., 12., 24., 48., 96., 192., 300., 300., 300.])
         {
             assert!((wait / nominal - 1.).abs() <= 0.11, "{wait} is not about {nominal}");
         }
-        assert_eq!(notes.waiting(key.as_str()), Some(7));
+        assert_eq!(notes.waiting(page), Some(7));
         tokio::time::advance(Duration::from_secs(331)).await;
-        assert_eq!(notes.waiting(key.as_str()), None);
-        notes.succeeded(&key);
-        let wait = notes.failed(&key, Duration::from_secs(1), backoff, 7).as_secs_f64();
+        assert_eq!(notes.waiting(page), None);
+        notes.succeeded(page);
+        let wait = notes.failed(page, Duration::from_secs(1), backoff, 7).as_secs_f64();
         assert!((wait / 3. - 1.).abs() <= 0.11, "{wait}: a success starts over");
         notes.wait(&key, Duration::from_secs(9), 8);
-        notes.succeeded(&key);
-        assert_eq!(notes.waiting(key.as_str()), Some(8), "what the origin asked for stays");
+        notes.succeeded(page);
+        assert_eq!(notes.waiting(page), Some(8), "what the origin asked for stays");
         // A long lifetime waits 30 s at first, not its own length.
-        notes.forget_failures(key.as_str());
-        let wait = notes.failed(&key, Duration::from_secs(3600), backoff, 7).as_secs_f64();
+        notes.forget_failures(page);
+        let wait = notes.failed(page, Duration::from_secs(3600), backoff, 7).as_secs_f64();
         assert!((wait / 30. - 1.).abs() <= 0.11, "{wait}");
     }
 

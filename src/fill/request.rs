@@ -71,6 +71,9 @@ pub struct Ask {
     pub no_store: bool,
     /// The request is a prefetch, and the origin is told.
     pub prefetch: bool,
+    /// It carries fields of a client beyond those that select what it asks for. How
+    /// the origin answers it may be that client's doing.
+    pub of_a_client: bool,
 }
 
 /// Fields that belong to the visitor's request and not to a fill: conditions and
@@ -104,7 +107,29 @@ const ORDINARY: &[&str] = &[
     "save-data",
     "upgrade-insecure-requests",
     "user-agent",
+];
+
+/// Fields that proxies and tracers add, new ones for each request.
+const OF_THE_WAY: &[&str] = &[
+    "b3",
+    "baggage",
+    "cf-ray",
+    "cf-worker",
+    "cdn-loop",
+    "traceparent",
+    "tracestate",
+    "uber-trace-id",
+    "x-amz-cf-id",
+    "x-amzn-trace-id",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-spanid",
+    "x-b3-traceid",
+    "x-cloud-trace-context",
+    "x-correlation-id",
     "x-forwarded-for",
+    "x-request-id",
+    "x-request-start",
 ];
 
 /// What Perennial says itself, by what is in every key.
@@ -213,7 +238,68 @@ impl Ask {
             return Asked::Route;
         }
         let &Ask { authorization, cookie, no_store, .. } = self;
-        Asked::Client { authorization, cookie, no_store }
+        let uncommon = self.uncommon().next().is_some();
+        Asked::Client { authorization, cookie, no_store, uncommon }
+    }
+
+    /// The same without a client: with what selects among what is stored of the page,
+    /// of which `stale` is one, and nothing else. Whoever asks, the origin is asked
+    /// the same.
+    #[must_use]
+    pub(super) fn of_nobody(&self, stale: &Representation) -> Ask {
+        let selects = |name: &str| {
+            stale.vary.iter().any(|field| field.name.eq_ignore_ascii_case(name))
+                || self.decides_form(name)
+        };
+        let mut fields = FieldsBuf::default();
+        for (name, value) in self.fields.iter().filter(|(name, _)| selects(name)) {
+            fields.push(name, value);
+        }
+        Ask { fields: fields.done(), of_a_client: false, ..self.clone() }
+    }
+
+    /// Whether it says nothing more than [`of_nobody`](Self::of_nobody), but for the way
+    /// that it came.
+    pub(super) fn says_no_more_than(&self, of_nobody: &Ask) -> bool {
+        let own = self.fields.iter().filter(|(name, _)| !is_of_the_way(name));
+        own.eq(of_nobody.fields.iter())
+    }
+
+    /// A field by which the form or a declared variant is chosen.
+    fn decides_form(&self, name: &str) -> bool {
+        let listed = |list: &[&str]| list.iter().any(|n| name.eq_ignore_ascii_case(n));
+        listed(self.preset.vary())
+            || self.route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
+    }
+
+    /// Fields that browsers do not send with any request, such as the key of an
+    /// interface.
+    pub(super) fn uncommon(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.uncommon_among(&self.fields)
+    }
+
+    fn uncommon_among<'a>(
+        &'a self,
+        fields: &'a Fields,
+    ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let is_common = |name: &str| {
+            let fetches = name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("sec-"));
+            fetches
+                || ORDINARY.iter().any(|n| name.eq_ignore_ascii_case(n))
+                || is_of_the_way(name)
+                || self.request_fields.trust.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
+        };
+        fields.iter().filter(move |(name, _)| !is_common(name))
+    }
+
+    /// The client whose fields it carries, hashed: by what it says, not by where it
+    /// comes from.
+    pub(super) fn client(&self) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for (name, value) in self.fields.iter().filter(|(name, _)| !is_of_the_way(name)) {
+            add_field(&mut hash, name, Some(value));
+        }
+        hash.digest()
     }
 
     /// The same for another form of the page, or another representation of this
@@ -252,21 +338,23 @@ impl Ask {
         names.dedup();
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&[u8::from(self.cookie), u8::from(self.prefetch)]);
-        // A key of an interface, say: who sends what browsers do not is apart.
-        let listed = |name: &str| ORDINARY.iter().any(|n| name.eq_ignore_ascii_case(n));
-        let fetches = |name: &str| name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("sec-"));
-        for (name, value) in fields.iter().filter(|(n, _)| !listed(n) && !fetches(n)) {
-            for part in [name.to_ascii_lowercase().as_bytes(), b"\0", value, b"\0"] {
-                hash.update(part);
-            }
+        // Who sends what browsers do not is apart.
+        for (name, value) in self.uncommon_among(fields) {
+            add_field(&mut hash, name, Some(value));
         }
         for name in names {
-            let value = vary::value(name, fields);
-            for part in [name.as_bytes(), b"\0", value.as_deref().unwrap_or(b"\n"), b"\0"] {
-                hash.update(part);
-            }
+            add_field(&mut hash, name, vary::value(name, fields).as_deref());
         }
         hash.digest()
+    }
+
+    /// The regenerations whose failures it is held back by, and adds to: those of its
+    /// page, or, where it carries a client's fields, of that client there.
+    pub(super) fn failures(&self, notes: &Notes) -> Subject {
+        match self.of_a_client {
+            true => notes.client(self.key.as_str(), self.client()),
+            false => notes.page(self.key.as_str()),
+        }
     }
 
     /// What is noted of a form of its page.
@@ -345,14 +433,16 @@ impl Ask {
         };
         let mut head = RequestHeader::build("GET", target.as_bytes(), Some(16))?;
         head.insert_header("Host", self.origin.host_field(&self.host))?;
-        if self.page {
-            head.insert_header("User-Agent", preset.agent())?;
+        if !self.of_a_client {
+            if self.fields.get("user-agent").is_none() {
+                head.insert_header("User-Agent", preset.agent())?;
+            }
             if self.fields.get("accept").is_none() {
                 head.insert_header("Accept", preset.accept(self.form))?;
             }
-            if let (true, Some((name, value))) = (self.anew, preset.anew()) {
-                head.insert_header(name, value)?;
-            }
+        }
+        if let (true, Some((name, value))) = (self.page && self.anew, preset.anew()) {
+            head.insert_header(name, value)?;
         }
         if let (true, Some((name, value))) = (self.page, preset.asks(self.form)) {
             head.insert_header(name, value)?;
@@ -399,6 +489,17 @@ pub fn selection<L: Lines + ?Sized>(preset: &Preset, form: Form, request: &L) ->
         }
     }
     if any { hash.digest() | 1 } else { 0 }
+}
+
+/// Whether proxies and tracers add this field, a new one for each request.
+fn is_of_the_way(name: &str) -> bool {
+    OF_THE_WAY.iter().any(|n| name.eq_ignore_ascii_case(n))
+}
+
+fn add_field(hash: &mut xxhash_rust::xxh3::Xxh3, name: &str, value: Option<&[u8]>) {
+    for part in [name.to_ascii_lowercase().as_bytes(), b"\0", value.unwrap_or(b"\n"), b"\0"] {
+        hash.update(part);
+    }
 }
 
 const EMPTY: HeaderValue = HeaderValue::from_static("");

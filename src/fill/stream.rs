@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +26,7 @@ const AHEAD: usize = 256 * 1024;
 /// How long a follower waits for the head of a fill that carries another client's
 /// fields, on `ssr`; then it asks for itself, as nginx does after
 /// `proxy_cache_lock_timeout`.
-const FOLLOW: Duration = Duration::from_secs(5);
+pub(super) const FOLLOW: Duration = Duration::from_secs(5);
 
 /// The head of a response that is streamed before it is stored.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ pub struct Fill {
     moved: Notify,
     readers: AtomicUsize,
     /// It carries fields of a client, on `ssr`: how it goes may be that client's doing.
-    client: AtomicBool,
+    of_a_client: bool,
 }
 
 #[derive(Debug, Default)]
@@ -148,9 +148,10 @@ impl State {
 }
 
 impl Fill {
-    /// A fill that begins now, at `born`, with these request fields.
+    /// A fill that begins now, at `born`, with these request fields. `of_a_client`:
+    /// nobody else waits for it for long.
     #[must_use]
-    pub fn new(born: Seq, fields: Fields) -> Arc<Fill> {
+    pub fn new(born: Seq, fields: Fields, of_a_client: bool) -> Arc<Fill> {
         Arc::new(Fill {
             born,
             fields,
@@ -158,17 +159,8 @@ impl Fill {
             version: watch::Sender::new(0),
             moved: Notify::new(),
             readers: AtomicUsize::new(0),
-            client: AtomicBool::new(false),
+            of_a_client,
         })
-    }
-
-    /// It carries fields of a client: nobody else waits for it for long.
-    pub(super) fn of_a_client(&self) {
-        self.client.store(true, Ordering::Relaxed);
-    }
-
-    fn carries_a_client(&self) -> bool {
-        self.client.load(Ordering::Relaxed)
     }
 
     /// Whether a newcomer may wait for its head: not where the client that it carries
@@ -205,7 +197,7 @@ impl Fill {
             fill: Arc::clone(self),
             version: self.version.subscribe(),
             leader,
-            until: (!leader && self.carries_a_client()).then(|| Instant::now() + FOLLOW),
+            until: (!leader && self.of_a_client).then(|| Instant::now() + FOLLOW),
             joined: seq,
             interim: 0,
             next: 0,
@@ -492,7 +484,7 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        if self.leader && self.fill.carries_a_client() {
+        if self.leader && self.fill.of_a_client {
             self.fill.change(|s| s.orphaned = true);
         }
         self.fill.readers.fetch_sub(1, Ordering::AcqRel);
@@ -516,7 +508,7 @@ mod tests {
     }
 
     fn fill() -> Arc<Fill> {
-        Fill::new(7, Fields::default())
+        Fill::new(7, Fields::default(), false)
     }
 
     fn preview() -> Arc<Preview> {

@@ -80,6 +80,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         cookie: false,
         no_store: false,
         prefetch: false,
+        of_a_client: mode == "ssr",
     };
     Scripted { requests, fills: Fills::new(store, Assets::new().0, &config.cache), ask }
 }

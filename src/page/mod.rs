@@ -176,6 +176,8 @@ pub enum Asked {
         cookie: bool,
         /// The request said `no-store` (RFC 9111 §5.2.1.5).
         no_store: bool,
+        /// There were fields that browsers do not send with any request.
+        uncommon: bool,
     },
 }
 

@@ -150,9 +150,10 @@ impl Visit<'_> {
         if page.is_none() && self.of_another_deployment(session, ctx, now).await? {
             return Ok(Step::Done);
         }
+        let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
         if let Some(stale) = &stale
             && (self.wanted.page || stale.if_error)
-            && engine.fills.waits(&self.key.key(), page.as_ref())
+            && engine.fills.holds_back(&ask, page.as_ref())
         {
             // Too old to be served while it is renewed, and it could not be renewed
             // just now: nobody waits for the next attempt to fail.
@@ -163,7 +164,6 @@ impl Visit<'_> {
         if self.facts.only_if_cached {
             return Ok(Step::Failed(Failure::OnlyIfCached));
         }
-        let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
         let fwd = if engine.fills.collapsible(&ask, page.as_ref()) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
         let again = self.may_look_again;

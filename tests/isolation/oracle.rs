@@ -150,13 +150,23 @@ impl Case<'_> {
         match exchange.visit {
             // Semantics §1: what is not in the key is not sent.
             None => {
-                let sent = personal.iter().any(|name| exchange.field(name).is_some());
-                let language = exchange.field("accept-language").is_some() && !mode.by_language();
+                let language = Some("accept-language").filter(|_| !mode.by_language());
+                let mut told = personal.into_iter().chain(language);
+                if mode == Mode::Ssr || mode.by_origin() {
+                    // A renewal of what was rendered for a client asks for a variant of it.
+                    let selects = |name: &str| {
+                        let mut of_it = self.log.iter().filter(|e| e.page == exchange.page);
+                        of_it.any(|e| e.answer.vary.iter().any(|v| v.eq_ignore_ascii_case(name)))
+                    };
+                    return told
+                        .any(|name| exchange.field(name).is_some() && !selects(name))
+                        .then_some("a renewal was sent what is a visitor's");
+                }
+                let sent = told.any(|name| exchange.field(name).is_some());
                 let query = exchange.request.target.split_once('?').is_some_and(|(_, query)| {
                     query.split('&').any(|parameter| !parameter.starts_with("_rsc="))
                 });
-                (mode == Mode::Ssr || sent || language || query)
-                    .then_some("a page route's origin was sent what is a visitor's")
+                (sent || query).then_some("a page route's origin was sent what is a visitor's")
             }
             Some(number) => {
                 let visit = self.visit(number)?;
@@ -244,7 +254,14 @@ impl Case<'_> {
         let sets_cookie = body.answer.sets_cookie;
         let answer = Answer { sets_cookie, age, ..head.answer.clone() };
         match body.visit {
-            None => self.of_a_page_route(body, &answer, sight),
+            None if self.mode(body.page) == Mode::Ssr => self.of_ssr(rendered, &answer, sight),
+            None => match self.of_a_page_route(body, &answer, sight) {
+                // It may have been a renewal of a path that counts as `ssr`.
+                May::Not(_) if self.mode(body.page).by_origin() => {
+                    self.of_ssr(rendered, &answer, sight)
+                }
+                may => may,
+            },
             Some(_) => self.of_ssr(rendered, &answer, sight),
         }
     }

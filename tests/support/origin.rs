@@ -38,6 +38,7 @@ type Predicate = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
 
 /// What an origin does with a request, where it decides when the request is there
 /// (see [`Origin::act`]).
+#[derive(Clone)]
 pub(crate) enum Act {
     /// Answers.
     Reply(Response),

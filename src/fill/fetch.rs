@@ -13,11 +13,11 @@ use super::stream::{Broken, Fill, Lead};
 use super::{Fills, Member, commit};
 use crate::framework::Told;
 use crate::metrics::FillResult;
-use crate::origin::{Exchange, Permit, Priority, RequestBody, Verdict as OriginVerdict};
+use crate::origin::{Exchange, Permit, Priority, RequestBody, Sample, Verdict as OriginVerdict};
 use crate::page::{Form, Representation};
-use crate::rules::Reason;
 use crate::rules::cache_status::Failure;
 use crate::rules::storable::{Class, Verdict};
+use crate::rules::{Reason, media};
 
 /// What a fetch came to.
 pub(super) enum Brought {
@@ -121,7 +121,8 @@ impl Fills {
         let record = |verdict| ask.origin.record(attempt, verdict);
         // The render has all of its time, however long it waited for its place: who
         // fills the queue must not make others look dead.
-        let deadline = Instant::now() + patience;
+        let sent = Instant::now();
+        let deadline = sent + patience;
         let mut relay = |head: ResponseHeader| commit::relay(fill, &head);
         let mut exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
             Ok(exchange) => exchange,
@@ -133,7 +134,20 @@ impl Fills {
             }
         };
         fill.arrived();
-        record(OriginVerdict::of_status(exchange.head.status, RequestBody::None));
+        let verdict = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
+        record(verdict);
+        if verdict == Some(OriginVerdict::Served) && ask.form == Form::Document {
+            let sample = Sample {
+                target: &ask.target,
+                host: &ask.host,
+                scheme: ask.scheme,
+                via: &ask.via,
+                page: ask.page,
+                html: media::is_html(&exchange.head.headers),
+                took: sent.elapsed(),
+            };
+            ask.origin.served(attempt, &sample);
+        }
         let mut arrived = commit::Arrived::new(&exchange, fill.born);
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
             ask.deployments.seen(&deployment);

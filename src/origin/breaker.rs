@@ -6,6 +6,9 @@
 //!
 //! - Only silence counts (see [`Verdict`]), and of one page only a few times.
 //!   Many pages must be silent, and none may have answered since.
+//! - If hardly any of those pages was ever served, somebody may have made them up.
+//!   Then the origin is asked for a page that was served, and that decides
+//!   (see `probe`). Without such a page the failures decide alone.
 //! - While it is open, a page that is known to have been served goes first: if
 //!   the others failed because somebody made them up, it closes the breaker.
 //! - A breaker that closed soon after it opened was wrong. For a while it does
@@ -53,6 +56,9 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How long a breaker that opened wrongly is slow to open again.
 const DOUBT: Duration = Duration::from_secs(60);
 
+/// Time after a probe that could not be sent until the next one.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Attempts that are remembered at most. The latest decide.
 const REMEMBERED: usize = 256;
 
@@ -99,6 +105,11 @@ pub(super) enum Checks {
 pub(super) enum Change {
     /// Nothing.
     None,
+    /// It is in question whether the origin answers: a probe is to be sent, and
+    /// [`Breaker::probed`] told how it went.
+    Ask,
+    /// The probe was answered: the pages that were silent were made up.
+    Refuted,
     /// The breaker opened.
     Opened,
     /// The breaker closed.
@@ -114,6 +125,7 @@ pub(super) struct Breaker {
     /// Pages that were served, each at the place that its hash says.
     served: Box<[PageId]>,
     gate: Option<Gate>,
+    question: Option<Question>,
     doubt_until: Option<Instant>,
 }
 
@@ -121,7 +133,23 @@ pub(super) struct Breaker {
 struct Attempt {
     at: Instant,
     page: PageId,
-    failed: bool,
+    verdict: Verdict,
+}
+
+impl Attempt {
+    const fn failed(&self) -> bool {
+        self.verdict.is_failure()
+    }
+}
+
+/// Whether the origin answers a page that was served.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    /// A probe is under way. If it fails the breaker opens, unless the origin has
+    /// answered something else meanwhile; then `stands` is false.
+    Asked { stands: bool },
+    /// The last probe could not be sent. The next one may be, from then on.
+    Later(Instant),
 }
 
 /// An open breaker.
@@ -139,6 +167,7 @@ impl Breaker {
             attempts: VecDeque::new(),
             served: vec![PageId::NONE; SERVED].into(),
             gate: None,
+            question: None,
             doubt_until: None,
         }
     }
@@ -172,42 +201,63 @@ impl Breaker {
     }
 
     /// Takes note of how a request for `page` went. An answer closes the breaker
-    /// whenever its request began.
+    /// whenever its request began. `askable`: a page is known that was served and
+    /// that a probe can ask for.
     pub(super) fn record(
         &mut self,
         page: PageId,
         verdict: Verdict,
         checks: Checks,
+        askable: bool,
         now: Instant,
     ) -> Change {
-        let failed = match verdict {
-            Verdict::Served | Verdict::Answered => false,
-            Verdict::Silent => {
-                if self.doubt_until.is_some_and(|until| now < until) && !self.was_served(page) {
-                    return Change::None;
-                }
-                true
-            }
-            Verdict::Unreachable => true,
-        };
-        if verdict == Verdict::Served {
-            self.served[Self::place(page)] = page;
+        if verdict == Verdict::Silent && self.doubts(now) && !self.was_served(page) {
+            return Change::None;
         }
-        self.remember(Attempt { at: now, page, failed });
-        if !failed {
+        let attempt = self.remember(page, verdict, now);
+        if !attempt.failed() {
             return self.close(now);
         }
         // Checks that pass say that it answers; whoever has some should be able to
         // rely on them.
-        if self.gate.is_none() && checks != Checks::Pass && self.is_dead() {
-            self.gate = Some(Gate { opened: now, last: None });
-            return Change::Opened;
+        if self.gate.is_some() || checks == Checks::Pass || !self.is_dead() {
+            return Change::None;
         }
-        Change::None
+        if askable && checks == Checks::None && !self.is_certain() {
+            return self.ask(now);
+        }
+        self.open(now)
+    }
+
+    /// Takes note of how the probe went that [`Change::Ask`] wanted, for `page`. None:
+    /// it could not be sent, or nobody knows how it went; that decides nothing.
+    pub(super) fn probed(
+        &mut self,
+        probe: Option<(PageId, Verdict)>,
+        checks: Checks,
+        now: Instant,
+    ) -> Change {
+        let stands = matches!(self.question.take(), Some(Question::Asked { stands: true }));
+        let Some((page, verdict)) = probe else {
+            self.question = Some(Question::Later(now + ASK_AGAIN));
+            return Change::None;
+        };
+        let attempt = self.remember(page, verdict, now);
+        if attempt.failed() {
+            let opens = stands && self.gate.is_none() && checks != Checks::Pass;
+            return if opens { self.open(now) } else { Change::None };
+        }
+        let closed = self.close(now);
+        self.doubt_until = Some(now + DOUBT);
+        self.attempts.clear();
+        if closed == Change::None { Change::Refuted } else { closed }
     }
 
     /// The origin answered a request or a health check.
     pub(super) fn close(&mut self, now: Instant) -> Change {
+        if let Some(Question::Asked { stands }) = &mut self.question {
+            *stands = false;
+        }
         let Some(gate) = self.gate.take() else { return Change::None };
         if now.saturating_duration_since(gate.opened) < WINDOW {
             self.doubt_until = Some(now + DOUBT);
@@ -216,17 +266,45 @@ impl Breaker {
         Change::Closed
     }
 
+    fn open(&mut self, now: Instant) -> Change {
+        self.gate = Some(Gate { opened: now, last: None });
+        Change::Opened
+    }
+
+    /// The failures may be made up: one probe at a time finds out.
+    fn ask(&mut self, now: Instant) -> Change {
+        match &mut self.question {
+            Some(Question::Asked { stands }) => *stands = true,
+            Some(Question::Later(then)) if now < *then => {}
+            Some(Question::Later(_)) | None => {
+                self.question = Some(Question::Asked { stands: true });
+                return Change::Ask;
+            }
+        }
+        Change::None
+    }
+
     /// Whether it is open.
     pub(super) const fn is_open(&self) -> bool {
         self.gate.is_some()
     }
 
-    fn remember(&mut self, attempt: Attempt) {
+    fn remember(&mut self, page: PageId, verdict: Verdict, now: Instant) -> Attempt {
+        let attempt = Attempt { at: now, page, verdict };
+        if verdict == Verdict::Served {
+            self.served[Self::place(page)] = page;
+        }
         let old = |first: &Attempt| attempt.at.saturating_duration_since(first.at) > WINDOW;
         while self.attempts.front().is_some_and(old) || self.attempts.len() >= REMEMBERED {
             self.attempts.pop_front();
         }
         self.attempts.push_back(attempt);
+        attempt
+    }
+
+    /// The attempts that failed since the origin answered last, the latest first.
+    fn row(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().rev().take_while(|attempt| attempt.failed())
     }
 
     /// Whether the attempts that are remembered are those of a dead origin.
@@ -235,13 +313,27 @@ impl Breaker {
         if self.attempts.len() < MIN_ATTEMPTS {
             return false;
         }
-        let row = Failures::of(self.attempts.iter().rev().take_while(|attempt| attempt.failed));
+        let row = Failures::of(self.row());
         if row.pages < MIN_PAGES || row.count < MIN_ROW {
             return false;
         }
-        let all = Failures::of(self.attempts.iter().filter(|attempt| attempt.failed));
-        let answered = self.attempts.iter().filter(|attempt| !attempt.failed).count();
+        let all = Failures::of(self.attempts.iter().filter(|attempt| attempt.failed()));
+        let answered = self.attempts.iter().filter(|attempt| !attempt.failed()).count();
         all.count + answered >= MIN_ATTEMPTS && all.count >= answered
+    }
+
+    /// Whether enough of those that failed cannot have been made up: pages that were
+    /// served, and whatever the origin could not even be asked for.
+    fn is_certain(&self) -> bool {
+        let certain = |attempt: &&Attempt| {
+            attempt.verdict == Verdict::Unreachable || self.was_served(attempt.page)
+        };
+        Failures::of(self.row().filter(certain)).pages >= MIN_PAGES
+    }
+
+    /// Whether it does not believe the silence of pages that nobody was ever served.
+    pub(super) fn doubts(&self, now: Instant) -> bool {
+        self.doubt_until.is_some_and(|until| now < until)
     }
 
     fn was_served(&self, page: PageId) -> bool {
@@ -291,15 +383,26 @@ mod tests {
         breaker: Breaker,
         now: Instant,
         checks: Checks,
+        askable: bool,
     }
 
     impl Bench {
         fn new() -> Bench {
-            Bench { breaker: Breaker::new(), now: Instant::now(), checks: Checks::None }
+            Bench {
+                breaker: Breaker::new(),
+                now: Instant::now(),
+                checks: Checks::None,
+                askable: false,
+            }
         }
 
         fn record(&mut self, n: usize, verdict: Verdict) -> Change {
-            self.breaker.record(page(n), verdict, self.checks, self.now)
+            self.breaker.record(page(n), verdict, self.checks, self.askable, self.now)
+        }
+
+        fn probed(&mut self, probe: Option<(usize, Verdict)>) -> Change {
+            let probe = probe.map(|(n, verdict)| (page(n), verdict));
+            self.breaker.probed(probe, self.checks, self.now)
         }
 
         fn admit(&mut self, n: usize) -> bool {
@@ -495,6 +598,122 @@ mod tests {
         assert!(!bench.admit(1));
     }
 
+    /// Page 1000 was served, and then so many made-up ones fail as it takes to ask.
+    fn in_question() -> Bench {
+        let mut bench = Bench::new();
+        bench.record(1000, Served);
+        bench.askable = true;
+        bench.fail(0, MIN_ATTEMPTS - 2, Silent);
+        assert_eq!(bench.record(MIN_ATTEMPTS, Silent), Change::Ask);
+        assert!(!bench.breaker.is_open());
+        bench
+    }
+
+    #[test]
+    fn the_silence_of_pages_that_nobody_was_served_is_a_question() {
+        let mut bench = in_question();
+        for n in 0..1000 {
+            assert_eq!(bench.record(n, Silent), Change::None, "one probe at a time");
+            assert!(bench.admit(n));
+        }
+        assert_eq!(bench.probed(Some((1000, Answered))), Change::Refuted);
+        // It has learnt: the same again needs no probe.
+        bench.now += DOUBT - MS;
+        for n in 0..1000 {
+            assert_eq!(bench.record(n, Silent), Change::None);
+        }
+        assert!(!bench.breaker.is_open());
+        bench.now += MS;
+        bench.fail(0, MIN_ATTEMPTS - 1, Silent);
+        assert_eq!(bench.record(2000, Silent), Change::Ask, "not for ever");
+    }
+
+    #[test]
+    fn a_probe_that_fails_opens_it_at_once() {
+        for verdict in [Silent, Unreachable] {
+            let mut bench = in_question();
+            bench.now += WINDOW * 2;
+            assert_eq!(bench.probed(Some((1000, verdict))), Change::Opened, "{verdict:?}");
+            assert!(!bench.admit(1));
+            // As any other open one.
+            assert_eq!(bench.record(1000, Served), Change::Closed);
+        }
+        let mut bench = in_question();
+        bench.checks = Checks::Pass;
+        assert_eq!(bench.probed(Some((1000, Silent))), Change::None, "the checks decide");
+    }
+
+    #[test]
+    fn whatever_is_answered_meanwhile_answers_the_question() {
+        let mut bench = in_question();
+        bench.record(0, Answered);
+        assert_eq!(bench.probed(Some((1000, Silent))), Change::None);
+        assert!(!bench.breaker.is_open());
+        // Unless the same begins again: then the probe under way decides it.
+        let mut bench = in_question();
+        bench.record(0, Answered);
+        for n in 0..MIN_ATTEMPTS {
+            assert_eq!(bench.record(n, Silent), Change::None, "one probe at a time");
+        }
+        assert_eq!(bench.probed(Some((1000, Silent))), Change::Opened);
+    }
+
+    #[test]
+    fn a_probe_that_could_not_be_sent_decides_nothing() {
+        let mut bench = in_question();
+        assert_eq!(bench.probed(None), Change::None);
+        bench.now += ASK_AGAIN - MS;
+        assert_eq!(bench.record(0, Silent), Change::None, "not in a hurry");
+        bench.now += MS;
+        assert_eq!(bench.record(0, Silent), Change::Ask);
+        assert_eq!(bench.probed(Some((1000, Silent))), Change::Opened);
+    }
+
+    #[test]
+    fn what_cannot_be_made_up_is_no_question() {
+        let opens = |askable, checks, bring: fn(&mut Bench)| {
+            let mut bench = Bench::new();
+            for n in 1000..1000 + MIN_PAGES {
+                bench.record(n, Served);
+            }
+            bench.now += WINDOW + MS;
+            (bench.askable, bench.checks) = (askable, checks);
+            bring(&mut bench);
+            bench.breaker.is_open()
+        };
+        let made_up: fn(&mut Bench) = |bench| bench.fail(0, 20, Silent);
+        assert!(!opens(true, Checks::None, made_up));
+        assert!(opens(false, Checks::None, made_up), "nobody to ask");
+        assert!(opens(true, Checks::Fail, made_up), "the checks say so, too");
+        assert!(!opens(true, Checks::Pass, made_up));
+        assert!(opens(true, Checks::None, |bench| bench.fail(0, 20, Unreachable)));
+        for (known, is) in [(MIN_PAGES - 1, false), (MIN_PAGES, true)] {
+            for verdict in [Silent, Unreachable] {
+                let mut bench = Bench::new();
+                for n in 0..known {
+                    bench.record(n, Served);
+                }
+                bench.now += WINDOW + MS;
+                bench.askable = true;
+                bench.fail(0, known, verdict);
+                bench.fail(100, 20, Silent);
+                assert_eq!(bench.breaker.is_open(), is, "{known} {verdict:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_opened_while_the_probe_was_under_way_is_closed_by_its_answer() {
+        let mut bench = in_question();
+        bench.fail(0, MIN_PAGES, Unreachable);
+        assert!(bench.breaker.is_open());
+        assert_eq!(bench.probed(Some((1000, Served))), Change::Closed);
+        let mut bench = in_question();
+        bench.fail(0, MIN_PAGES, Unreachable);
+        assert_eq!(bench.probed(Some((1000, Silent))), Change::None, "said once");
+        assert!(bench.breaker.is_open());
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Wait(u64),
@@ -544,6 +763,34 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever a visitor makes up, as long as the origin answers what was served.
+        #[test]
+        fn made_up_pages_never_open_it(
+            steps in prop::collection::vec((0usize..40, 0u64..300, 0u8..8), 0..400),
+        ) {
+            let mut bench = Bench::new();
+            bench.record(1000, Served);
+            bench.askable = true;
+            let mut asked = false;
+            for (n, wait, what) in steps {
+                bench.now += Duration::from_millis(wait);
+                let change = match what {
+                    0 => bench.record(n, Answered),
+                    1 if asked => {
+                        asked = false;
+                        let answer = [None, Some((1000, Served)), Some((1000, Answered))];
+                        bench.probed(answer[n % 3])
+                    }
+                    _ => bench.record(n, Silent),
+                };
+                assert!(!bench.breaker.is_open());
+                if change == Change::Ask {
+                    assert!(!asked, "one at a time");
+                    asked = true;
+                }
+            }
+        }
+
         /// One visitor with a few broken pages does what they want, and it stays shut.
         #[test]
         fn a_few_pages_never_open_it(steps in steps(MIN_PAGES - 1)) {

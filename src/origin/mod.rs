@@ -18,6 +18,7 @@ mod health;
 mod keepalive;
 mod limit;
 mod pool;
+mod probe;
 mod resolve;
 mod servers;
 mod shortage;
@@ -26,8 +27,8 @@ mod verdict;
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
@@ -39,6 +40,7 @@ use tokio::time::Instant;
 pub use breaker::{CHECKED_PROBE_INTERVAL, MIN_ATTEMPTS, MIN_PAGES, PROBE_INTERVAL, WINDOW};
 pub use fetch::{Exchange, FetchError};
 pub use limit::{Permit, Priority};
+pub use probe::Sample;
 pub use resolve::{LOOKUP_TIMEOUT, Resolve, System};
 pub use servers::ServerHealth;
 pub use verdict::{RequestBody, Stage, Verdict};
@@ -46,6 +48,7 @@ pub use verdict::{RequestBody, Stage, Verdict};
 use breaker::{Breaker, Change, Checks, PageId};
 use limit::Limit;
 use pool::Connector;
+use probe::Samples;
 use servers::{Backend, Servers};
 
 use crate::config::{self, HostField};
@@ -72,6 +75,10 @@ pub struct Origin {
     /// Whether the breaker is open: a hit on a stale page asks that, and takes no
     /// lock for it. Written under the lock.
     breaker_open: AtomicBool,
+    /// What the breaker asks for before it opens.
+    samples: Mutex<Samples>,
+    /// For the task that asks.
+    this: Weak<Origin>,
     _resolving: Vec<Task>,
 }
 
@@ -198,14 +205,18 @@ impl Origin {
         let servers = Servers::new(config.clone(), connector.clone());
         let names = (0..config.servers.len()).filter(|&index| servers.is_name(index));
         let resolving = names
-            .map(|index| resolve::keep(&servers, index, resolver.clone(), config.resolve_interval));
-        Arc::new(Self {
+            .map(|index| resolve::keep(&servers, index, resolver.clone(), config.resolve_interval))
+            .collect();
+        let slow = probe::deadline(&config) / 2;
+        Arc::new_cyclic(|this| Self {
             limit: Limit::new(config.max_concurrent_fills, config.max_waiting_fills),
             passes: Limit::new(config.max_concurrent_passes, config.max_waiting_passes),
             websockets: Limit::new(config.max_websockets, 0),
             breaker: Mutex::new(Breaker::new()),
             breaker_open: AtomicBool::new(false),
-            _resolving: resolving.collect(),
+            samples: Mutex::new(Samples::new(slow)),
+            this: this.clone(),
+            _resolving: resolving,
             servers,
             config,
         })
@@ -317,11 +328,28 @@ impl Origin {
         if admitted { Ok(Attempt(page)) } else { Err(Failure::Breaker) }
     }
 
-    /// Tells the breaker how a request went; none: nothing that would count.
+    /// Tells the breaker how a request went; none: nothing that would count. Must be
+    /// called on a tokio runtime: the breaker may want to ask the origin something.
     pub fn record(&self, attempt: Attempt, verdict: Option<Verdict>) {
         let Some(verdict) = verdict else { return };
         let checks = self.servers.checks();
-        self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, now));
+        let askable = verdict.is_failure() && !self.samples.lock().is_empty();
+        let changed =
+            self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, askable, now));
+        if changed == Change::Ask {
+            probe::send(&self.this, self.samples.lock().pick());
+        }
+    }
+
+    /// A fill was served this page: the breaker may ask for it again one day.
+    pub fn served(&self, attempt: Attempt, sample: &Sample<'_>) {
+        self.samples.lock().add(attempt.0, sample, Instant::now());
+    }
+
+    /// Tells the breaker how the probe went that it wanted.
+    fn probed(&self, probe: Option<(PageId, Verdict)>) {
+        let checks = self.servers.checks();
+        self.change(|breaker, now| breaker.probed(probe, checks, now));
     }
 
     /// Whether the breaker lets no request for `target` through now. Asking takes
@@ -347,7 +375,7 @@ impl Origin {
     }
 
     /// Changes the breaker, and says so.
-    fn change(&self, change: impl FnOnce(&mut Breaker, Instant) -> Change) {
+    fn change(&self, change: impl FnOnce(&mut Breaker, Instant) -> Change) -> Change {
         let mut breaker = self.breaker.lock();
         let changed = change(&mut breaker, Instant::now());
         self.breaker_open.store(breaker.is_open(), Ordering::Release);
@@ -355,11 +383,18 @@ impl Origin {
         let origin = &self.config.name;
         match changed {
             Change::None => {}
+            Change::Ask => {
+                tracing::info!(%origin, "unknown pages fail: asking for one that was served");
+            }
+            Change::Refuted => {
+                tracing::info!(%origin, "the origin answers: the breaker stays closed");
+            }
             Change::Opened => {
                 tracing::warn!(%origin, "breaker opened: the origin does not answer");
             }
             Change::Closed => tracing::info!(%origin, "breaker closed: the origin answers"),
         }
+        changed
     }
 
     /// The addresses of its servers and their health, for `/readyz` and metrics.

@@ -67,7 +67,7 @@ impl Server {
         Self { address, accepted: Arc::default(), _task: None, _socket: Some(socket) }
     }
 
-    fn accepted(&self) -> usize {
+    pub(super) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 }

@@ -43,6 +43,12 @@ pub enum RequestBody {
 }
 
 impl Verdict {
+    /// Whether it speaks against the origin.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Verdict::Silent | Verdict::Unreachable)
+    }
+
     /// What the status of a response tells; none: nothing.
     #[must_use]
     pub fn of_status(status: StatusCode, body: RequestBody) -> Option<Verdict> {

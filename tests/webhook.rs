@@ -105,6 +105,9 @@ async fn bad_calls_are_told_what_is_bad() {
         ("path=/blog/**&mode=stale", 400, "prefix=/blog"),
         ("prefix=/blog/*", 400, "prefix=/blog"),
         ("tag=x&path=/*", 400, "prefix=/"),
+        ("path=/%ff", 400, "/%25FF is the page at /%FF"),
+        ("tag=%C3", 400, "tag is not UTF-8"),
+        ("tag=x&host=%ff", 400, "host is not UTF-8"),
     ] {
         let answer = edge.revalidate(arguments).await;
         assert_eq!(answer.status, status, "{arguments}: {answer}");
@@ -115,6 +118,22 @@ async fn bad_calls_are_told_what_is_bad() {
     assert_eq!(asked.status, 405);
     let asked = client.post(&format!("/__revalidate?secret={SECRET}"), "x".repeat(70_000)).await;
     assert_eq!(asked.status, 413);
+    edge.stop().await;
+}
+
+/// A page whose URL has bytes that are not UTF-8 has a name all the same.
+#[tokio::test]
+async fn a_page_whose_url_is_not_utf8_is_named_with_its_percent_signs_encoded() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client();
+    for (url, named) in [("/%FF", "/%25FF"), ("/caf%C3%A9", "/caf%25C3%25A9")] {
+        let before = client.get(url).await;
+        client.get(url).await.is(200, "HIT", before.text());
+        assert_eq!(edge.revalidate(&format!("path={named}&mode=delete")).await.status, 200);
+        let after = client.get(url).await;
+        assert_eq!(after.x_cache(), "MISS", "{url}: {after}");
+    }
     edge.stop().await;
 }
 

@@ -1,5 +1,6 @@
 //! The arguments of a call: as query, as a JSON body, or as a form.
 
+use percent_encoding::percent_decode;
 use serde_json::Value;
 
 use crate::host;
@@ -86,8 +87,8 @@ impl Args {
     pub(super) fn parse(query: &str, kind: &[u8], body: &[u8]) -> (Args, Option<BadArgument>) {
         let mut args = Args::default();
         let mut first = None;
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let set = args.set(&name, &value);
+        for (name, value) in form_pairs(query.as_bytes()) {
+            let set = value.and_then(|value| args.set(&name, &value));
             first = first.or(set.err());
         }
         let pairs = pairs(kind, body);
@@ -203,10 +204,7 @@ fn pairs(kind: &[u8], body: &[u8]) -> Result<Pairs, BadArgument> {
     // What begins with a brace is JSON, also where a tool calls it a form.
     let form = essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
     if form && !matches!(body[0], b'{' | b'[') {
-        let pairs = form_urlencoded::parse(body);
-        return Ok(pairs
-            .map(|(name, value)| (name.into_owned(), Ok(value.into_owned())))
-            .collect());
+        return Ok(form_pairs(body).collect());
     }
     let body: Value = serde_json::from_slice(body)
         .map_err(|e| bad("body", format!("is neither a JSON object nor a form: {e}")))?;
@@ -228,6 +226,38 @@ fn pairs(kind: &[u8], body: &[u8]) -> Result<Pairs, BadArgument> {
         }
     }
     Ok(pairs)
+}
+
+/// The pairs of a query or a form, in the order they came.
+///
+/// A value that is not UTF-8 is bad. It must not be repaired with replacement characters: the
+/// call would be answered with success, and what it meant would not be invalidated.
+fn form_pairs(encoded: &[u8]) -> impl Iterator<Item = (String, Result<String, BadArgument>)> {
+    let pairs = encoded.split(|b| *b == b'&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let mut halves = pair.splitn(2, |b| *b == b'=');
+        let name = percent_decoded(halves.next().unwrap_or_default());
+        // A name that is not UTF-8 is none of ours, and is refused as that.
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let value = String::from_utf8(percent_decoded(halves.next().unwrap_or_default()));
+        let value = value.map_err(|_| bad(&name, not_utf8(&name)));
+        (name, value)
+    })
+}
+
+fn percent_decoded(part: &[u8]) -> Vec<u8> {
+    let spaces: Vec<u8> = part.iter().map(|&b| if b == b'+' { b' ' } else { b }).collect();
+    percent_decode(&spaces).collect()
+}
+
+fn not_utf8(name: &str) -> &'static str {
+    match name {
+        "path" | "prefix" => {
+            "is not UTF-8 once it is percent-decoded (a page whose URL has such bytes is named \
+             with its percent signs encoded: /%25FF is the page at /%FF)"
+        }
+        _ => "is not UTF-8 once it is percent-decoded",
+    }
 }
 
 fn scalar(name: &str, value: &Value) -> Result<String, BadArgument> {
@@ -324,6 +354,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_utf8_is_refused_and_not_repaired() {
+        for argument in
+            ["secret", "path", "prefix", "tag", "host", "all", "mode", "if_cached", "deployment"]
+        {
+            for value in ["/%ff", "/a%C3", "/%ED%A0%80", "%E9", "/+%80"] {
+                let form = format!("{argument}={value}");
+                for (query, body) in [(&*form, ""), ("", &*form)] {
+                    let e = Args::parse(query, FORM, body.as_bytes()).1.expect("it is bad");
+                    assert_eq!(e.name, argument, "{form}");
+                    assert!(e.why.contains("not UTF-8"), "{form}: {}", e.why);
+                    let cure = matches!(argument, "path" | "prefix");
+                    assert_eq!(e.why.contains("/%25FF is the page at /%FF"), cure, "{form}");
+                }
+            }
+        }
+        assert_eq!(Args::parse("", FORM, b"tag=\xff").1.expect("it is bad").name, "tag");
+        assert_eq!(Args::parse("%ff=1", b"", b"").1.expect("it is bad").name, "\u{fffd}");
+        for (query, path) in [
+            ("path=/caf%C3%A9", "/caf%C3%A9"),
+            ("path=/caf%25C3%25A9", "/caf%C3%A9"),
+            ("path=/%25FF", "/%FF"),
+            ("path=/%25ff%C3%A9", "/%FF%C3%A9"),
+            ("path=/a+b&&path=/a%20b&", "/a%20b"),
+            ("path=/%EF%BF%BD", "/%EF%BF%BD"),
+            ("p%61th=/a=b", "/a=b"),
+        ] {
+            let (args, wrong) = Args::parse(query, b"", b"");
+            assert_eq!(wrong, None, "{query}");
+            assert!(args.paths.iter().all(|named| named == path), "{query}: {args:?}");
+            assert!(!args.paths.is_empty());
+        }
+    }
+
+    #[test]
     fn wildcards_are_refused_with_a_hint() {
         for (argument, value, hint) in [
             ("path", "/blog/*", "prefix=/blog "),
@@ -371,6 +435,23 @@ mod tests {
         #[test]
         fn never_panics(query in ".{0,200}", kind in "(.{0,9}|application/x-www-form-urlencoded)", body in ".{0,200}") {
             let _ = Args::parse(&query, kind.as_bytes(), body.as_bytes());
+        }
+
+        /// The syntax is that of forms, but for what is not UTF-8.
+        #[test]
+        fn forms_are_read_as_forms_are(text in "[a-c=&+%0-9A-F\u{e9}\u{ff}]{0,60}") {
+            let known = form_urlencoded::parse(text.as_bytes());
+            for (ours, theirs) in form_pairs(text.as_bytes()).zip(known) {
+                prop_assert_eq!(&*ours.0, &*theirs.0);
+                match ours.1 {
+                    Ok(value) => prop_assert_eq!(value, &*theirs.1),
+                    Err(_) => prop_assert!(theirs.1.contains(char::REPLACEMENT_CHARACTER)),
+                }
+            }
+            prop_assert_eq!(
+                form_pairs(text.as_bytes()).count(),
+                form_urlencoded::parse(text.as_bytes()).count()
+            );
         }
 
         /// However an editor writes a path: it names what browsers ask for then.

@@ -107,6 +107,7 @@ async fn bad_calls_are_told_what_is_bad() {
         ("tag=x&path=/*", 400, "prefix=/"),
         ("path=/%ff", 400, "/%25FF is the page at /%FF"),
         ("tag=%C3", 400, "tag is not UTF-8"),
+        ("path=/a&host=a.example&host=b.example", 400, "host is given twice"),
         ("tag=x&host=%ff", 400, "host is not UTF-8"),
     ] {
         let answer = edge.revalidate(arguments).await;
@@ -118,6 +119,28 @@ async fn bad_calls_are_told_what_is_bad() {
     assert_eq!(asked.status, 405);
     let asked = client.post(&format!("/__revalidate?secret={SECRET}"), "x".repeat(70_000)).await;
     assert_eq!(asked.status, 413);
+    edge.stop().await;
+}
+
+/// JSON lets a name come twice. Everything that is acknowledged is invalidated.
+#[tokio::test]
+async fn a_body_that_names_a_key_twice_loses_nothing() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let (client, hook) = (edge.client(), edge.client().ssr());
+    let call = async |body: &str| {
+        let ask = hook.post("/__revalidate", body.to_owned());
+        ask.header("X-Revalidate-Secret", SECRET).header("Content-Type", "application/json").await
+    };
+    client.get("/a").await.is(200, "MISS", "0");
+    client.get("/b").await.is(200, "MISS", "1");
+    let answer = call(r#"{"path":"/a","path":"/b","mode":"delete"}"#).await;
+    assert_eq!(answer.status, 200, "{answer}");
+    client.get("/a").await.is(200, "MISS", "2");
+    client.get("/b").await.is(200, "MISS", "3");
+    let answer = call(r#"{"path":"/a","mode":"stale","mode":"delete"}"#).await;
+    assert_eq!((answer.status, &json(&answer)["argument"]), (400, &"mode".into()), "{answer}");
+    client.get("/a").await.is(200, "HIT", "2");
     edge.stop().await;
 }
 

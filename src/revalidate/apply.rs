@@ -110,7 +110,7 @@ impl Call<'_> {
     /// The page of a path of which nothing is stored, or why it is not rendered.
     fn fresh(&self, path: &str) -> Result<PageKey, &'static str> {
         let (live, request) = (self.live, self.request);
-        if self.args.if_cached {
+        if self.args.if_cached() {
             return Err("not stored");
         }
         let named = self.args.host.as_deref();
@@ -153,7 +153,7 @@ impl Call<'_> {
             let name = Name::Tag { host: host.clone(), tag: tag.as_str().into() };
             names.push((name, on_others));
         }
-        if args.all {
+        if args.all() {
             names.push((host.map_or(Name::All, Name::Host), on_others));
         }
         names
@@ -342,7 +342,7 @@ impl Report {
             "path": self.paths,
             "prefix": args.prefixes,
             "tag": args.tags,
-            "all": args.all,
+            "all": args.all(),
             "mode": mode.as_str(),
         });
         if let Some(host) = &args.host {

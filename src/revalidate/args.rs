@@ -1,6 +1,9 @@
 //! The arguments of a call: as query, as a JSON body, or as a form.
 
+use std::fmt;
+
 use percent_encoding::percent_decode;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::host;
@@ -58,9 +61,9 @@ pub(super) struct Args {
     pub(super) tags: Vec<String>,
     /// As [`host::named`] has it.
     pub(super) host: Option<String>,
-    pub(super) all: bool,
+    pub(super) all: Option<bool>,
     pub(super) mode: Option<Action>,
-    pub(super) if_cached: bool,
+    pub(super) if_cached: Option<bool>,
     pub(super) deployment: Option<String>,
 }
 
@@ -73,6 +76,14 @@ pub(super) struct BadArgument {
 
 fn bad(name: &str, why: impl Into<String>) -> BadArgument {
     BadArgument { name: name.to_owned(), why: why.into() }
+}
+
+/// Sets an argument that there is one of. A second one that says something else is bad: only one
+/// of them could count, and what the other one meant would be lost without a word.
+fn once<T: PartialEq>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), BadArgument> {
+    let agrees = slot.as_ref().is_none_or(|said| *said == value);
+    *slot = Some(value);
+    if agrees { Ok(()) } else { Err(bad(name, "is given twice, with different values")) }
 }
 
 /// A body: what each of its keys says, or why that is no argument.
@@ -103,7 +114,17 @@ impl Args {
 
     /// Whether there is anything to be done.
     pub(super) fn names_something(&self) -> bool {
-        self.targets() > 0 || self.all || self.deployment.is_some()
+        self.targets() > 0 || self.all() || self.deployment.is_some()
+    }
+
+    /// Whether everything is meant.
+    pub(super) fn all(&self) -> bool {
+        self.all.unwrap_or(false)
+    }
+
+    /// Whether only the paths that are stored are rendered.
+    pub(super) fn if_cached(&self) -> bool {
+        self.if_cached.unwrap_or(false)
     }
 
     fn targets(&self) -> usize {
@@ -134,8 +155,12 @@ impl Args {
             self.prefixes.append(&mut body.prefixes);
             self.tags.append(&mut body.tags);
         }
-        self.all |= body.all;
-        self.if_cached |= body.if_cached;
+        if body.all() {
+            self.all = Some(true);
+        }
+        if body.if_cached() {
+            self.if_cached = Some(true);
+        }
         self.mode = self.mode.or(body.mode);
         self.secret = self.secret.take().or(body.secret);
     }
@@ -147,7 +172,7 @@ impl Args {
             _ => Err(bad(name, "is 1 or 0")),
         };
         match name {
-            "secret" => self.secret = Some(value.to_owned()),
+            "secret" => once(&mut self.secret, name, value.to_owned())?,
             "path" => self.paths.push(absolute(name, value)?),
             "prefix" => self.prefixes.push(absolute(name, value)?),
             "tag" if value.is_empty() || value.chars().count() > 256 => {
@@ -157,11 +182,11 @@ impl Args {
             "host" if !host::is_valid(value) => {
                 return Err(bad(name, "is a host name or address, perhaps with a port"));
             }
-            "host" => self.host = Some(host::named(value).into_owned()),
-            "all" => self.all = flag(value)?,
-            "if_cached" => self.if_cached = flag(value)?,
+            "host" => once(&mut self.host, name, host::named(value).into_owned())?,
+            "all" => once(&mut self.all, name, flag(value)?)?,
+            "if_cached" => once(&mut self.if_cached, name, flag(value)?)?,
             "mode" => match Action::parse(value) {
-                Some(mode) => self.mode = Some(mode),
+                Some(mode) => once(&mut self.mode, name, mode)?,
                 None => return Err(bad(name, "is one of regenerate, stale, expire, delete")),
             },
             "deployment" if value.is_empty() || value.len() > 128 => {
@@ -170,7 +195,7 @@ impl Args {
             "deployment" if value.chars().any(char::is_control) => {
                 return Err(bad(name, "has control characters"));
             }
-            "deployment" => self.deployment = Some(value.to_owned()),
+            "deployment" => once(&mut self.deployment, name, value.to_owned())?,
             _ => {
                 return Err(bad(
                     name,
@@ -206,11 +231,8 @@ fn pairs(kind: &[u8], body: &[u8]) -> Result<Pairs, BadArgument> {
     if form && !matches!(body[0], b'{' | b'[') {
         return Ok(form_pairs(body).collect());
     }
-    let body: Value = serde_json::from_slice(body)
+    let Members(members) = serde_json::from_slice(body)
         .map_err(|e| bad("body", format!("is neither a JSON object nor a form: {e}")))?;
-    let Value::Object(members) = body else {
-        return Err(bad("body", "is not a JSON object"));
-    };
     let mut pairs = Vec::new();
     for (name, value) in members {
         match value {
@@ -257,6 +279,35 @@ fn not_utf8(name: &str) -> &'static str {
              with its percent signs encoded: /%25FF is the page at /%FF)"
         }
         _ => "is not UTF-8 once it is percent-decoded",
+    }
+}
+
+/// The members of a JSON object, every one of them: a map would keep the last of a name
+/// (RFC 8259 §4 leaves it open), and what the others name would not be invalidated. Inside the
+/// values it does not matter: no argument is an object.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
     }
 }
 
@@ -388,6 +439,60 @@ mod tests {
     }
 
     #[test]
+    fn what_is_named_twice_counts_twice_or_is_refused() {
+        let twice = br#"{"path":"/a","tag":["t"],"path":["/b","/c"],"prefix":"/p",
+            "p\u0061th":"/d","tag":"u","prefix":"/q"}"#;
+        let (args, wrong) = Args::parse("", JSON, twice);
+        assert_eq!(wrong, None);
+        assert_eq!(args.paths, ["/a", "/b", "/c", "/d"]);
+        assert_eq!(args.tags, ["t", "u"]);
+        assert_eq!(args.prefixes, ["/p", "/q"]);
+        for (name, one, other) in [
+            ("secret", "a", "b"),
+            ("host", "a.example", "b.example"),
+            ("all", "1", "0"),
+            ("if_cached", "0", "1"),
+            ("mode", "stale", "delete"),
+            ("deployment", "a", "b"),
+        ] {
+            for (second, good) in [(one, true), (other, false)] {
+                let form = format!("{name}={one}&tag=t&{name}={second}");
+                let json =
+                    format!("{{\"{name}\":\"{one}\",\"tag\":\"t\",\"{name}\":\"{second}\"}}");
+                let list = format!("{{\"{name}\":[\"{one}\",\"{second}\"],\"tag\":\"t\"}}");
+                let body = format!("{{\"{name}\":\"{second}\",\"tag\":\"t\"}}");
+                for (query, kind, body) in [
+                    (&*form, JSON, ""),
+                    ("", FORM, &*form),
+                    ("", JSON, &*json),
+                    ("", JSON, &*list),
+                    (&*format!("{name}={one}"), JSON, &*body),
+                ] {
+                    // A query that names what is meant is not changed by the body.
+                    let named = Args::parse(query, b"", b"").0.names_something();
+                    let ignored = named && !body.is_empty();
+                    let wrong = Args::parse(query, kind, body.as_bytes()).1;
+                    let expected = (!good && !ignored).then_some(name);
+                    let wrong = wrong.as_ref().map(|e| &*e.name);
+                    assert_eq!(wrong, expected, "{query} {body}");
+                }
+            }
+        }
+        // As one host is written in two ways.
+        let host = "tag=t&host=Shop.Example&host=shop.example.";
+        assert_eq!(Args::parse(host, b"", b"").1, None);
+        // What is inside of a value is the CMS's own, and so is what comes beside a query.
+        let own =
+            br#"{"mode":"stale","mode":"publish","entry":{"id":1,"id":2},"path":{"a":1,"a":2},
+            "host":"a","host":"b","path":"/b"}"#;
+        let (args, wrong) = Args::parse("path=/a", JSON, own);
+        assert_eq!(
+            (&args.paths[..], args.host, wrong),
+            (&["/a", "/b"].map(String::from)[..], None, None)
+        );
+    }
+
+    #[test]
     fn wildcards_are_refused_with_a_hint() {
         for (argument, value, hint) in [
             ("path", "/blog/*", "prefix=/blog "),
@@ -418,7 +523,7 @@ mod tests {
             secret: Some("s".to_owned()),
             paths: vec!["/a".to_owned(), "/b".to_owned()],
             tags: vec!["t".to_owned()],
-            if_cached: true,
+            if_cached: Some(true),
             ..Args::default()
         };
         assert_eq!(args, expected);

@@ -220,6 +220,47 @@ async fn one_broken_url_harms_nobody_whatever_is_made_up_around_it() {
     }
 }
 
+/// Whoever sends a malformed head has answered, wrongly. URLs that provoke one are
+/// a visitor's to make up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_heads_harm_nobody() {
+    let fields = |n: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(n));
+    for raw in [
+        "SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(),
+        "HTTP/1.1 20 OK\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nno field\r\n\r\n".to_owned(),
+        "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello".to_owned(),
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_owned(),
+        fields(1000),
+        format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(2 << 20)),
+    ] {
+        let bytes = raw.clone();
+        let address = scripted(move |mut stream, head| {
+            let bytes = bytes.clone();
+            async move {
+                if !head.contains("/broken") {
+                    return page(stream).await;
+                }
+                // An edge that has seen enough closes before all of it is written.
+                let _ = stream.write_all(bytes.as_bytes()).await;
+                None
+            }
+        })
+        .await;
+        let edge = edge_of(address, "");
+        let client = edge.client().ssr();
+        let shown = &raw[..raw.len().min(60)];
+        for n in 0..30 {
+            let mode = ["isr", "ssr", "pass"][n % 3];
+            let answer = client.get(&format!("/{mode}/broken/{n}")).await;
+            assert_eq!(answer.cache_status(), "perennial; detail=reset", "{shown}: {answer}");
+            assert_eq!(answer.status, 502, "{shown}: {answer}");
+        }
+        others_are_served(&edge, &client, "after").await;
+    }
+}
+
 /// Below a route that is broken, a visitor can make up as many pages as they like.
 /// Whoever asks for a page that was served before is served all the same, and
 /// then the breaker has learnt.

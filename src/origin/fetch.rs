@@ -313,18 +313,19 @@ async fn exchange(
     deadline: Instant,
     interim: &mut (dyn FnMut(ResponseHeader) + Send),
 ) -> Result<Exchange, FetchError> {
-    let fail = |failure, detail| FetchError {
+    let fail = |failure, stage, detail| FetchError {
         failure,
-        stage: Stage::Head,
+        stage,
         server: Some(target.address()),
         detail,
     };
     let request_time = clock::now();
     let head = match timeout_at(deadline, head(&mut session, request, interim)).await {
         Ok(Ok(head)) => head,
-        Ok(Err(error)) => return Err(fail(Failure::Reset, error)),
+        Ok(Err(NoHead { stage, detail })) => return Err(fail(Failure::Reset, stage, detail)),
         Err(_elapsed) => {
-            return Err(fail(Failure::Timeout, "while waiting for the response".to_owned()));
+            let detail = "while waiting for the response".to_owned();
+            return Err(fail(Failure::Timeout, Stage::Head, detail));
         }
     };
     // Also over a connection from the pool: whoever answers is up.
@@ -345,26 +346,56 @@ async fn exchange(
     })
 }
 
+/// Why there is no final head.
+struct NoHead {
+    /// Whether nothing came, or something that is no head.
+    stage: Stage,
+    detail: String,
+}
+
+impl NoHead {
+    /// An error of the connection.
+    fn broken(error: &BError) -> NoHead {
+        NoHead { stage: Stage::Head, detail: detail(error) }
+    }
+
+    /// What came is no head that can be used.
+    fn malformed(why: impl Into<String>) -> NoHead {
+        NoHead { stage: Stage::Malformed, detail: why.into() }
+    }
+
+    /// An error of reading a head.
+    fn reading(error: &BError) -> NoHead {
+        match error.etype() {
+            ErrorType::InvalidHTTPHeader => NoHead::malformed(detail(error)),
+            _ => NoHead::broken(error),
+        }
+    }
+}
+
 /// Writes the request and reads heads until the final one.
 async fn head(
     session: &mut HttpSession,
     request: Box<RequestHeader>,
     interim: &mut (dyn FnMut(ResponseHeader) + Send),
-) -> Result<ResponseHeader, String> {
-    session.write_request_header(request).await.map_err(|error| detail(&error))?;
+) -> Result<ResponseHeader, NoHead> {
+    session.write_request_header(request).await.map_err(|error| NoHead::broken(&error))?;
     for _ in 0..=MAX_INTERIM {
-        session.read_response().await.map_err(|error| detail(&error))?;
-        let head = session.resp_header().ok_or("no response head")?;
+        session.read_response().await.map_err(|error| NoHead::reading(&error))?;
+        let head = session.resp_header().ok_or_else(|| NoHead::malformed("no response head"))?;
         match head.status.as_u16() {
-            101 => return Err("101 without having been asked to switch protocols".to_owned()),
+            101 => {
+                let why = "101 without having been asked to switch protocols";
+                return Err(NoHead::malformed(why));
+            }
             100..200 => interim(head.clone()),
             _ => {
-                framing::length(head.status, &head.headers)?;
+                framing::length(head.status, &head.headers).map_err(NoHead::malformed)?;
                 return Ok(head.clone());
             }
         }
     }
-    Err(format!("more than {MAX_INTERIM} interim responses"))
+    Err(NoHead::malformed(format!("more than {MAX_INTERIM} interim responses")))
 }
 
 /// How long the connection of this response may stay in the pool: as long as is
@@ -410,7 +441,7 @@ pub(super) async fn ask(
     };
     let mut session = HttpSession::new_with_options(stream, peer);
     let head = head(&mut session, request, &mut |_interim| {}).await;
-    Some(head.map(|head| head.status.as_u16()))
+    Some(head.map(|head| head.status.as_u16()).map_err(|no_head| no_head.detail))
 }
 
 /// An error in few words. Not pingora's whole message, which may quote the

@@ -285,18 +285,27 @@ async fn every_framing_whole_and_broken_off() {
 
 #[tokio::test]
 async fn what_is_no_response() {
-    for response in [
-        "",
-        "HTTP/1.1 200",
-        "HTTP/1.1 200 OK\r\nContent-",
-        "SSH-2.0-OpenSSH\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
-        "HTTP/1.1 103 Early Hints\r\n\r\n",
+    use Stage::{Head, Malformed};
+    for (response, stage) in [
+        ("", Head),
+        ("HTTP/1.1 200", Head),
+        ("HTTP/1.1 200 OK\r\nContent-", Head),
+        ("HTTP/1.1 103 Early Hints\r\n\r\n", Head),
+        ("SSH-2.0-OpenSSH\r\n\r\n", Malformed),
+        ("HTTP/1.1 20 OK\r\n\r\n", Malformed),
+        ("HTTP/1.1 200 OK\r\nno field\r\n\r\n", Malformed),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", Malformed),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello", Malformed),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello", Malformed),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", Malformed),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            Malformed,
+        ),
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+            Malformed,
+        ),
     ] {
         let server = Server::run(move |_, mut stream| async move {
             read_head(&mut stream).await;
@@ -304,7 +313,7 @@ async fn what_is_no_response() {
         })
         .await;
         let error = origin(config_of(&[&server])).fetch(get("/"), far()).await.expect_err(response);
-        assert_eq!((error.failure, error.stage), (Failure::Reset, Stage::Head), "{response:?}");
+        assert_eq!((error.failure, error.stage), (Failure::Reset, stage), "{response:?}");
         assert_eq!(server.accepted(), 1, "a fresh connection that fails is not retried");
     }
 }
@@ -374,7 +383,7 @@ async fn endless_interim_responses_are_an_error() {
     })
     .await;
     let error = origin(config_of(&[&server])).fetch(get("/"), far()).await.unwrap_err();
-    assert_eq!(error.failure, Failure::Reset);
+    assert_eq!((error.failure, error.stage), (Failure::Reset, Stage::Malformed));
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ pub enum Verdict {
     /// The page was served: a status below 400.
     Served,
     /// The origin answered, with any other status than those of a gateway that
-    /// has nobody behind it. A page that says 500 is broken; its origin is not.
+    /// has nobody behind it, or with what is no response. A page that says 500 or
+    /// whose head is malformed is broken; its origin is not.
     Answered,
     /// Nothing came: the connection was reset or closed before a head, or the
     /// deadline passed, or a gateway in between says so (502, 503, 504).
@@ -27,6 +28,9 @@ pub enum Stage {
     Connect,
     /// The request was sent, or a part of it; no final response head had come.
     Head,
+    /// Something had come, and it was no response head that can be used: no HTTP, or a head
+    /// that contradicts itself, or one interim response after the other.
+    Malformed,
     /// The final response head had come.
     Body,
 }
@@ -66,6 +70,8 @@ impl Verdict {
             (Stage::Connect, Failure::Connect | Failure::Tls | Failure::Timeout) => {
                 Some(Verdict::Unreachable)
             }
+            // Somebody is there, and does not get this one page right.
+            (Stage::Malformed, _) => Some(Verdict::Answered),
             // Who does not want an upload closes the connection in the middle of it.
             (Stage::Head, Failure::Reset) => match body {
                 RequestBody::None => Some(Verdict::Silent),
@@ -111,12 +117,13 @@ mod tests {
     #[test]
     fn failures() {
         for &why in Failure::ALL {
-            for stage in [Stage::Connect, Stage::Head, Stage::Body] {
+            for stage in [Stage::Connect, Stage::Head, Stage::Malformed, Stage::Body] {
                 for body in [Empty, Whole, Unfinished] {
                     let expected = match (stage, why, body) {
                         (Stage::Connect, Failure::Connect | Failure::Tls | Failure::Timeout, _) => {
                             Some(Unreachable)
                         }
+                        (Stage::Malformed, ..) => Some(Answered),
                         (Stage::Head, Failure::Reset, Empty) => Some(Silent),
                         (Stage::Head, Failure::Timeout, Empty | Whole) => Some(Silent),
                         _ => None,

@@ -352,6 +352,9 @@ impl ProxyHttp for Proxy {
             && why != Failure::BodyTimeout
             && let Some(route) = &ctx.route
         {
+            if *e.etype() == ErrorType::InvalidHTTPHeader {
+                ctx.passage.malformed();
+            }
             let body = pass::request_body(session);
             ctx.passage.failed(ctx.live.origin(route), why, body);
         }

@@ -121,6 +121,11 @@ impl Passage {
         }
     }
 
+    /// What the origin sent is no response.
+    pub(super) fn malformed(&mut self) {
+        self.stage = Stage::Malformed;
+    }
+
     /// The origin failed it.
     pub(super) fn failed(&mut self, origin: &Origin, why: Failure, body: RequestBody) {
         if let Some(attempt) = self.attempt.take() {

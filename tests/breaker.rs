@@ -232,6 +232,7 @@ async fn malformed_heads_harm_nobody() {
         "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello".to_owned(),
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhello".to_owned(),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_owned(),
+        "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100),
         fields(1000),
         format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(2 << 20)),
     ] {

@@ -705,6 +705,30 @@ async fn a_response_whose_end_is_uncertain_is_not_passed_on() {
     }
 }
 
+/// An origin that never comes to its final response.
+#[tokio::test]
+async fn interim_responses_have_an_end_whichever_way_they_take() {
+    let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    let page = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+    for (path, method) in
+        [("/pass/a", "GET"), ("/pass/a", "POST"), ("/a", "GET"), ("/isr/a", "GET")]
+    {
+        for (hints, status) in [(16, 200), (17, 502), (1000, 502)] {
+            let origin = Origin::start().await;
+            let edge = edge(&origin).await;
+            origin.on(path).raw(format!("{}{page}", hint.repeat(hints)));
+            let answer = edge.client().ssr().ask(method, path).await;
+            assert_eq!(answer.status, status, "{hints} on {path}: {answer}");
+            assert!(answer.interim.len() <= 16, "{hints} on {path}: {answer}");
+            if status == 502 {
+                assert_eq!(answer.cache_status(), "perennial; detail=reset");
+            } else if path == "/pass/a" {
+                assert_eq!(answer.interim.len(), hints);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_101_is_for_who_asked_for_a_websocket() {
     let accept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

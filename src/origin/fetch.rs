@@ -29,6 +29,21 @@ const MAX_SERVERS_TRIED: usize = 3;
 /// 1xx responses before the final one; more are no HTTP but an attack or a loop.
 const MAX_INTERIM: usize = 16;
 
+/// Counts the interim responses to one request.
+#[derive(Debug, Default)]
+pub struct Interims(usize);
+
+impl Interims {
+    /// One more, with any status below 200 but 101.
+    ///
+    /// # Errors
+    /// It is one too many: the exchange is to end as one with a malformed head does.
+    pub const fn another(&mut self) -> Result<(), &'static str> {
+        self.0 += 1;
+        if self.0 > MAX_INTERIM { Err("too many interim responses") } else { Ok(()) }
+    }
+}
+
 /// Bytes of an error's detail that are kept for the log.
 const MAX_DETAIL: usize = 200;
 
@@ -380,7 +395,8 @@ async fn head(
     interim: &mut (dyn FnMut(ResponseHeader) + Send),
 ) -> Result<ResponseHeader, NoHead> {
     session.write_request_header(request).await.map_err(|error| NoHead::broken(&error))?;
-    for _ in 0..=MAX_INTERIM {
+    let mut interims = Interims::default();
+    loop {
         session.read_response().await.map_err(|error| NoHead::reading(&error))?;
         let head = session.resp_header().ok_or_else(|| NoHead::malformed("no response head"))?;
         match head.status.as_u16() {
@@ -388,14 +404,16 @@ async fn head(
                 let why = "101 without having been asked to switch protocols";
                 return Err(NoHead::malformed(why));
             }
-            100..200 => interim(head.clone()),
+            100..200 => {
+                interims.another().map_err(NoHead::malformed)?;
+                interim(head.clone());
+            }
             _ => {
                 framing::length(head.status, &head.headers).map_err(NoHead::malformed)?;
                 return Ok(head.clone());
             }
         }
     }
-    Err(NoHead::malformed(format!("more than {MAX_INTERIM} interim responses")))
 }
 
 /// How long the connection of this response may stay in the pool: as long as is

@@ -38,7 +38,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 pub use breaker::{CHECKED_PROBE_INTERVAL, MIN_ATTEMPTS, MIN_PAGES, PROBE_INTERVAL, WINDOW};
-pub use fetch::{Exchange, FetchError};
+pub use fetch::{Exchange, FetchError, Interims};
 pub use limit::{Permit, Priority};
 pub use probe::Sample;
 pub use resolve::{LOOKUP_TIMEOUT, Resolve, System};

@@ -257,10 +257,13 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         let Some(route) = &ctx.route else { return Ok(()) };
         let switched = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        let mut expected = Ok(());
         if switched || !response.status.is_informational() {
             // As it came: what it says of its connection counts here.
             let body = pass::request_body(session);
             ctx.passage.answered(ctx.live.origin(route), response, body);
+        } else {
+            expected = ctx.passage.interim();
         }
         let server_rendered =
             matches!(ctx.outcome, Outcome::Bypass { why: Bypass::ServerRendered });
@@ -273,7 +276,8 @@ impl ProxyHttp for Proxy {
             compressible: false,
             received: &date::format(crate::clock::now()),
         };
-        passed::response(response, ctx.upgrade, &shape).map_err(|why| {
+        let passed = expected.and_then(|()| passed::response(response, ctx.upgrade, &shape));
+        passed.map_err(|why| {
             let origin = &ctx.live.origin(route).config().name;
             tracing::warn!(%origin, why, "the origin's response cannot be passed on");
             let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);

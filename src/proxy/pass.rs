@@ -12,7 +12,7 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
 use super::write::left;
-use crate::origin::{Attempt, Origin, Pass, Permit, RequestBody, Stage, Target, Verdict};
+use crate::origin::{Attempt, Interims, Origin, Pass, Permit, RequestBody, Stage, Target, Verdict};
 use crate::rules::cache_status::Failure;
 
 /// What is known of the way to the origin.
@@ -24,6 +24,8 @@ pub(super) struct Passage {
     attempt: Option<Attempt>,
     /// How far the exchange came.
     stage: Stage,
+    /// Of every server that was tried.
+    interims: Interims,
     /// Its place among what is passed through to the origin.
     place: Option<Permit>,
 }
@@ -37,12 +39,13 @@ pub(super) enum NoServer {
 }
 
 impl Passage {
-    pub(super) const fn new() -> Passage {
+    pub(super) fn new() -> Passage {
         Passage {
             target: None,
             tried: Vec::new(),
             attempt: None,
             stage: Stage::Connect,
+            interims: Interims::default(),
             place: None,
         }
     }
@@ -98,6 +101,11 @@ impl Passage {
             self.tried.push(target.address());
         }
         self.tried.len() < origin.servers().len()
+    }
+
+    /// An interim response came.
+    pub(super) const fn interim(&mut self) -> Result<(), &'static str> {
+        self.interims.another()
     }
 
     /// The final head came, or the one that ends HTTP on this connection (101).

@@ -657,7 +657,8 @@ async fn what_is_passed_through_is_cleaned() {
         origin.on("/pass/a").raw(*raw);
         // A connection of its own: its bytes are looked at below.
         let mut wire = client.connect().await;
-        wire.send("GET /pass/a HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
+        let fields = "Host: example.com\r\nIf-None-Match: \"x\"";
+        wire.send(format!("GET /pass/a HTTP/1.1\r\n{fields}\r\n\r\n")).await;
         let answer = wire.answer("GET").await.unwrap_or_else(|e| panic!("{raw:?}: {e:?}"));
         assert_eq!(answer.text(), *body, "{raw:?}");
         for name in ["x-hop", "keep-alive", "trailer", "proxy-authenticate"] {
@@ -671,7 +672,7 @@ async fn what_is_passed_through_is_cleaned() {
             assert_eq!(names, ["link"], "{raw:?}");
         }
         origin.on("/pass/b").raw(*raw);
-        wire.send("GET /pass/b HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n").await;
+        wire.send(format!("GET /pass/b HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n")).await;
         let bytes = wire.until_closed().await;
         let head = String::from_utf8_lossy(&bytes);
         assert!(head.starts_with("HTTP/1.1 "), "{raw:?} became {head}");
@@ -727,6 +728,63 @@ async fn interim_responses_have_an_end_whichever_way_they_take() {
             }
         }
     }
+}
+
+/// Who sent no condition has nothing that a 304 could be about.
+#[tokio::test]
+async fn a_304_is_for_who_asked_under_a_condition() {
+    let raw = "HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n";
+    for (method, path, name, status) in [
+        ("GET", "/pass/a", "Accept", 502),
+        ("HEAD", "/pass/a", "Accept", 502),
+        ("POST", "/pass/a", "Accept", 502),
+        ("GET", "/pass/a", "If-None-Match", 304),
+        ("HEAD", "/pass/a", "If-None-Match", 304),
+        ("GET", "/pass/a", "If-Modified-Since", 304),
+        // Past the cache.
+        ("GET", "/isr/a", "Authorization", 502),
+        ("POST", "/a", "Accept", 502),
+        // A fill sends no condition of a visitor's, and has none of its own here.
+        ("GET", "/a", "Accept", 502),
+        ("GET", "/a", "If-None-Match", 502),
+        ("HEAD", "/a", "Accept", 502),
+        ("GET", "/isr/a", "Accept", 502),
+        ("GET", "/noted/a", "Accept", 502),
+    ] {
+        let origin = Origin::start().await;
+        let edge = edge(&origin).await;
+        origin.on(path).raw(raw);
+        let answer = edge.client().ssr().ask(method, path).header(name, "\"x\"").await;
+        assert_eq!(answer.status, status, "{method} {path} with {name}: {answer}");
+        if status == 502 {
+            assert_eq!(answer.cache_status(), "perennial; detail=reset", "{answer}");
+        }
+    }
+    // Where the configuration takes the condition away, the origin was not asked under one.
+    let origin = Origin::start().await;
+    let edge = edge_with(&origin, "request_fields: { drop: [If-None-Match] }").await;
+    origin.on("/pass/a").raw(raw);
+    let ask = edge.client().ssr().get("/pass/a").header("If-None-Match", "\"x\"");
+    assert_eq!(ask.await.status, 502);
+}
+
+/// A stored page that has no validator is not renewed by a 304: nothing was asked.
+#[tokio::test]
+async fn a_304_renews_no_page_that_was_asked_for_without_conditions() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client();
+    origin.on("/isr/a").reply(Response::html("old"));
+    client.get("/isr/a").await.is(200, "MISS", "old");
+    origin.on("/isr/a").times(2).reply(Response::status(304));
+    assert_eq!(edge.revalidate("path=/isr/a&mode=stale").await.status, 200);
+    client.get("/isr/a").await.is(200, "STALE", "old");
+    eventually("the back-off", || async {
+        let answer = client.get("/isr/a").await;
+        answer.is(200, "STALE", "old");
+        answer.cache_status().contains("detail=backoff").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
@@ -79,7 +80,11 @@ impl Fills {
                     self.0.notes.set_mark(ask.marked_by(), &new);
                     mark = new;
                 }
-                Err(_) => {
+                Err(again) => {
+                    if matches!(again, Again::Unconditional) {
+                        let detail = "304 without having been asked under a condition";
+                        tracing::warn!(page = %ask.key, detail, "the origin failed");
+                    }
                     fill.decide(Lead::Failed(Failure::Reset));
                     return Brought::Failed(FillResult::Failed(Failure::Reset));
                 }
@@ -114,6 +119,10 @@ impl Fills {
             ask.metrics.fill_running()
         };
         let Ok(head) = ask.head(prior, mark) else { return fail(Failure::BadRequest) };
+        // What is stored may have no validator to ask with.
+        let conditional =
+            [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
+        let prior = prior.filter(|_| conditional);
         let attempt = match ask.origin.admit(ask.key.path()) {
             Ok(attempt) => attempt,
             Err(why) => return fail(why),

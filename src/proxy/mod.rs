@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HOST, MAX_FORWARDS, UPGRADE};
+use http::header::{HOST, MAX_FORWARDS};
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -61,8 +61,8 @@ pub struct Ctx {
     age: Option<u64>,
     /// Its way to the origin, where the cache has no part in it.
     passage: Passage,
-    /// The origin is asked to switch protocols.
-    upgrade: bool,
+    /// What the origin is asked.
+    asked: passed::Asked,
     /// The head as the visitor sent it.
     head: Option<Box<RequestHeader>>,
 }
@@ -136,7 +136,7 @@ impl ProxyHttp for Proxy {
             outcome: Outcome::Own,
             age: None,
             passage: Passage::new(),
-            upgrade: false,
+            asked: passed::Asked::default(),
             head: None,
         }
     }
@@ -244,7 +244,7 @@ impl ProxyHttp for Proxy {
         let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
         let fields = fields(head);
         passed::request(upstream, &request(&ctx.live, head, &fields, peer), &ctx.live, route)?;
-        ctx.upgrade = upstream.headers.contains_key(UPGRADE);
+        ctx.asked = passed::Asked::by(upstream);
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl ProxyHttp for Proxy {
             compressible: false,
             received: &date::format(crate::clock::now()),
         };
-        let passed = expected.and_then(|()| passed::response(response, ctx.upgrade, &shape));
+        let passed = expected.and_then(|()| passed::response(response, ctx.asked, &shape));
         passed.map_err(|why| {
             let origin = &ctx.live.origin(route).config().name;
             tracing::warn!(%origin, why, "the origin's response cannot be passed on");

@@ -1,6 +1,9 @@
 //! Heads of what is passed through, cleaned in both directions.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, HOST, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, ETAG, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, UPGRADE,
+};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{HeaderNameVariant, RequestHeader, ResponseHeader};
 
@@ -43,8 +46,28 @@ pub(super) fn request(
     Ok(())
 }
 
-/// Makes of an origin's response head the visitor's. `upgrade`: the origin was
-/// asked to switch protocols, which is to WebSocket.
+/// What the origin was asked, as far as it says which responses may come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Asked {
+    /// To switch protocols, which is to WebSocket.
+    upgrade: bool,
+    /// With conditions.
+    conditional: bool,
+}
+
+impl Asked {
+    /// By the head that the origin gets.
+    pub(super) fn by(upstream: &RequestHeader) -> Asked {
+        let conditions =
+            [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE];
+        Asked {
+            upgrade: upstream.headers.contains_key(UPGRADE),
+            conditional: conditions.iter().any(|name| upstream.headers.contains_key(name)),
+        }
+    }
+}
+
+/// Makes of an origin's response head the visitor's.
 ///
 /// pingora frames the body by what is left: by its length, or in chunks.
 ///
@@ -52,13 +75,17 @@ pub(super) fn request(
 /// Why it cannot be passed on.
 pub(super) fn response(
     head: &mut ResponseHeader,
-    upgrade: bool,
+    asked: Asked,
     shape: &Shape<'_>,
 ) -> Result<(), &'static str> {
     let status = head.status;
     let length = framing::length(status, &head.headers)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        switches(head, upgrade)?;
+        switches(head, asked.upgrade)?;
+    }
+    // Who sent no condition has nothing stored that it could be about (RFC 9110 §15.4.5).
+    if status == StatusCode::NOT_MODIFIED && !asked.conditional {
+        return Err("304 without having been asked under a condition");
     }
     // An HTTP/1.1 server says that it is one, whatever its origin is (RFC 9110 §2.5).
     head.set_version(Version::HTTP_11);
@@ -364,7 +391,8 @@ routes:
         assert!(!sent.iter().any(|line| line.contains("hop")), "{sent:?}");
     }
 
-    /// A response as the origin sends it, and as it goes on, or none.
+    /// A response as the origin sends it, whether it was asked for a WebSocket or under a
+    /// condition, and what goes on, if anything does.
     type Passed = (&'static str, bool, Option<&'static str>);
 
     const RESPONSES: &[Passed] = &[
@@ -404,9 +432,10 @@ routes:
         ),
         (
             "HTTP/1.1 304 Not Modified\r\nDate: x\r\nContent-Length: 5\r\nTransfer-Encoding: gzip",
-            false,
+            true,
             Some("HTTP/1.1 304\r\nDate: x\r\ncontent-length: 5"),
         ),
+        ("HTTP/1.1 304 Not Modified\r\nDate: x", false, None),
         (
             "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: X-A\r\nX-A: 1",
             false,
@@ -424,11 +453,30 @@ routes:
         ),
     ];
 
+    #[test]
+    fn what_was_asked() {
+        for (name, upgrade, conditional) in [
+            ("Accept", false, false),
+            ("Range", false, false),
+            ("Upgrade", true, false),
+            ("If-None-Match", false, true),
+            ("If-Modified-Since", false, true),
+            ("If-Match", false, true),
+            ("If-Unmodified-Since", false, true),
+            ("If-Range", false, true),
+        ] {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            head.append_header(name, "x").unwrap();
+            let asked = Asked::by(&head);
+            assert_eq!((asked.upgrade, asked.conditional), (upgrade, conditional), "{name}");
+        }
+    }
+
     #[tokio::test]
     async fn what_a_visitor_is_passed() {
         let live = live();
         let route = Arc::clone(live.routes.find("a", "/pass"));
-        for (came, upgrade, goes) in RESPONSES {
+        for (came, asked, goes) in RESPONSES {
             let mut lines = came.split("\r\n");
             let status = lines.next().unwrap();
             let code = status.split(' ').nth(1).unwrap().parse::<u16>().unwrap();
@@ -449,7 +497,8 @@ routes:
                 compressible: false,
                 received: "RECEIVED",
             };
-            let got = response(&mut head, *upgrade, &shape).ok().map(|()| {
+            let asked = Asked { upgrade: *asked, conditional: *asked };
+            let got = response(&mut head, asked, &shape).ok().map(|()| {
                 let mut out = format!("{:?} {}", head.version, head.status.as_u16()).into_bytes();
                 out.extend_from_slice(b"\r\n");
                 head.header_to_h1_wire(&mut out);

@@ -730,6 +730,70 @@ async fn interim_responses_have_an_end_whichever_way_they_take() {
     }
 }
 
+/// RFC 9110 §15.3.6. The visitor's connection goes on: nothing of the body is on it.
+#[tokio::test]
+async fn a_205_has_no_content_whichever_way_it_takes() {
+    let head = "HTTP/1.1 205 Reset Content\r\nCache-Control: max-age=60\r\n";
+    for (path, stored) in [("/pass/a", false), ("/a", true), ("/isr/a", false)] {
+        for rest in [
+            "Content-Length: 0\r\n\r\n",
+            "Content-Length: 0\r\n\r\nhello",
+            "Content-Length: 5\r\n\r\nhello",
+            "Content-Length: 5\r\nContent-Encoding: gzip\r\n\r\nhello",
+            "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "\r\nhello",
+            "\r\n",
+        ] {
+            let origin = Origin::start().await;
+            let edge = edge(&origin).await;
+            let mut wire = edge.client().ssr().connect().await;
+            let ask = format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n");
+            origin.on(path).raw(format!("{head}{rest}"));
+            for n in 0..2 {
+                wire.send(&ask).await;
+                let answer = wire.answer("GET").await.unwrap_or_else(|e| panic!("{rest:?}: {e:?}"));
+                assert_eq!(answer.status, 205, "{rest:?} on {path}: {answer}");
+                assert_eq!(answer.header("content-length"), Some("0"), "{rest:?} on {path}");
+                assert!(!answer.fields.has("transfer-encoding"), "{answer}");
+                assert_eq!(answer.x_cache() == "HIT", n == 1 && stored, "{answer}");
+                if n == 0 && !stored {
+                    origin.on(path).raw(format!("{head}{rest}"));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes after a 205 are not taken for the next response.
+#[tokio::test]
+async fn what_follows_a_205_is_no_response_to_the_next_request() {
+    let late = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for path in ["/pass/", "/", "/isr/"] {
+        // Where it is sure where the 205 ends, its connection may be used again.
+        for (reset, closes) in [
+            (Response::status(205), false),
+            (Response::status(205).body(late).claim_length(0), true),
+            (Response::status(205).body(late), path != "/pass/"),
+            (Response::status(205).body(late).chunked(), path != "/pass/"),
+        ] {
+            let origin = Origin::start().await;
+            let edge = edge(&origin).await;
+            let client = edge.client().ssr();
+            origin.on(&format!("{path}a")).reply(reset);
+            let answer = client.get(&format!("{path}a")).await;
+            assert_eq!((answer.status, answer.text()), (205, ""), "{answer}");
+            for n in 0..3 {
+                let path = format!("{path}{n}");
+                origin.on(&path).reply(Response::html("page"));
+                let answer = client.get(&path).await;
+                assert_eq!((answer.status, answer.text()), (200, "page"), "{answer}");
+            }
+            assert!(!closes || origin.connections() > 1, "{path}");
+        }
+    }
+}
+
 /// Who sent no condition has nothing that a 304 could be about.
 #[tokio::test]
 async fn a_304_is_for_who_asked_under_a_condition() {

@@ -16,6 +16,7 @@ use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation};
 use crate::origin::Exchange;
 use crate::rules::Lines;
 use crate::rules::cache_control::governing;
+use crate::rules::framing;
 
 /// Bytes that are decoded at a time.
 const PIECE: usize = 32 << 10;
@@ -54,7 +55,7 @@ pub(super) enum Codec {
 impl Coded {
     /// How the body of a response came.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap) -> Coded {
-        if matches!(status.as_u16(), 204 | 304) || !headers.contains_key(CONTENT_ENCODING) {
+        if framing::has_no_content(status) || !headers.contains_key(CONTENT_ENCODING) {
             return Coded::Not;
         }
         let names: Vec<String> = headers
@@ -562,6 +563,7 @@ mod tests {
             ),
             // Without a body there is nothing to be decoded.
             (304, &[("content-encoding", "gzip")][..], Coded::Not),
+            (205, &[("content-encoding", "gzip")][..], Coded::Not),
             (204, &[("content-encoding", "gzip")][..], Coded::Not),
         ] {
             let status = StatusCode::from_u16(status).unwrap();

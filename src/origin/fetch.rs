@@ -106,7 +106,8 @@ impl Exchange {
     ///
     /// Complete means that `Content-Length` bytes were read, that the last
     /// chunk was, or, where there is neither, that the server closed the
-    /// connection in an orderly way (RFC 9112 §6.3). Cancel-safe.
+    /// connection in an orderly way (RFC 9112 §6.3), or that the status has no
+    /// content: then nothing is read. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -346,6 +347,7 @@ async fn exchange(
     // Also over a connection from the pool: whoever answers is up.
     target.connected();
     target.answered(&head.headers);
+    let body = if framing::has_no_content(head.status) { Body::Complete } else { Body::Reading };
     Ok(Exchange {
         keep: keep(&session, &head, target.keepalive()),
         head,
@@ -355,7 +357,7 @@ async fn exchange(
         session,
         peer: target.http_peer().clone(),
         connector: connector.clone(),
-        body: Body::Reading,
+        body,
         deadline: Some(deadline),
         idle: None,
     })
@@ -420,8 +422,8 @@ async fn head(
 /// configured, or less where the server says that it closes earlier (see
 /// `keepalive`). Not at all where a `Content-Length` came next to
 /// `Transfer-Encoding`, which "ought to be handled as an error" (RFC 9112 §6.3), or
-/// where a status without a body came with the framing of one: the body might come,
-/// too.
+/// where a status without content came with the framing of some: it might come, too.
+/// Of a 205 only `Content-Length: 0` says for sure that it does not.
 fn keep(session: &HttpSession, head: &ResponseHeader, configured: Duration) -> Option<Duration> {
     if head.headers.contains_key(TRANSFER_ENCODING) && raw_has_length(session) {
         return None;
@@ -430,6 +432,10 @@ fn keep(session: &HttpSession, head: &ResponseHeader, configured: Duration) -> O
         || (head.status == 204
             && head.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"));
     if matches!(head.status.as_u16(), 204 | 304) && framed {
+        return None;
+    }
+    let empty = head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    if head.status == 205 && (framed || !empty) {
         return None;
     }
     keepalive::keep(keepalive::timeout(&head.headers), configured)

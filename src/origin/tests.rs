@@ -228,6 +228,15 @@ const FRAMING: &[(&str, Then, Result<&str, Failure>, bool)] = &[
     ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Keep, Ok(""), true),
     ("HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: gzip\r\n\r\n", Keep, Ok(""), false),
     ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Keep, Ok(""), true),
+    // RFC 9110 §15.3.6: a 205 has none either, and its end is where its framing says.
+    ("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\n", Keep, Ok(""), true),
+    ("HTTP/1.1 205 Reset Content\r\nContent-Length: 0\r\n\r\nhello", Keep, Ok(""), false),
+    ("HTTP/1.1 205 Reset Content\r\nContent-Length: 5\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 205 Reset Content\r\nContent-Length: 5\r\n\r\nhello", Keep, Ok(""), false),
+    ("HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 205 Reset Content\r\nTransfer-Encoding: chunked\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 205 Reset Content\r\n\r\n", Keep, Ok(""), false),
+    ("HTTP/1.1 205 Reset Content\r\n\r\nhello", Close, Ok(""), false),
     // How long the server says it keeps the connection, less a second.
     ("HTTP/1.1 204 No Content\r\nKeep-Alive: timeout=5, max=100\r\n\r\n", Keep, Ok(""), true),
     ("HTTP/1.1 204 No Content\r\nKeep-Alive: max=9, timeout=1\r\n\r\n", Keep, Ok(""), false),

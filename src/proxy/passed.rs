@@ -437,6 +437,21 @@ routes:
         ),
         ("HTTP/1.1 304 Not Modified\r\nDate: x", false, None),
         (
+            "HTTP/1.1 205 Reset Content\r\nDate: x\r\nContent-Length: 0",
+            false,
+            Some("HTTP/1.1 205\r\nDate: x\r\ncontent-length: 0"),
+        ),
+        (
+            "HTTP/1.1 205 Reset Content\r\nDate: x\r\nContent-Length: 5",
+            false,
+            Some("HTTP/1.1 205\r\nDate: x\r\ncontent-length: 0"),
+        ),
+        (
+            "HTTP/1.1 205 Reset Content\r\nDate: x\r\nTransfer-Encoding: chunked",
+            false,
+            Some("HTTP/1.1 205\r\nDate: x\r\ncontent-length: 0"),
+        ),
+        (
             "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: X-A\r\nX-A: 1",
             false,
             Some("HTTP/1.1 103\r\nLink: </a>"),

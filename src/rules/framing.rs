@@ -6,16 +6,34 @@ use http::{HeaderMap, StatusCode};
 
 use super::scan;
 
+/// Whether responses of this status have no content, whatever their framing says.
+///
+/// 1xx, 204 and 304 end with their head (RFC 9112 §6.3). A 205 has no content
+/// either (RFC 9110 §15.3.6), but readers look for its end as for any other's: it
+/// goes on with `Content-Length: 0`.
+#[must_use]
+pub fn has_no_content(status: StatusCode) -> bool {
+    status.is_informational()
+        || matches!(
+            status,
+            StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+        )
+}
+
 /// The length of the body if the response names it, checked.
 ///
-/// Of a status without a body the framing means nothing and is not checked; a
-/// 304 may still name the length that a 200 would have.
+/// Of a status without content the framing means nothing and is not checked; a
+/// 304 may still name the length that a 200 would have, and a 205 names none but
+/// zero.
 ///
 /// # Errors
 /// What is wrong with it: then there is no telling where the body ends.
 pub fn length(status: StatusCode, headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         return Ok(None);
+    }
+    if status == StatusCode::RESET_CONTENT {
+        return Ok(Some(0));
     }
     if status != StatusCode::NOT_MODIFIED {
         coding(headers)?;
@@ -89,6 +107,12 @@ mod tests {
             (204, &[("content-length", "5")], Ok(None)),
             (204, &[("transfer-encoding", "gzip")], Ok(None)),
             (103, &[("transfer-encoding", "chunked")], Ok(None)),
+            // RFC 9110 §15.3.6
+            (205, &[], Ok(Some(0))),
+            (205, &[("content-length", "0")], Ok(Some(0))),
+            (205, &[("content-length", "5")], Ok(Some(0))),
+            (205, &[("transfer-encoding", "chunked")], Ok(Some(0))),
+            (205, &[("transfer-encoding", "gzip")], Ok(Some(0))),
             (304, &[("transfer-encoding", "gzip")], Ok(None)),
             (304, &[("content-length", "5")], Ok(Some(5))),
             (304, &[("content-length", "5, 6")], Err(())),
@@ -97,6 +121,8 @@ mod tests {
             let status = StatusCode::from_u16(*status).expect("a status");
             let got = length(status, &map(fields));
             assert_eq!(got.map_err(|_| ()), *want, "{status} {fields:?}");
+            let empty = matches!(status.as_u16(), 103 | 204 | 205 | 304);
+            assert_eq!(has_no_content(status), empty, "{status}");
         }
     }
 }

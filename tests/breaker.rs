@@ -312,7 +312,7 @@ impl Closing {
             if head.contains("User-Agent: perennial (probe)") {
                 counts.fetch_add(1, Ordering::SeqCst);
             }
-            let closes = dies.load(Ordering::SeqCst) || head.contains("/made-up");
+            let closes = dies.load(Ordering::SeqCst) || head.contains("made-up");
             async move { if closes { None } else { page(stream).await } }
         })
         .await;
@@ -365,6 +365,28 @@ async fn made_up_pages_on_which_the_origin_closes_the_connection_harm_nobody() {
         others_are_served(&edge, &client, "last").await;
         assert_eq!(origin.probes(), 1, "{known}");
     }
+}
+
+/// That they were served says nothing where a visitor has a say in what is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_query_that_breaks_pages_harms_nobody() {
+    let origin = Closing::start().await;
+    let edge = edge_of(origin.address, "");
+    let client = edge.client().ssr();
+    let page = |n: usize| format!("/ssr/{}", n % 8);
+    for n in 0..8 {
+        client.get(&page(n)).await.is(200, "MISS", "ok");
+    }
+    for round in 0..3 {
+        let ask =
+            |n| tokio::spawn(client.get(&format!("{}?made-up={round}.{n}", page(n))).outcome());
+        for asked in (0..40).map(ask).collect::<Vec<_>>() {
+            let answer = asked.await.expect("no panic").expect("an answer");
+            assert_ne!(answer.cache_status(), "perennial; detail=breaker");
+        }
+        others_are_served(&edge, &client, &round.to_string()).await;
+    }
+    assert!(origin.probes() > 0);
 }
 
 /// If that page is silent, too, it opens.

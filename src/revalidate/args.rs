@@ -104,7 +104,8 @@ impl Args {
         }
         let pairs = pairs(kind, body);
         if args.names_something() {
-            args.beside(pairs.unwrap_or_default());
+            let added = args.beside(pairs.unwrap_or_default());
+            first = first.or(added.err());
         } else {
             let read = pairs.and_then(|pairs| args.read(pairs));
             first = first.or(read.err());
@@ -141,7 +142,7 @@ impl Args {
     /// The body comes beside a query that says what is meant: it can add to that,
     /// and neither narrow nor change it. What a CMS calls `host` or `deployment` is
     /// hardly what we do.
-    fn beside(&mut self, pairs: Pairs) {
+    fn beside(&mut self, pairs: Pairs) -> Result<(), BadArgument> {
         let mut body = Args::default();
         for (name, value) in pairs {
             let own = matches!(&*name, "host" | "deployment");
@@ -150,11 +151,6 @@ impl Args {
                 let _ = body.set(&name, &value);
             }
         }
-        if self.targets() + body.targets() <= MAX_TARGETS {
-            self.paths.append(&mut body.paths);
-            self.prefixes.append(&mut body.prefixes);
-            self.tags.append(&mut body.tags);
-        }
         if body.all() {
             self.all = Some(true);
         }
@@ -162,7 +158,15 @@ impl Args {
             self.if_cached = Some(true);
         }
         self.mode = self.mode.or(body.mode);
-        self.secret = self.secret.take().or(body.secret);
+        self.secret = self.secret.take().or(body.secret.take());
+        if self.targets() + body.targets() > MAX_TARGETS {
+            let why = format!("names, with the query, more than {MAX_TARGETS} targets");
+            return Err(bad("body", why));
+        }
+        self.paths.append(&mut body.paths);
+        self.prefixes.append(&mut body.prefixes);
+        self.tags.append(&mut body.tags);
+        Ok(())
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), BadArgument> {
@@ -534,6 +538,11 @@ mod tests {
         for body in [&b"<xml/>"[..], b"[1,2]", b"\xff", b"{", b"\"text\""] {
             assert_eq!(Args::parse("all=1", b"text/xml", body).1, None);
         }
+        // Too much of it is not dropped without a word.
+        let many = format!(r#"{{"tag":[{}"u"],"secret":"s"}}"#, r#""t","#.repeat(MAX_TARGETS - 1));
+        let (args, wrong) = Args::parse("path=/a", JSON, many.as_bytes());
+        assert_eq!(wrong.map(|wrong| wrong.name).as_deref(), Some("body"));
+        assert_eq!(args.secret.as_deref(), Some("s"));
     }
 
     proptest! {

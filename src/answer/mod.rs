@@ -18,7 +18,7 @@ use crate::rules::cache_control::governing;
 use crate::rules::cache_status::Fwd;
 use crate::rules::conditional::{self, Precondition, Ranges, Selected};
 use crate::rules::freshness::{State, Terms};
-use crate::rules::{Lines, Outcome, Time, negotiate, vary};
+use crate::rules::{Lines, Outcome, Time, negotiate};
 use crate::terms::Judge;
 
 /// What the store has for a request.
@@ -71,7 +71,8 @@ pub fn choose(
     let mut best: Option<(&Arc<Representation>, Standing, Terms)> = None;
     let mut missed = Fwd::VaryMiss;
     for rep in page.members.iter().filter(|rep| rep.form == form) {
-        if !selects(rep, request) || best.is_some_and(|(other, ..)| other.generated > rep.generated)
+        if !rep.is_selected_by(request)
+            || best.is_some_and(|(other, ..)| other.generated > rep.generated)
         {
             continue;
         }
@@ -101,12 +102,6 @@ pub fn choose(
             stale: Some(Stale { rep, ttl, if_error, if_unreachable }),
         },
     }
-}
-
-/// Whether a request selects a stored representation (RFC 9111 §4.1).
-#[must_use]
-pub fn selects(rep: &Representation, request: &Request<'_>) -> bool {
-    vary::matches(rep.vary.iter().map(|f| (&*f.name, f.value.as_deref())), request)
 }
 
 /// Whether what is stored may answer a request with `Authorization` (RFC 9111 §3.5).

@@ -12,9 +12,9 @@ use super::{Fills, Flight, Member, Renewed};
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
-use crate::page::{Asked, Fields, Form, Representation, Standing};
+use crate::page::{Asked, Form, Representation, Standing};
+use crate::rules::Reason;
 use crate::rules::storable::Class;
-use crate::rules::{Reason, vary};
 use crate::store::Committed;
 
 /// What a commit means to who asked for the render; and why the render is not
@@ -325,7 +325,7 @@ impl Fills {
         if ask.page {
             let whole = member.form == Form::Document;
             let of = |rep: &Representation| {
-                whole || (rep.form == member.form && selected_by(rep, &member.fields))
+                whole || (rep.form == member.form && rep.is_selected_by(&member.fields))
             };
             let mut removed = store.withdraw(&ask.key, born, of);
             let deployments = ask.deployments.load();
@@ -347,14 +347,9 @@ impl Fills {
             let made_up = (ask.cookie && !cookie)
                 || (ask.authorization && !authorization)
                 || (!uncommon && ask.uncommon().any(|(name, _)| !listed(name)));
-            rep.form == ask.form && selected_by(rep, &ask.fields) && !made_up
+            rep.form == ask.form && rep.is_selected_by(&ask.fields) && !made_up
         })
     }
-}
-
-/// Whether a request with these fields selects a representation (RFC 9111 §4.1).
-fn selected_by(rep: &Representation, fields: &Fields) -> bool {
-    vary::matches(rep.vary.iter().map(|f| (&*f.name, f.value.as_deref())), fields)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! Fills by themselves, where a test must know who has joined before the origin
 //! answers.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::flight::Regenerating;
 use super::*;
 use crate::config::Config;
 use crate::deployment::Deployments;
@@ -13,7 +16,8 @@ use crate::origin::Origins;
 use crate::page::testing::{self, key};
 use crate::page::{Fields, FieldsBuf, KeyBuf};
 use crate::route::Routes;
-use crate::rules::cache_status::Failure;
+use crate::rules::Reason;
+use crate::rules::cache_status::{Failure, StaleWhy};
 use crate::store::{Committed, Hardness, Name};
 use crate::via::Via;
 

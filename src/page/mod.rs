@@ -19,8 +19,8 @@ pub use key::{KeyBuf, PageKey};
 pub use path::canonical_path;
 pub(crate) use path::{NOT_IN_PATH, canonical_escapes};
 
-use crate::rules::Time;
 use crate::rules::freshness::Terms;
+use crate::rules::{Lines, Time, vary};
 
 /// A number of the invalidation sequence (see `store::invalidation`).
 pub type Seq = u64;
@@ -371,6 +371,12 @@ impl Representation {
         self.form == other.form
             && self.vary.len() == other.vary.len()
             && self.vary.iter().all(|field| other.vary.contains(field))
+    }
+
+    /// Whether a request with these fields selects it (RFC 9111 §4.1).
+    #[must_use]
+    pub fn is_selected_by<L: Lines + ?Sized>(&self, request: &L) -> bool {
+        vary::matches(self.vary.iter().map(|f| (&*f.name, f.value.as_deref())), request)
     }
 
     /// The identity body.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pingora::proxy::Session;
 
 use super::{Ctx, write};
-use crate::answer::{Answer, Choice, Stale, selects};
+use crate::answer::{Answer, Choice, Stale};
 use crate::engine::Engine;
 use crate::fill::{Ask, Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
@@ -215,7 +215,7 @@ impl Visit<'_> {
                 Lead::Refreshed(rep, _)
                     if !subscriber.leader
                         && (!(ask.page || ask.judge().without_validation(&rep))
-                            || !selects(&rep, self.request)
+                            || !rep.is_selected_by(self.request)
                             || engine.fills.fenced(&ask, &subscriber, &rep.tags)) =>
                 {
                     self.refused.push(Arc::clone(subscriber.fill()));

@@ -1,0 +1,317 @@
+//! Regenerations: when one begins, with whose fields, and how long the next one waits
+//! after one that failed (semantics §3).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flight::{Regenerating, variant};
+use super::notes::Subject;
+use super::request::{Ask, variant_fields};
+use super::stream::{FOLLOW, Fill};
+use super::{Fills, Member, commit};
+use crate::origin::Priority;
+use crate::page::{
+    Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing, Tags,
+};
+use crate::rules::Reason;
+use crate::rules::cache_status::StaleWhy;
+
+/// How a regeneration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The new page is stored, and nothing was invalidated meanwhile.
+    Stored,
+    /// It is stored, and stale: another invalidation came while it was rendered.
+    Overtaken,
+    /// It is stored, but for another deployment than the current one.
+    Elsewhere,
+    /// The render was good and is not stored: an invalidation came meanwhile, what
+    /// is stored began later, or there is no room.
+    Dropped(Reason),
+    /// The origin answered, and its answer is not for storing.
+    NotStored(Reason),
+    /// The render failed: what was stored is as it was.
+    Failed(&'static str),
+}
+
+impl Renewed {
+    /// Why what was stored is still to be renewed, if it is.
+    #[must_use]
+    fn failure(&self) -> Option<&'static str> {
+        match self {
+            // Nothing is wrong with the origin: who asks next finds what is there.
+            Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
+            Renewed::Elsewhere => Some("another deployment answered"),
+            Renewed::Failed(why) => Some(why),
+            Renewed::NotStored(reason) => Some(reason.as_str()),
+        }
+    }
+
+    /// Of what became of several members of a page, the worse one.
+    #[must_use]
+    pub fn worse(self, other: Renewed) -> Renewed {
+        let badness = |renewed: &Renewed| match renewed {
+            Renewed::Stored => 0,
+            Renewed::Elsewhere => 1,
+            Renewed::Overtaken => 2,
+            Renewed::Dropped(_) => 3,
+            Renewed::NotStored(_) => 4,
+            Renewed::Failed(_) => 5,
+        };
+        if badness(&other) > badness(&self) { other } else { self }
+    }
+}
+
+impl Fills {
+    /// A visitor got a stale page: sees to it that one regeneration runs, and
+    /// says what is going on. `ask` is called only if one is begun.
+    ///
+    /// `page` is what was found, `key` where the new one goes: that is another
+    /// place when the page is of the deployment before. `whole`: its members are
+    /// renewed together.
+    pub fn refresh(
+        &self,
+        key: &PageKey,
+        page: &Arc<Page>,
+        stale: &Arc<Representation>,
+        whole: bool,
+        breaker_shut: bool,
+        ask: impl FnOnce() -> Ask,
+    ) -> StaleWhy {
+        let inner = &self.0;
+        if self.waits(key, Some(page)) {
+            return StaleWhy::Backoff;
+        }
+        let mark = (key.clone(), if whole { 0 } else { variant(stale) });
+        if inner.regenerating.lock().contains(&mark) {
+            return StaleWhy::Regenerating;
+        }
+        // A regeneration may be the probe: a site of which every page is stored
+        // has nothing else to close the breaker with.
+        if breaker_shut {
+            return StaleWhy::Breaker;
+        }
+        let Some(guard) = self.mark(mark) else { return StaleWhy::Regenerating };
+        // One that ended since the page was looked at has left its page in the
+        // store, or begun the back-off, before it took its mark away.
+        if self.waits(key, Some(page)) {
+            return StaleWhy::Backoff;
+        }
+        if self.renewed(key, page, stale) {
+            return StaleWhy::Regenerating;
+        }
+        let ask = ask();
+        let of_nobody = ask.of_a_client.then(|| ask.of_nobody(stale));
+        let of_a_client = of_nobody.as_ref().is_some_and(|other| !ask.says_no_more_than(other));
+        let mut ask = Ask { anew: ask.page, of_a_client, ..ask };
+        let born = inner.store.seq();
+        let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
+        let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
+        let (page, stale) = (Arc::clone(page), Arc::clone(stale));
+        let running = self.running();
+        tokio::spawn(async move {
+            let renewed = match of_nobody.filter(|_| ask.of_a_client) {
+                Some(of_nobody) => {
+                    let renewed = this.renew_for(&ask, &of_nobody, members, &page, &stale).await;
+                    ask = of_nobody;
+                    renewed
+                }
+                None => this.run(&ask, members, unwanted, Priority::Background).await,
+            };
+            if let Some(why) = renewed.failure() {
+                this.failed(&ask, lifetime, born, why);
+            }
+            drop((guard, running));
+        });
+        StaleWhy::Regenerating
+    }
+
+    /// Regenerates what a client's request on `ssr` found stale: first with the fields
+    /// of that request. Where that brings no page, or takes long, it may be the client's
+    /// doing: what then decides is how the origin answers when it is asked without them.
+    async fn renew_for(
+        &self,
+        ask: &Ask,
+        of_nobody: &Ask,
+        members: Vec<Member>,
+        page: &Arc<Page>,
+        stale: &Arc<Representation>,
+    ) -> Renewed {
+        let priority = Priority::Background;
+        let first = self.run(ask, members, Vec::new(), priority);
+        match tokio::time::timeout(FOLLOW, first).await {
+            Ok(renewed) if renewed.failure().is_none() => renewed,
+            _ => {
+                let (members, unwanted) = self.members(of_nobody, page, stale, ask.key == page.key);
+                self.run(of_nobody, members, unwanted, priority).await
+            }
+        }
+    }
+
+    /// Marks a page (or a variant of it) as being regenerated, until what is returned
+    /// is dropped; none if it is already.
+    pub(super) fn mark(&self, mark: (PageKey, u64)) -> Option<Regenerating> {
+        let new = self.0.regenerating.lock().insert(mark.clone());
+        new.then(|| Regenerating { fills: self.clone(), mark })
+    }
+
+    /// Renders a page now, unconditionally: the webhook's `mode=regenerate`.
+    /// `page` is what is stored.
+    pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewed {
+        let priority = Priority::Background;
+        let _running = self.running();
+        let ask = &Ask { anew: ask.page, ..ask.clone() };
+        let mut result = Renewed::Stored;
+        let stored: Vec<&Arc<Representation>> =
+            page.iter().flat_map(|p| p.members.iter()).collect();
+        if ask.page || stored.is_empty() {
+            // A client who gets the stale page meanwhile starts no second render.
+            let _guard = self.mark((ask.key.clone(), 0));
+            let (mut members, unwanted) = match (page, stored.first()) {
+                (Some(page), Some(first)) => self.members(ask, page, first, false),
+                _ => (Vec::new(), Vec::new()),
+            };
+            if members.is_empty() {
+                members.push(self.member(ask, ask.form, ask.fields.clone(), None, None));
+            }
+            result = self.run(ask, members, unwanted, priority).await;
+        } else {
+            // Variants are renewed one by one, each with what selected it.
+            for stale in stored {
+                let fields = commit::selecting(stale);
+                let Some(ask) = ask.for_form(stale.form, fields.clone()) else { continue };
+                let _guard = self.mark((ask.key.clone(), variant(stale)));
+                let replaces = Some(Arc::clone(stale));
+                let members = vec![self.member(&ask, stale.form, fields, None, replaces)];
+                result = result.worse(self.run(&ask, members, Vec::new(), priority).await);
+            }
+        }
+        if let Renewed::Failed(why) = result {
+            tracing::warn!(page = %ask.key, why, "revalidation: the render failed");
+            // The next request tries again at once.
+            self.0.notes.forget_failures(self.0.notes.page(ask.key.as_str()));
+        }
+        result
+    }
+
+    /// Whether the next regeneration of a page waits, because one has failed since
+    /// the page was last invalidated. `page` is what is stored.
+    #[must_use]
+    pub fn waits(&self, key: &PageKey, page: Option<&Arc<Page>>) -> bool {
+        self.is_waiting(self.0.notes.page(key.as_str()), key, page)
+    }
+
+    /// Whether a request is not to ask the origin for a page that is stored: because a
+    /// regeneration waits, or because what this client said failed just now.
+    #[must_use]
+    pub fn holds_back(&self, ask: &Ask, page: Option<&Arc<Page>>) -> bool {
+        let failed = || self.is_waiting(ask.failures(&self.0.notes), &ask.key, page);
+        self.waits(&ask.key, page) || (ask.of_a_client && failed())
+    }
+
+    pub(super) fn is_waiting(
+        &self,
+        about: Subject,
+        key: &PageKey,
+        page: Option<&Arc<Page>>,
+    ) -> bool {
+        let inner = &self.0;
+        let Some(born) = inner.notes.waiting(about) else { return false };
+        let none = Tags::default();
+        let tags = page.map_or(&none, |page| &*page.tags);
+        if inner.store.fence(key, Some(tags), born) == Standing::Live {
+            return true;
+        }
+        inner.notes.forget_failures(about);
+        false
+    }
+
+    /// After a failed regeneration that began at `born`: wait, and say so. What was
+    /// asked with a client's fields says nothing of others.
+    pub(super) fn failed(
+        &self,
+        ask: &Ask,
+        lifetime: Option<Duration>,
+        born: Seq,
+        why: &'static str,
+    ) {
+        let lifetime = lifetime.unwrap_or(Duration::from_secs(30));
+        let notes = &self.0.notes;
+        let wait = notes.failed(ask.failures(notes), lifetime, ask.route.backoff, born);
+        tracing::warn!(page = %ask.key, why, retry_in = ?wait, "regeneration failed; the stored page stays");
+    }
+
+    /// The members that a regeneration of `stale` brings, and those that it drops:
+    /// of a page route all that are stored, less the variants that nobody asked for
+    /// since they were; elsewhere that variant alone.
+    pub(super) fn members(
+        &self,
+        ask: &Ask,
+        page: &Arc<Page>,
+        stale: &Arc<Representation>,
+        conditional: bool,
+    ) -> (Vec<Member>, Vec<Arc<Representation>>) {
+        let prior = |rep: &Arc<Representation>| {
+            let dead = self.0.store.standing_under(page, rep, &ask.route.tags) == Standing::Dead;
+            (conditional && !dead).then(|| Arc::clone(rep))
+        };
+        if !ask.page {
+            let (fields, replaces) = (ask.fields.clone(), Some(Arc::clone(stale)));
+            return (
+                vec![self.member(ask, stale.form, fields, prior(stale), replaces)],
+                Vec::new(),
+            );
+        }
+        let mut members: Vec<Member> = Vec::new();
+        let mut unwanted = Vec::new();
+        for form in ask.preset.forms() {
+            // What was stored while its path was server-rendered is none of them.
+            let of_form = page.members.iter().filter(|m| m.form == *form);
+            for rep in of_form.filter(|m| m.asked == Asked::Route) {
+                let is_variant = rep.vary.iter().any(|field| field.value.is_some());
+                if is_variant && !rep.uses.any() && !Arc::ptr_eq(rep, stale) {
+                    unwanted.push(Arc::clone(rep));
+                    continue;
+                }
+                let mut fields = FieldsBuf::default();
+                let selecting = commit::selecting(rep);
+                for (name, value) in variant_fields(&ask.key).iter().chain(selecting.iter()) {
+                    fields.push(name, value);
+                }
+                let replaces = Some(Arc::clone(rep));
+                members.push(self.member(ask, *form, fields.done(), prior(rep), replaces));
+            }
+        }
+        (members, unwanted)
+    }
+
+    pub(super) fn member(
+        &self,
+        ask: &Ask,
+        form: Form,
+        fields: Fields,
+        prior: Option<Arc<Representation>>,
+        replaces: Option<Arc<Representation>>,
+    ) -> Member {
+        let fill = Fill::new(self.0.store.seq(), fields.clone(), ask.of_a_client);
+        let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
+        self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
+        let crowd = ask.crowd(form, &fields, None);
+        Member { form, fields, flight: self.flight(place, fill), crowd, prior, replaces }
+    }
+
+    /// Whether another render has taken the place of `stale` since it was looked
+    /// up: its own, or, of a page of another deployment, any.
+    pub(super) fn renewed(&self, key: &PageKey, page: &Page, stale: &Representation) -> bool {
+        let Some(now) = self.0.store.get(key.as_str()) else { return false };
+        if *key != page.key {
+            return true;
+        }
+        let same = |rep: &&Arc<Representation>| rep.form == stale.form && rep.vary == stale.vary;
+        now.members.iter().find(same).is_some_and(|rep| {
+            rep.born != stale.born
+                || rep.generated != stale.generated
+                || rep.identity().bytes.as_ptr() != stale.identity().bytes.as_ptr()
+        })
+    }
+}

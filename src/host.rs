@@ -84,6 +84,11 @@ pub fn named(host: &str) -> Cow<'_, str> {
 }
 
 fn without(host: &str, default: Option<u16>) -> Cow<'_, str> {
+    // Most are as they should be: worth a look, as every hit comes here.
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-');
+    if host.bytes().all(plain) && !host.ends_with('.') {
+        return Cow::Borrowed(host);
+    }
     let (written, port) = parts(host);
     let name = match written.strip_suffix('.') {
         Some(name) if !name.is_empty() => name,

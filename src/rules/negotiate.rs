@@ -93,6 +93,10 @@ pub fn prefers_json<'a>(accept: impl IntoIterator<Item = &'a [u8]>) -> bool {
     let mut json: Option<(u8, u16)> = None;
     let mut html: Option<(u8, u16)> = None;
     for line in accept {
+        // What browsers send, and nothing is preferred to that.
+        if let Some(b"" | [b',', ..]) = line.strip_prefix(b"text/html") {
+            return false;
+        }
         for range in scan::members(line).filter_map(scan::weighted) {
             let name = range.name;
             let note = |entry: &mut Option<(u8, u16)>, specificity| {
@@ -263,6 +267,10 @@ mod tests {
             ("application/ld+json", false),
             ("application/json;q=x", false),
             ("text/plain", false),
+            ("text/html", false),
+            ("text/html,application/json", false),
+            ("text/htmlx,application/json", true),
+            ("text/html;q=0.9,application/json", true),
         ];
         for (accept, want) in rows {
             assert_eq!(prefers_json(Some(accept.as_bytes())), want, "{accept}");

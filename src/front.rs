@@ -10,6 +10,7 @@ use std::time::Duration;
 use pingora::proxy::HttpProxy;
 
 use crate::answer::Choice;
+use crate::cookies::Taken;
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
@@ -181,6 +182,15 @@ impl Front {
         {
             wanted.form = Form::Document;
         }
+        let taken = Taken::of(&wanted.route.cookies, &view, &facts);
+        let fields;
+        let (view, facts) = match &taken {
+            Some(taken) => {
+                fields = taken.fields(view.fields);
+                (Request { fields: &fields, ..view }, taken.facts(&facts))
+            }
+            None => (view, facts),
+        };
         let now = crate::clock::now();
         let Choice::Serve { rep, ttl, stale } =
             engine.choose(&live, &wanted, Some(&page), &view, &facts, now)

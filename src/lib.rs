@@ -21,6 +21,7 @@
 //! | [`terms`] | what a response is good for under its route, asked when a page is read |
 //! | [`answer`] | request + stored page → the answer |
 //! | [`plan`] | request → webhook, bypass, or a form of a page under a key |
+//! | [`cookies`] | which cookies of a client count, and how they are taken out |
 //! | [`live`], [`reload`] | what a reload replaces, and how one ended |
 //! | [`via`] | the name of an edge, and how it knows its own requests |
 //! | [`server`] | accept, read heads under limits, the plain case, drain |
@@ -87,6 +88,7 @@ pub mod answer;
 pub mod assets;
 pub mod clock;
 pub mod config;
+pub mod cookies;
 pub mod demo;
 pub mod deployment;
 pub mod edge;

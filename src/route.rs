@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Backoff, Config, HostPattern, Mode, PathPattern, Query};
+use crate::config::{self, Backoff, Config, Cookies, HostPattern, Mode, PathPattern, Query};
 use crate::host;
 use crate::page::Tags;
 
@@ -42,6 +42,8 @@ pub struct Route {
     /// `Cache-Control` for browsers on `isr` and `dsg`, where the route sets it;
     /// see [`Route::cache_control`].
     pub browser: Option<HeaderValue>,
+    /// Which cookies of a visitor are sent and count, where the path is server-rendered.
+    pub cookies: Cookies,
     /// Drop `Set-Cookie` instead of refusing to store.
     pub strip_set_cookie: bool,
     /// Unsafe methods invalidate the page also on `isr` and `dsg`.
@@ -84,6 +86,7 @@ impl Route {
             not_found: route.not_found,
             // Checked when the configuration was resolved.
             browser: route.browser.as_deref().and_then(|b| HeaderValue::from_str(b).ok()),
+            cookies: route.cookies.clone(),
             strip_set_cookie: route.strip_set_cookie,
             unsafe_invalidates: route.unsafe_invalidates,
             forward_tags: route.forward_tags,
@@ -172,10 +175,10 @@ fn push_normalised(parameter: &str, out: &mut String) {
 
 /// See [`Route::stamp`].
 fn stamp(route: &config::Route) -> u64 {
-    let config::Route { mode, not_found, browser, vary, .. } = route;
+    let config::Route { mode, not_found, browser, vary, cookies, .. } = route;
     let flags = (route.forward_tags, route.strip_set_cookie);
     // Their texts are made at a reload only, and tell all of them apart.
-    let text = format!("{mode:?} {not_found:?} {browser:?} {vary:?} {flags:?}");
+    let text = format!("{mode:?} {not_found:?} {browser:?} {vary:?} {cookies:?} {flags:?}");
     xxh3_64(text.as_bytes()) & !1
 }
 

@@ -175,6 +175,7 @@ impl Judge<'_> {
     fn policy(&self, response: &Response<'_>) -> Policy {
         let route = self.route;
         let strip_set_cookie = route.strip_set_cookie;
+        let cookies_shared = route.cookies == config::Cookies::Shared;
         match route.mode {
             config::Mode::Isr { revalidate, stale_for } if self.page => Policy::Page {
                 revalidate: match revalidate {
@@ -194,11 +195,13 @@ impl Judge<'_> {
                 not_found: route.not_found,
                 strip_set_cookie,
             },
-            config::Mode::Ssr { heuristic } => Policy::Ssr { heuristic, strip_set_cookie },
+            config::Mode::Ssr { heuristic } => {
+                Policy::Ssr { heuristic, strip_set_cookie, cookies_shared }
+            }
             config::Mode::Pass => Policy::Pass,
             // A page route whose path is server-rendered for now.
             config::Mode::Isr { .. } | config::Mode::Dsg { .. } => {
-                Policy::Ssr { heuristic: false, strip_set_cookie }
+                Policy::Ssr { heuristic: false, strip_set_cookie, cookies_shared }
             }
         }
     }

@@ -8,6 +8,7 @@ mod armour;
 mod breaker;
 mod cli;
 mod connections;
+mod cookies;
 mod differential;
 mod fills;
 mod headers;

@@ -26,8 +26,8 @@ use super::pattern::{HostPattern, PathPattern};
 use super::presets;
 use super::raw;
 use super::resolved::{
-    AccessLog, Backoff, Cache, Config, Encoding, Health, Limits, Log, LogFormat, Mode, Origin,
-    Query, Revalidate, Route,
+    AccessLog, Backoff, Cache, Config, Cookies, Encoding, Health, Limits, Log, LogFormat, Mode,
+    Origin, Query, Revalidate, Route,
 };
 use super::source::Path;
 use super::values::server_url;
@@ -41,6 +41,8 @@ const MAX_TAG: usize = 256;
 const MAX_TAGS: usize = 128;
 /// Names in a route's `query`: each request is searched for each of them.
 const MAX_QUERY_NAMES: usize = 64;
+/// Names of cookies that a route may list.
+const MAX_COOKIE_NAMES: usize = 64;
 /// Declared variants of a route: the pages are as many as their product.
 const MAX_VARY: usize = 8;
 /// A secret shorter than this can be guessed.
@@ -405,6 +407,7 @@ fn route(
         mode,
         origin,
         query: query(raw, mode, &path.key("query"), report),
+        cookies: cookies(raw, &path.key("cookies"), report),
         vary: vary(&raw.vary, &path.key("vary"), report),
         tags: tags(&raw.tags, &path.key("tags"), report),
         not_found: raw.not_found.0,
@@ -473,6 +476,7 @@ fn without_effect(raw: &raw::Route, mode: Mode, path: &Path, report: &mut Report
     let backoff = (raw.backoff.min, raw.backoff.max);
     for (key, set, idle) in [
         ("query", raw.query.is_some(), pass),
+        ("cookies", raw.cookies.is_some(), !mode.may_be_server_rendered()),
         ("vary", !raw.vary.is_empty(), pass),
         ("tags", !raw.tags.is_empty(), pass),
         ("not_found", raw.not_found != default.not_found, !mode.is_page()),
@@ -513,6 +517,25 @@ fn query(raw: &raw::Route, mode: Mode, path: &Path, report: &mut Report) -> Quer
     names.sort_unstable();
     names.dedup();
     Query::Names(names)
+}
+
+fn cookies(raw: &raw::Route, path: &Path, report: &mut Report) -> Cookies {
+    let Some(rule) = &raw.cookies else { return Cookies::All };
+    let Cookies::Names(names) = &rule.0 else { return rule.0.clone() };
+    if names.len() > MAX_COOKIE_NAMES {
+        report.error(path.clone(), format!("at most {MAX_COOKIE_NAMES} names"));
+    }
+    for (index, name) in names.iter().enumerate() {
+        // RFC 6265 §4.1.1: a token, as the name of a field is.
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            let place = report.item(path, index);
+            report.error(place, format!("{name:?} is not the name of a cookie"));
+        }
+    }
+    let mut names = names.clone();
+    names.sort_unstable();
+    names.dedup();
+    Cookies::Names(names)
 }
 
 fn vary(raw: &[String], path: &Path, report: &mut Report) -> Vec<HeaderName> {

@@ -332,6 +332,8 @@ pub struct Route {
     pub not_found: Duration,
     /// `Cache-Control` for browsers on `isr` and `dsg`; none: `public, max-age=0, must-revalidate`.
     pub browser: Option<String>,
+    /// Which cookies of a visitor are sent and count, where a path is server-rendered.
+    pub cookies: Cookies,
     /// Drop `Set-Cookie` instead of refusing to store.
     pub strip_set_cookie: bool,
     /// Unsafe methods invalidate the page also on `isr` and `dsg`.
@@ -358,6 +360,7 @@ impl Route {
             tags: Vec::new(),
             not_found: Duration::from_secs(60),
             browser: None,
+            cookies: Cookies::All,
             strip_set_cookie: false,
             unsafe_invalidates: false,
             forward_tags: false,
@@ -404,6 +407,13 @@ impl Mode {
         }
     }
 
+    /// Whether the origin may render for one visitor here and it be stored: on `ssr`, and
+    /// where a path of a page route can turn into that.
+    #[must_use]
+    pub const fn may_be_server_rendered(self) -> bool {
+        matches!(self, Self::Ssr { .. } | Self::Isr { revalidate: None, .. })
+    }
+
     /// Whether this is a page route: `isr` or `dsg`.
     #[must_use]
     pub const fn is_page(self) -> bool {
@@ -418,6 +428,20 @@ pub enum Query {
     All,
     /// The parameters of these names, sorted by name; empty: none.
     Names(Vec<String>),
+}
+
+/// What a visitor's cookies mean on `ssr`, and on paths that count as that (semantics
+/// §1). `isr` and `dsg` send none, `pass` all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cookies {
+    /// They are sent, and what is rendered for a request with cookies is stored only
+    /// where its `Vary` names `Cookie`.
+    All,
+    /// Those of these names are sent and count as with `All`; the others are not there.
+    /// Sorted; none: no cookie is sent.
+    Names(Vec<String>),
+    /// They are sent, and make no difference: RFC 9111 to the letter.
+    Shared,
 }
 
 /// Waiting after failed regenerations.

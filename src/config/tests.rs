@@ -935,8 +935,8 @@ fn the_reference_is_up_to_date() {
 #[test]
 fn the_reference_is_a_configuration() {
     let (config, warnings) = load(&reference()).unwrap_or_else(|e| panic!("{}", e.join("\n")));
-    // That there is no secret, what needs a preset, and an origin for show.
-    let said = ["secret", "nextjs", "gatsby", "deployment.probe", "origins.api"];
+    // That there is no secret, what needs a preset or a mode, and an origin for show.
+    let said = ["secret", "nextjs", "gatsby", "deployment.probe", "origins.api", "cookies"];
     assert_eq!(warnings.len(), said.len(), "{warnings:?}");
     assert!(said.iter().all(|said| warnings.iter().any(|w| w.contains(said))), "{warnings:?}");
     let modes: Vec<&str> = config.routes.iter().map(|route| route.mode.as_str()).collect();

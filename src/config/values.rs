@@ -13,7 +13,7 @@ use serde::de::value::SeqAccessDeserializer;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::resolved::{HostField, Query, Server};
+use super::resolved::{Cookies, HostField, Query, Server};
 
 /// The longest duration: what is longer is a mistake, and sums of durations
 /// must not overflow.
@@ -558,6 +558,66 @@ impl Serialize for QueryRule {
         match &self.0 {
             Query::All => serializer.serialize_str("all"),
             Query::Names(names) => names.serialize(serializer),
+        }
+    }
+}
+
+/// `all`, `none`, `shared`, or the names of cookies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CookieRule(pub(super) Cookies);
+
+impl<'de> Deserialize<'de> for CookieRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CookieRule, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = CookieRule;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`all`, `none`, `shared`, or a list of names of cookies")
+            }
+            fn visit_str<E: de::Error>(self, v: &str) -> Result<CookieRule, E> {
+                match v {
+                    "all" => Ok(CookieRule(Cookies::All)),
+                    "none" => Ok(CookieRule(Cookies::Names(Vec::new()))),
+                    "shared" => Ok(CookieRule(Cookies::Shared)),
+                    _ => Err(E::custom(format!(
+                        "expected `all`, `none`, `shared`, or a list of names of cookies, \
+                         found {v:?}; did you mean [{v}]?"
+                    ))),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<CookieRule, A::Error> {
+                let names = Vec::deserialize(SeqAccessDeserializer::new(seq))?;
+                Ok(CookieRule(Cookies::Names(names)))
+            }
+        }
+        deserializer.deserialize_any(Names)
+    }
+}
+
+impl JsonSchema for CookieRule {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Cookies".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                { "enum": ["all", "none", "shared"] },
+                { "type": "array", "items": { "type": "string" } }
+            ]
+        })
+    }
+}
+
+impl Serialize for CookieRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            Cookies::All => serializer.serialize_str("all"),
+            Cookies::Names(names) if names.is_empty() => serializer.serialize_str("none"),
+            Cookies::Names(names) => names.serialize(serializer),
+            Cookies::Shared => serializer.serialize_str("shared"),
         }
     }
 }

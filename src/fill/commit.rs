@@ -16,8 +16,8 @@ use crate::config;
 use crate::framework::Told;
 use crate::origin::Exchange;
 use crate::page::{
-    Body, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, Representation, Seq, Tags,
-    Uses, VaryField,
+    Asked, Body, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, Representation, Seq,
+    Tags, Uses, VaryField,
 };
 use crate::route::Route;
 use crate::rules::cache_control::governing;
@@ -157,11 +157,28 @@ impl Arrived {
     }
 
     pub(super) fn judge(&self, ask: &Ask) -> Verdict {
+        self.judge_as(ask, ask.asked())
+    }
+
+    /// Whether, but for the cookies, a cache could use it for others as it arrived.
+    pub(super) fn is_reusable_without_cookies(&self, ask: &Ask) -> bool {
+        let Asked::Client { authorization, no_store, uncommon, .. } = ask.asked() else {
+            return false;
+        };
+        let asked = Asked::Client { authorization, cookie: false, no_store, uncommon };
+        match self.judge_as(ask, asked) {
+            Verdict::Store { terms, .. } => self.without_validation(&terms),
+            Verdict::Refuse { .. } => false,
+        }
+    }
+
+    /// The same where the body was asked for with other fields.
+    fn judge_as(&self, ask: &Ask, asked: Asked) -> Verdict {
         let verdict = ask.judge().response(&Response {
             form: ask.form,
             status: self.status,
             headers: &self.headers,
-            asked: ask.asked(),
+            asked,
             request_time: self.request_time,
             response_time: self.response_time,
         });
@@ -246,7 +263,7 @@ impl Arrived {
     /// The names that select between stored representations: on page routes what
     /// the framework tells apart (anything else was not sent), elsewhere what the
     /// response says, less what is in the key or was not the visitor's to say.
-    fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
+    pub(super) fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
         if ask.page {
             return ask.preset.selecting(ask.form, &self.headers);
         }
@@ -375,7 +392,14 @@ pub(super) fn refreshed(
         response_time: update.response_time,
         born: update.born,
     };
-    let Verdict::Store { terms, origin_stale } = merged.judge(ask) else { return None };
+    // What was rendered without cookies is not made of them by who had it validated.
+    let asked = match (ask.asked(), prior.asked) {
+        (Asked::Client { authorization, no_store, uncommon, .. }, Asked::Client { cookie, .. }) => {
+            Asked::Client { authorization, cookie, no_store, uncommon }
+        }
+        (asked, _) => asked,
+    };
+    let Verdict::Store { terms, origin_stale } = merged.judge_as(ask, asked) else { return None };
     let size = prior.identity().bytes.len() as u64;
     // It may vary on more than it did: then it is for requests like this one.
     let mut selected = prior.vary.to_vec();

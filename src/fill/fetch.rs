@@ -213,6 +213,11 @@ impl Fills {
             }
             Verdict::Refuse { reason, class } => (None, Some((reason, class))),
         };
+        if let (Some((Reason::Cookie, _)), false) = (refused, background || ask.prefetch)
+            && arrived.is_reusable_without_cookies(ask)
+        {
+            self.bring_for_all(ask, &arrived.vary_names(ask));
+        }
         if let (Some(page), true) = (ask.server_rendered, refused.is_some()) {
             // Still so, and it counts as that for as long again.
             inner.notes.set_server_rendered(page);

@@ -43,6 +43,7 @@ use crate::framework::{Preset, Told};
 use crate::metrics::Metrics;
 use crate::origin::Priority;
 use crate::page::{Fields, Form, Page, PageKey, Representation, Standing, Tags};
+use crate::rules::freshness::State;
 use crate::store::Store;
 
 /// All fills of an edge. Cloning is cheap.
@@ -144,6 +145,8 @@ impl Fills {
             || (ask.cookie && seen.is_none())
             || !self.collapsible(ask, seen);
         let varies = known_to_vary(ask, seen, refused);
+        // What it brings is for nobody else; it may well wait for what is for all.
+        let personal = ask.is_personal(&varies);
         let place = place(ask);
         let fill;
         let subscriber;
@@ -172,7 +175,7 @@ impl Fills {
             }
             fill = Fill::new(seq, ask.fields.clone(), ask.of_a_client);
             subscriber = fill.lead_by(seq);
-            if alone {
+            if alone || personal {
                 fill.seal();
             } else {
                 inflight.entry(place.clone()).or_default().push(Arc::clone(&fill));
@@ -304,6 +307,47 @@ impl Fills {
             this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
             drop(running);
         }))
+    }
+
+    /// What was rendered for a client with cookies looks as if it were for all: asks
+    /// without the client, in the background, and that is what others get (semantics
+    /// §1). `varies`: names that the response varies on.
+    fn bring_for_all(&self, ask: &Ask, varies: &[Box<str>]) {
+        let inner = &self.0;
+        let mut ask = ask.of_nobody(varies);
+        ask.anew = false;
+        let page = inner.store.get(ask.key.as_str());
+        let selected = page.as_ref().and_then(|page| {
+            let mut members = page.members.iter();
+            members.find(|rep| rep.form == ask.form && rep.is_selected_by(&ask.fields))
+        });
+        let mut prior = None;
+        if let (Some(page), Some(rep)) = (&page, selected) {
+            let standing = inner.store.standing_under(page, rep, &ask.route.tags);
+            let age = crate::clock::now().since(rep.generated);
+            let stale = standing == Standing::Stale;
+            let terms = ask.judge().of(rep).terms.filter(|_| standing != Standing::Dead);
+            if terms.is_some_and(|terms| matches!(terms.state(age, stale), State::Fresh { .. })) {
+                return;
+            }
+            prior = terms.map(|_| Arc::clone(rep));
+        }
+        // It was not for all just now, or failed.
+        if !self.collapsible(&ask, page.as_ref()) || self.waits(&ask.key, page.as_ref()) {
+            return;
+        }
+        let Some(guard) = self.mark((ask.key.clone(), ask.client() | 1)) else { return };
+        let born = inner.store.seq();
+        let replaces = selected.map(Arc::clone);
+        let member = self.member(&ask, ask.form, ask.fields.clone(), prior, replaces);
+        let (this, running) = (self.clone(), self.running());
+        tokio::spawn(async move {
+            let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
+            if let Renewed::Failed(why) = renewed {
+                this.failed(&ask, None, born, why);
+            }
+            drop((guard, running));
+        });
     }
 
     /// Counts a task as running until it is dropped.

@@ -101,7 +101,7 @@ impl Fills {
             return StaleWhy::Regenerating;
         }
         let ask = ask();
-        let of_nobody = ask.of_a_client.then(|| ask.of_nobody(stale));
+        let of_nobody = ask.of_a_client.then(|| ask.of_nobody(&stale.names()));
         let of_a_client = of_nobody.as_ref().is_some_and(|other| !ask.says_no_more_than(other));
         let mut ask = Ask { anew: ask.page, of_a_client, ..ask };
         let born = inner.store.seq();

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use super::notes::{Notes, Subject};
-use crate::config::{Encoding, RequestFields};
+use crate::config::{Cookies, Encoding, RequestFields};
 use crate::deployment::Deployments;
 use crate::framework::Preset;
 use crate::metrics::Metrics;
@@ -242,20 +242,33 @@ impl Ask {
         Asked::Client { authorization, cookie, no_store, uncommon }
     }
 
-    /// The same without a client: with what selects among what is stored of the page,
-    /// of which `stale` is one, and nothing else. Whoever asks, the origin is asked
-    /// the same.
+    /// The same without a client: with what selects a response that varies on these
+    /// names, and nothing else. Whoever asks, the origin is asked the same.
     #[must_use]
-    pub(super) fn of_nobody(&self, stale: &Representation) -> Ask {
-        let selects = |name: &str| {
-            stale.vary.iter().any(|field| field.name.eq_ignore_ascii_case(name))
-                || self.decides_form(name)
-        };
+    pub(super) fn of_nobody(&self, varies: &[Box<str>]) -> Ask {
+        let listed = |name: &str| varies.iter().any(|n| name.eq_ignore_ascii_case(n));
+        let selects = |name: &str| listed(name) || self.decides_form(name);
         let mut fields = FieldsBuf::default();
         for (name, value) in self.fields.iter().filter(|(name, _)| selects(name)) {
             fields.push(name, value);
         }
-        Ask { fields: fields.done(), of_a_client: false, ..self.clone() }
+        Ask {
+            fields: fields.done(),
+            of_a_client: false,
+            authorization: self.authorization && listed("authorization"),
+            cookie: self.cookie && listed("cookie"),
+            no_store: false,
+            prefetch: false,
+            ..self.clone()
+        }
+    }
+
+    /// Whether what the origin renders is for this client alone: for its cookies, as
+    /// far as is known. `varies`: names that the page is known to vary on.
+    pub(super) fn is_personal(&self, varies: &[Box<str>]) -> bool {
+        self.cookie
+            && self.route.cookies != Cookies::Shared
+            && !varies.iter().any(|name| name.eq_ignore_ascii_case("cookie"))
     }
 
     /// Whether it says nothing more than [`of_nobody`](Self::of_nobody), but for the way

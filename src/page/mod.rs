@@ -373,6 +373,12 @@ impl Representation {
             && self.vary.iter().all(|field| other.vary.contains(field))
     }
 
+    /// The names of the fields that it varies on.
+    #[must_use]
+    pub fn names(&self) -> Box<[Box<str>]> {
+        self.vary.iter().map(|field| field.name.clone()).collect()
+    }
+
     /// Whether a request with these fields selects it (RFC 9111 §4.1).
     #[must_use]
     pub fn is_selected_by<L: Lines + ?Sized>(&self, request: &L) -> bool {

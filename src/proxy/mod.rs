@@ -32,6 +32,7 @@ use self::fate::{Answer, Body, Fate, fate};
 use self::hops::{Hops, set_upgrade, upgrades};
 use crate::answer::head::{Audience, Shape};
 use crate::answer::{cache_fields, failure};
+use crate::cookies::Taken;
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
@@ -182,6 +183,11 @@ impl ProxyHttp for Proxy {
             Plan::Bypass(route, why) => (route, why),
             Plan::Page(wanted) => {
                 ctx.route = Some(Arc::clone(&wanted.route));
+                let taken = Taken::of(&wanted.route.cookies, &request, &facts);
+                let fields = taken.as_ref().map(|taken| taken.fields(request.fields));
+                let request =
+                    Request { fields: fields.as_deref().unwrap_or(request.fields), ..request };
+                let facts = taken.as_ref().map_or(facts, |taken| taken.facts(&facts));
                 let bypass =
                     page::serve(&self.engine, session, ctx, &request, &facts, key, wanted).await?;
                 let Some(bypass) = bypass else { return Ok(true) };

@@ -39,6 +39,8 @@ pub enum Reason {
     NoStore,
     /// The response sets a cookie.
     SetCookie,
+    /// The request carried cookies, and nothing says that the answer is for who has others, too.
+    Cookie,
     /// `Vary: *`.
     VaryStar,
     /// The status is not storable on this route.
@@ -85,6 +87,7 @@ impl Reason {
             Self::Private => "private",
             Self::NoStore => "no-store",
             Self::SetCookie => "set-cookie",
+            Self::Cookie => "cookie",
             Self::VaryStar => "vary-star",
             Self::Status => "status",
             Self::Unauthorized => "unauthorized",
@@ -111,6 +114,7 @@ impl Reason {
         Self::Private,
         Self::NoStore,
         Self::SetCookie,
+        Self::Cookie,
         Self::VaryStar,
         Self::Status,
         Self::Unauthorized,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::header::{ETAG, SET_COOKIE};
+use http::header::{COOKIE, ETAG, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
 use super::cache_control::{Governing, governing};
@@ -34,6 +34,9 @@ pub enum Policy {
         heuristic: bool,
         /// The route drops `Set-Cookie`, so that it does not forbid storing.
         strip_set_cookie: bool,
+        /// What was rendered for a request with cookies is for all unless the origin
+        /// says otherwise: RFC 9111 to the letter.
+        cookies_shared: bool,
     },
     /// Nothing is stored.
     Pass,
@@ -157,8 +160,9 @@ pub fn judge(policy: Policy, exchange: &Exchange<'_>) -> Verdict {
             let route = PageRoute { revalidate, stale_for, not_found, strip_set_cookie };
             route.judge(exchange, &governing)
         }
-        Policy::Ssr { heuristic, strip_set_cookie } => {
-            server_rendered(heuristic, strip_set_cookie, exchange, &governing)
+        Policy::Ssr { heuristic, strip_set_cookie, cookies_shared } => {
+            let route = SsrRoute { heuristic, strip_set_cookie, cookies_shared };
+            route.judge(exchange, &governing)
         }
         Policy::Pass => refuse(Reason::NoCache, Class::Unshared),
     }
@@ -307,99 +311,117 @@ impl PageRoute {
     }
 }
 
-/// RFC 9111 §3, for what the origin rendered for one visitor.
-fn server_rendered(
+/// The options of a route on which the origin renders for one visitor.
+struct SsrRoute {
     heuristic: bool,
     strip_set_cookie: bool,
-    exchange: &Exchange<'_>,
-    governing: &Governing,
-) -> Verdict {
-    match ssr_lifetime(heuristic, strip_set_cookie, exchange, governing) {
-        Ok(lifetime) => {
-            let origin_stale = is_stale_copy(exchange.headers, Some(lifetime), None);
-            let fresh_for = if origin_stale {
-                lifetime.min(stale_on_arrival(exchange, Some(lifetime)))
-            } else {
-                lifetime
-            };
-            Verdict::Store { terms: ssr_terms(governing, fresh_for), origin_stale }
+    cookies_shared: bool,
+}
+
+impl SsrRoute {
+    /// RFC 9111 §3.
+    fn judge(&self, exchange: &Exchange<'_>, governing: &Governing) -> Verdict {
+        match self.lifetime(exchange, governing) {
+            Ok(lifetime) => {
+                let origin_stale = is_stale_copy(exchange.headers, Some(lifetime), None);
+                let fresh_for = if origin_stale {
+                    lifetime.min(stale_on_arrival(exchange, Some(lifetime)))
+                } else {
+                    lifetime
+                };
+                Verdict::Store { terms: ssr_terms(governing, fresh_for), origin_stale }
+            }
+            Err(_) if exchange.status.is_server_error() => {
+                refuse(Reason::ServerError, Class::Failed)
+            }
+            // What was answered to credentials says nothing of the page without.
+            Err((reason, Class::Forbidden)) if exchange.authorization => {
+                refuse(reason, Class::Unshared)
+            }
+            Err((reason, class)) => refuse(reason, class),
         }
-        Err(_) if exchange.status.is_server_error() => refuse(Reason::ServerError, Class::Failed),
-        // What was answered to credentials says nothing of the page without.
-        Err((reason, Class::Forbidden)) if exchange.authorization => {
-            refuse(reason, Class::Unshared)
+    }
+
+    /// The lifetime of a response that RFC 9111 §3 allows to store.
+    fn lifetime(
+        &self,
+        exchange: &Exchange<'_>,
+        governing: &Governing,
+    ) -> Result<Duration, (Reason, Class)> {
+        let &Exchange { status, headers, response_time, .. } = exchange;
+        let code = status.as_u16();
+        let directives = &governing.directives;
+        let unshared = |reason| Err((reason, Class::Unshared));
+
+        if status.is_informational() {
+            return unshared(Reason::Status);
         }
-        Err((reason, class)) => refuse(reason, class),
+        // §3.4, §4.3.4: no whole response.
+        if matches!(code, 206 | 304) {
+            return unshared(Reason::Partial);
+        }
+        if let Some(reason) = forbidding(status, headers, self.strip_set_cookie, governing) {
+            return Err((reason, Class::Forbidden));
+        }
+        // §5.2.1.5
+        if exchange.no_store {
+            return unshared(Reason::RequestNoStore);
+        }
+        // §3: with `must-understand`, only what is understood. RFC 6585 §§3-6:
+        // never these four.
+        let unknown = directives.must_understand && !understood(code);
+        if unknown || matches!(code, 428 | 429 | 431 | 511) {
+            return unshared(Reason::Status);
+        }
+        if wrong_type(exchange) {
+            return unshared(Reason::ContentType);
+        }
+        // A list of names that cannot be read cannot be matched (§4.1).
+        if vary::parse(headers) == Vary::Star {
+            return Err((Reason::VaryStar, Class::Forbidden));
+        }
+        // §3.5
+        let shareable =
+            directives.must_revalidate || directives.public || directives.s_maxage.is_some();
+        if exchange.authorization && !shareable {
+            return unshared(Reason::Authorization);
+        }
+        let explicit = explicit(governing, headers, response_time).map(|(lifetime, _)| lifetime);
+        let validator =
+            headers.contains_key(ETAG) || last_modified(headers, response_time).is_some();
+        let lifetime = match explicit {
+            // Neither usable as it is nor by asking whether it still is (§5.2.2.4).
+            Some(_) if directives.no_cache && !validator => None,
+            Some(_) if directives.no_cache => Some(Duration::ZERO),
+            Some(lifetime) => Some(lifetime),
+            // What was rendered for a visitor's cookies needs the origin's word.
+            None if exchange.cookie => None,
+            None if directives.no_cache => validator.then_some(Duration::ZERO),
+            None if self.heuristic && (heuristically_cacheable(code) || directives.public) => {
+                heuristic_lifetime(headers, response_time)
+            }
+            None => None,
+        };
+        match lifetime {
+            // An error that is stale at once must not take a good page's place.
+            Some(Duration::ZERO) if status.is_server_error() => unshared(Reason::ServerError),
+            // Semantics §1: it may hold what is one visitor's, whatever the origin says of its
+            // lifetime. Middleware and loaders read cookies without a word in `Vary`.
+            Some(_) if exchange.cookie && !self.cookies_shared && !varies_on_cookie(headers) => {
+                unshared(Reason::Cookie)
+            }
+            Some(lifetime) => Ok(lifetime),
+            None if matches!(code, 401 | 403 | 451) => {
+                Err((Reason::Unauthorized, Class::Forbidden))
+            }
+            None => unshared(Reason::NoLifetime),
+        }
     }
 }
 
-/// The lifetime of a response that RFC 9111 §3 allows to store.
-fn ssr_lifetime(
-    heuristic: bool,
-    strip_set_cookie: bool,
-    exchange: &Exchange<'_>,
-    governing: &Governing,
-) -> Result<Duration, (Reason, Class)> {
-    let &Exchange { status, headers, response_time, .. } = exchange;
-    let code = status.as_u16();
-    let directives = &governing.directives;
-    let unshared = |reason| Err((reason, Class::Unshared));
-
-    if status.is_informational() {
-        return unshared(Reason::Status);
-    }
-    // §3.4, §4.3.4: no whole response.
-    if matches!(code, 206 | 304) {
-        return unshared(Reason::Partial);
-    }
-    if let Some(reason) = forbidding(status, headers, strip_set_cookie, governing) {
-        return Err((reason, Class::Forbidden));
-    }
-    // §5.2.1.5
-    if exchange.no_store {
-        return unshared(Reason::RequestNoStore);
-    }
-    // §3: with `must-understand`, only what is understood. RFC 6585 §§3-6:
-    // never these four.
-    let unknown = directives.must_understand && !understood(code);
-    if unknown || matches!(code, 428 | 429 | 431 | 511) {
-        return unshared(Reason::Status);
-    }
-    if wrong_type(exchange) {
-        return unshared(Reason::ContentType);
-    }
-    // A list of names that cannot be read cannot be matched (§4.1).
-    if vary::parse(headers) == Vary::Star {
-        return Err((Reason::VaryStar, Class::Forbidden));
-    }
-    // §3.5
-    let shareable =
-        directives.must_revalidate || directives.public || directives.s_maxage.is_some();
-    if exchange.authorization && !shareable {
-        return unshared(Reason::Authorization);
-    }
-    let explicit = explicit(governing, headers, response_time).map(|(lifetime, _)| lifetime);
-    let validator = headers.contains_key(ETAG) || last_modified(headers, response_time).is_some();
-    let lifetime = match explicit {
-        // Neither usable as it is nor by asking whether it still is (§5.2.2.4).
-        Some(_) if directives.no_cache && !validator => None,
-        Some(_) if directives.no_cache => Some(Duration::ZERO),
-        Some(lifetime) => Some(lifetime),
-        // What was rendered for a visitor's cookies needs the origin's word.
-        None if exchange.cookie => None,
-        None if directives.no_cache => validator.then_some(Duration::ZERO),
-        None if heuristic && (heuristically_cacheable(code) || directives.public) => {
-            heuristic_lifetime(headers, response_time)
-        }
-        None => None,
-    };
-    match lifetime {
-        // An error that is stale at once must not take a good page's place.
-        Some(Duration::ZERO) if status.is_server_error() => unshared(Reason::ServerError),
-        Some(lifetime) => Ok(lifetime),
-        None if matches!(code, 401 | 403 | 451) => Err((Reason::Unauthorized, Class::Forbidden)),
-        None => unshared(Reason::NoLifetime),
-    }
+/// Whether the origin has said that it rendered for the cookies of the request.
+fn varies_on_cookie(headers: &HeaderMap) -> bool {
+    matches!(vary::parse(headers), Vary::Names(names) if names.contains(&COOKIE))
 }
 
 /// What the origin's directives allow of a stale response (RFC 9111 §4.2.4,
@@ -480,8 +502,10 @@ mod tests {
     const ISR: Policy = page(Lifetime::Fixed(Duration::from_secs(300)));
     const DSG: Policy = page(Lifetime::Forever);
     const ORIGIN: Policy = page(Lifetime::Origin);
-    const SSR: Policy = Policy::Ssr { heuristic: false, strip_set_cookie: false };
-    const GUESS: Policy = Policy::Ssr { heuristic: true, strip_set_cookie: false };
+    const SSR: Policy =
+        Policy::Ssr { heuristic: false, strip_set_cookie: false, cookies_shared: false };
+    const GUESS: Policy =
+        Policy::Ssr { heuristic: true, strip_set_cookie: false, cookies_shared: false };
 
     fn exchange(status: u16, headers: &HeaderMap) -> Exchange<'_> {
         Exchange {
@@ -630,7 +654,7 @@ mod tests {
             strip_set_cookie: true,
         };
         assert_eq!(fresh(ask(strip, 200, &[("set-cookie", "a=b")])), None);
-        let strip = Policy::Ssr { heuristic: false, strip_set_cookie: true };
+        let strip = Policy::Ssr { heuristic: false, strip_set_cookie: true, cookies_shared: false };
         let fields = [("set-cookie", "a=b"), ("cache-control", "max-age=3")];
         assert_eq!(fresh(ask(strip, 200, &fields)), Some(3));
         // On page routes these are for browsers; names in `Vary` were not sent.
@@ -831,16 +855,29 @@ mod tests {
         let denied = judge(SSR, &Exchange { authorization: true, ..exchange(401, &public) });
         assert_eq!(denied, refuse(Reason::Unauthorized, Class::Unshared));
 
-        // A response to cookies needs an explicit lifetime.
+        // A response to cookies needs an explicit lifetime, and the origin's word that it
+        // knows of them.
         let old = date::format(Time(NOW.0 - 86_400_000));
-        for (fields, want) in [
-            (&[("cache-control", "max-age=60")][..], true),
-            (&[("last-modified", old.as_str())][..], false),
-            (&[("cache-control", "no-cache"), ("etag", "\"x\"")][..], false),
+        let shared = Policy::Ssr { heuristic: true, strip_set_cookie: false, cookies_shared: true };
+        let (stores, cookie) = (Ok(()), Err(Reason::Cookie));
+        let no_lifetime = Err(Reason::NoLifetime);
+        for (policy, fields, want) in [
+            (GUESS, &[("cache-control", "max-age=60")][..], cookie),
+            (GUESS, &[("cache-control", "public, s-maxage=60")], cookie),
+            (GUESS, &[("cache-control", "no-cache, max-age=60"), ("etag", "\"x\"")], cookie),
+            (GUESS, &[("cache-control", "max-age=60"), ("vary", "accept, Cookie")], stores),
+            (GUESS, &[("last-modified", old.as_str()), ("vary", "cookie")], no_lifetime),
+            (GUESS, &[("cache-control", "no-cache"), ("etag", "\"x\"")], no_lifetime),
+            (shared, &[("cache-control", "max-age=60")], stores),
+            (shared, &[("last-modified", old.as_str())], no_lifetime),
         ] {
             let headers = map(fields);
-            let verdict = judge(GUESS, &Exchange { cookie: true, ..exchange(200, &headers) });
-            assert_eq!(matches!(verdict, Verdict::Store { .. }), want, "{fields:?}");
+            match judge(policy, &Exchange { cookie: true, ..exchange(200, &headers) }) {
+                Verdict::Store { .. } => assert_eq!(want, stores, "{fields:?}"),
+                Verdict::Refuse { reason, class } => {
+                    assert_eq!((Err(reason), class), (want, Class::Unshared), "{fields:?}");
+                }
+            }
         }
 
         // §5.2.1.5

@@ -384,7 +384,8 @@ async fn an_age_from_the_origin_is_sent_on() {
 #[tokio::test]
 async fn cookies_collapse_when_the_last_answer_was_storable() {
     let origin = Origin::start().await;
-    let edge = edge(&origin).await;
+    let shared = "routes: [ { path: /**, ssr: {}, cookies: shared } ]\n";
+    let edge = Edge::start(shared, &origin).await;
     let client = edge.client().ssr();
     let me = |name: &str| client.get("/a").header("Cookie", &format!("me={name}"));
 

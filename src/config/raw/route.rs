@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::secs;
-use crate::config::values::{Flag, Lifetime, QueryRule, Span};
+use crate::config::values::{CookieRule, Flag, Lifetime, QueryRule, Span};
 
 /// A route.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -49,6 +49,16 @@ pub(in crate::config) struct Route {
     /// `all` on `ssr` and `pass`.
     #[schemars(example = ["page"])]
     pub(in crate::config) query: Option<QueryRule>,
+    /// Which cookies of a visitor the origin is sent, where it renders for one visitor:
+    /// on `ssr`, and where `isr: { revalidate: origin }` turns a path into that.
+    /// `all`: all of them; what is rendered for a request with cookies is then stored
+    /// only where its `Vary` names `Cookie`, and a render without cookies is what
+    /// others get. A list: those of these names, the same way, as if there were no
+    /// others. `none`: none. `shared`: all, and they make no difference, so that a
+    /// page with one visitor's name is everybody's unless the origin says `private`
+    /// or `Vary: Cookie`. Default: `all`.
+    #[schemars(example = ["session"])]
+    pub(in crate::config) cookies: Option<CookieRule>,
     /// Request fields that make pages different: they are normalised, sent to the
     /// origin and part of the page's key. Every value is a page of its own, so
     /// name only fields with few. Of `accept` it counts which of the image formats
@@ -102,6 +112,7 @@ impl Default for Route {
             pass: None,
             origin: None,
             query: None,
+            cookies: None,
             vary: Vec::new(),
             tags: Vec::new(),
             not_found: not_found(),

@@ -20,7 +20,7 @@ use perennial::log::AccessLog;
 use perennial::metrics::Metrics;
 use perennial::origin::Origins;
 use perennial::page::{
-    Asked, Body, Coding, Compress, FieldsBuf, Form, Judged, Judgement, KeyBuf, Page,
+    Asked, Body, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, KeyBuf, Page,
     Representation, Tags, Uses, canonical_path,
 };
 use perennial::plan::{Plan, plan};
@@ -175,6 +175,7 @@ fn representation(now: Time) -> Representation {
         origin: fields,
         set_cookie: false,
         asked: Asked::Route,
+        request: Fields::default(),
         origin_etag: false,
         last_modified: None,
         bodies: Box::new([

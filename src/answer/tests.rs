@@ -8,7 +8,7 @@ use super::*;
 use crate::config::Config;
 use crate::framework::Preset;
 use crate::page::testing::{self, key, varying};
-use crate::page::{Asked, FieldsBuf, Judged};
+use crate::page::{Asked, Fields, FieldsBuf, Judged};
 use crate::route::Routes;
 use crate::rules::date;
 
@@ -29,6 +29,7 @@ fn stored(
     fields.iter().for_each(|(name, value)| origin.push(name, value.as_bytes()));
     Representation {
         asked,
+        request: Fields::default(),
         origin: origin.done(),
         generated: at,
         request_time: at,
@@ -40,7 +41,7 @@ fn stored(
 }
 
 fn client(cookie: bool) -> Asked {
-    Asked::Client { authorization: false, cookie, no_store: false, uncommon: false }
+    Asked::Client { authorization: false, cookie, no_store: false }
 }
 
 #[test]

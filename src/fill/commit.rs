@@ -162,10 +162,10 @@ impl Arrived {
 
     /// Whether, but for the cookies, a cache could use it for others as it arrived.
     pub(super) fn is_reusable_without_cookies(&self, ask: &Ask) -> bool {
-        let Asked::Client { authorization, no_store, uncommon, .. } = ask.asked() else {
+        let Asked::Client { authorization, no_store, .. } = ask.asked() else {
             return false;
         };
-        let asked = Asked::Client { authorization, cookie: false, no_store, uncommon };
+        let asked = Asked::Client { authorization, cookie: false, no_store };
         match self.judge_as(ask, asked) {
             Verdict::Store { terms, .. } => self.without_validation(&terms),
             Verdict::Refuse { .. } => false,
@@ -296,6 +296,7 @@ impl Arrived {
             }
         }
         let vary = self.vary_names(ask);
+        let request = if ask.page { Fields::default() } else { ask.kept(&vary) };
         Representation {
             form: ask.form,
             vary: vary
@@ -306,6 +307,7 @@ impl Arrived {
             origin: origin.done(),
             set_cookie: self.headers.contains_key(SET_COOKIE),
             asked: ask.asked(),
+            request,
             origin_etag: has_etag,
             last_modified: last_modified(&self.headers, self.response_time),
             bodies: Box::new([Body {
@@ -394,8 +396,8 @@ pub(super) fn refreshed(
     };
     // What was rendered without cookies is not made of them by who had it validated.
     let asked = match (ask.asked(), prior.asked) {
-        (Asked::Client { authorization, no_store, uncommon, .. }, Asked::Client { cookie, .. }) => {
-            Asked::Client { authorization, cookie, no_store, uncommon }
+        (Asked::Client { authorization, no_store, .. }, Asked::Client { cookie, .. }) => {
+            Asked::Client { authorization, cookie, no_store }
         }
         (asked, _) => asked,
     };
@@ -409,6 +411,13 @@ pub(super) fn refreshed(
             selected.push(VaryField { name, value });
         }
     }
+    // Then it is not selected by what brought its body, either.
+    let request = if selected.len() == prior.vary.len() {
+        prior.request.clone()
+    } else {
+        let names: Vec<Box<str>> = selected.iter().map(|field| field.name.clone()).collect();
+        ask.kept(&names)
+    };
     let rep = Representation {
         form: prior.form,
         vary: selected.into(),
@@ -416,6 +425,7 @@ pub(super) fn refreshed(
         origin: merged.fields.clone(),
         set_cookie: prior.set_cookie,
         asked: prior.asked,
+        request,
         origin_etag: prior.origin_etag,
         last_modified: last_modified(&merged.headers, merged.response_time),
         bodies: prior.bodies.clone(),

@@ -171,7 +171,8 @@ impl Fills {
                 return Err(Again::Unconditional);
             };
             if stale {
-                inner.notes.wait(&ask.key, ask.route.backoff.min, fill.born);
+                let page = inner.notes.page(ask.key.as_str());
+                inner.notes.wait(page, ask.route.backoff.min, fill.born);
             }
             drain(exchange).await;
             return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies(), stale));
@@ -198,7 +199,8 @@ impl Fills {
             Verdict::Store { terms, origin_stale } => {
                 stale = origin_stale;
                 if origin_stale {
-                    inner.notes.wait(&ask.key, ask.route.backoff.min, fill.born);
+                    let page = inner.notes.page(ask.key.as_str());
+                    inner.notes.wait(page, ask.route.backoff.min, fill.born);
                 }
                 (Some(terms), None)
             }
@@ -216,11 +218,23 @@ impl Fills {
         if let (Some((Reason::Cookie, _)), false) = (refused, background || ask.prefetch)
             && arrived.is_reusable_without_cookies(ask)
         {
-            self.bring_for_all(ask, &arrived.vary_names(ask));
+            self.bring_for_all(ask);
         }
         if let (Some(page), true) = (ask.server_rendered, refused.is_some()) {
             // Still so, and it counts as that for as long again.
             inner.notes.set_server_rendered(page);
+        }
+        // Beside a good page that is stored an error is a failed render, or one client's own.
+        if let (Some(replaced), false) = (&member.replaces, ask.page)
+            && refused.is_none()
+            && replaced.status.is_success()
+            && !arrived.status.is_success()
+        {
+            if arrived.status.is_server_error() {
+                refused = Some((Reason::ServerError, Class::Failed));
+            } else if ask.of_a_client {
+                refused = Some((Reason::Status, Class::Unshared));
+            }
         }
         if refused.is_none() && arrived.length.is_some_and(|n| n > cache.max_object) {
             refused = Some((Reason::TooLarge, Class::Unshared));
@@ -247,7 +261,10 @@ impl Fills {
             }
             fill.decide(Lead::Shared(preview));
         } else {
-            inner.notes.set_uncollapsible(crowd);
+            // What one client is told says nothing of a page that another request brought.
+            if !(ask.of_a_client && member.replaces.is_some()) {
+                inner.notes.set_uncollapsible(crowd);
+            }
             fill.decide(Lead::Private(preview));
             if !background {
                 self.unbind(ask, &mut exchange, &mut permit);

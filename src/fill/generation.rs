@@ -12,7 +12,7 @@ use super::{Fills, Flight, Member, Renewed};
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
-use crate::page::{Asked, Form, Representation, Standing};
+use crate::page::{Form, Representation, Standing};
 use crate::rules::Reason;
 use crate::rules::storable::Class;
 use crate::store::Committed;
@@ -189,15 +189,14 @@ impl Fills {
             }
             Some(Brought::ServerRendered) => {
                 let reason = Reason::ServerRendered;
-                self.withdraw(ask, &member, gathered.regeneration);
+                self.withdraw(ask, &member);
                 gathered.outcome = Some(Renewed::NotStored(reason));
                 gathered.result = FillResult::Refused(reason);
             }
             Some(Brought::Refused(reason, class)) => {
                 ask.metrics.refused(reason);
                 // It may have become private or unpublished.
-                let removed =
-                    class == Class::Forbidden && self.withdraw(ask, &member, gathered.regeneration);
+                let removed = class == Class::Forbidden && self.withdraw(ask, &member);
                 gathered.outcome = Some(Renewed::NotStored(reason));
                 gathered.result =
                     if removed { FillResult::Removed(reason) } else { FillResult::Refused(reason) };
@@ -316,11 +315,10 @@ impl Fills {
     ///
     /// On `isr` and `dsg` that is the page, when it is the document that says so,
     /// under whichever deployment it would be found. A request that selected
-    /// nothing that is stored removes nothing, nor does a prefetch, nor what was
-    /// answered to cookies, credentials or fields that browsers do not send, of what is
-    /// stored without: clients make those up. In the background a client's fields
-    /// decide nothing, for the origin is asked without them, too.
-    fn withdraw(&self, ask: &Ask, member: &Member, background: bool) -> bool {
+    /// nothing that is stored removes nothing, nor does a prefetch. On `ssr` nor does
+    /// what was asked with other fields than what is stored: clients make those up, and
+    /// the origin is asked with those of what is stored, too (see [`Fills::verify`]).
+    fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
         let (store, born) = (&self.0.store, member.flight.fill.born);
         if ask.page {
             let whole = member.form == Form::Document;
@@ -336,18 +334,8 @@ impl Fills {
             }
             return removed;
         }
-        if ask.prefetch || (ask.of_a_client && background) {
-            return false;
-        }
         store.withdraw(&ask.key, born, |rep| {
-            let Asked::Client { authorization, cookie, uncommon, .. } = rep.asked else {
-                return false;
-            };
-            let listed = |name: &str| rep.vary.iter().any(|f| f.name.eq_ignore_ascii_case(name));
-            let made_up = (ask.cookie && !cookie)
-                || (ask.authorization && !authorization)
-                || (!uncommon && ask.uncommon().any(|(name, _)| !listed(name)));
-            rep.form == ask.form && rep.is_selected_by(&ask.fields) && !made_up
+            rep.form == ask.form && rep.is_selected_by(&ask.fields) && ask.is_as_stored(rep)
         })
     }
 }

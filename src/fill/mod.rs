@@ -22,6 +22,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -63,8 +64,14 @@ struct Inner {
     running: watch::Sender<usize>,
 }
 
+/// How long it is not asked again, for the same client, whether a page is for all.
+const NOT_FOR_ALL: Duration = Duration::from_secs(120);
+
+/// What marks a page as being asked for all. No variant's mark is even, but zero.
+const FOR_ALL: u64 = 2;
+
 /// Fills of others that a request waits for in vain before it begins its own.
-pub const MAX_REFUSED: usize = 2;
+const MAX_REFUSED: usize = 2;
 
 /// One representation that a run brings.
 struct Member {
@@ -148,6 +155,10 @@ impl Fills {
         // What it brings is for nobody else; it may well wait for what is for all.
         let personal = ask.is_personal(&varies);
         let place = place(ask);
+        // How the origin answers what it was asked for the stored page is nobody's doing.
+        let as_stored = prior.as_ref().is_some_and(|stale| ask.is_as_stored(stale));
+        let of_a_client = ask.of_a_client && !as_stored;
+        let kind = ask.kind(&ask.fields);
         let fill;
         let subscriber;
         {
@@ -162,7 +173,7 @@ impl Fills {
                     if !known
                         && fill.is_worth_waiting()
                         && self.fits(ask, fill, &varies)
-                        && let Some(subscriber) = fill.join(seq)
+                        && let Some(subscriber) = fill.join(seq, kind)
                     {
                         return Some(subscriber);
                     }
@@ -173,7 +184,7 @@ impl Fills {
                     return None;
                 }
             }
-            fill = Fill::new(seq, ask.fields.clone(), ask.of_a_client);
+            fill = Fill::new(seq, ask.fields.clone(), of_a_client, kind);
             subscriber = fill.lead_by(seq);
             if alone || personal {
                 fill.seal();
@@ -186,10 +197,11 @@ impl Fills {
         let (this, mut ask) = (self.clone(), ask.clone());
         // What was removed for good must not come back out of a cache of the origin's.
         let tags = seen.map(|page| &*page.tags);
+        ask.of_a_client = of_a_client;
         ask.anew = ask.page && inner.store.fence(&ask.key, tags, 0) == Standing::Dead;
         let running = self.running();
         tokio::spawn(async move {
-            let lifetime = prior.as_ref().map(|stale| ask.judge().lifetime(stale));
+            let stale = prior.clone();
             let member = Member {
                 form: ask.form,
                 fields: ask.fields.clone(),
@@ -206,8 +218,13 @@ impl Fills {
                 // Its place in the queue and its connection end with it.
                 () = fill.abandoned() => None,
             };
-            if let (Some(Renewed::Failed(why)), Some(lifetime)) = (renewed, lifetime) {
-                this.failed(&ask, lifetime, seq, why);
+            if let (Some(renewed), Some(stale)) = (renewed, stale) {
+                if let Renewed::Failed(why) = renewed {
+                    this.failed(&ask, ask.judge().lifetime(&stale), seq, why);
+                }
+                if ask.of_a_client && renewed.failure().is_some() {
+                    this.verify(&ask, &stale);
+                }
             }
             drop(running);
         });
@@ -291,7 +308,8 @@ impl Fills {
             if stored || inflight.contains_key(&place) || self.lacks(&ask, page.as_deref()) {
                 return None;
             }
-            fill = Fill::new(inner.store.seq(), ask.fields.clone(), ask.of_a_client);
+            let kind = ask.kind(&ask.fields);
+            fill = Fill::new(inner.store.seq(), ask.fields.clone(), ask.of_a_client, kind);
             inflight.insert(place.clone(), vec![Arc::clone(&fill)]);
         }
         let member = Member {
@@ -310,12 +328,10 @@ impl Fills {
     }
 
     /// What was rendered for a client with cookies looks as if it were for all: asks
-    /// without the client, in the background, and that is what others get (semantics
-    /// §1). `varies`: names that the response varies on.
-    fn bring_for_all(&self, ask: &Ask, varies: &[Box<str>]) {
+    /// without them, in the background, and that is what others get (semantics §1).
+    fn bring_for_all(&self, ask: &Ask) {
         let inner = &self.0;
-        let mut ask = ask.of_nobody(varies);
-        ask.anew = false;
+        let ask = Ask { anew: false, ..ask.without_person() };
         let page = inner.store.get(ask.key.as_str());
         let selected = page.as_ref().and_then(|page| {
             let mut members = page.members.iter();
@@ -333,18 +349,19 @@ impl Fills {
             prior = terms.map(|_| Arc::clone(rep));
         }
         // It was not for all just now, or failed.
-        if !self.collapsible(&ask, page.as_ref()) || self.waits(&ask.key, page.as_ref()) {
+        let about = ask.failures(&inner.notes);
+        if self.is_waiting(about, &ask.key, page.as_ref()) {
             return;
         }
-        let Some(guard) = self.mark((ask.key.clone(), ask.client() | 1)) else { return };
+        let Some(guard) = self.mark((ask.key.clone(), FOR_ALL)) else { return };
         let born = inner.store.seq();
         let replaces = selected.map(Arc::clone);
         let member = self.member(&ask, ask.form, ask.fields.clone(), prior, replaces);
         let (this, running) = (self.clone(), self.running());
         tokio::spawn(async move {
             let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
-            if let Renewed::Failed(why) = renewed {
-                this.failed(&ask, None, born, why);
+            if renewed.failure().is_some() {
+                this.0.notes.wait(about, NOT_FOR_ALL, born);
             }
             drop((guard, running));
         });

@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::config::Backoff;
-use crate::page::{Form, PageKey, Seq};
+use crate::page::{Form, Seq};
 
 /// How long a page whose response was not storable is fetched by each request for itself.
 const UNCOLLAPSIBLE: Duration = Duration::from_secs(120);
@@ -169,9 +169,9 @@ impl Notes {
 
     /// The origin regenerated nothing yet, when it was asked at `born`: ask again
     /// after `wait`.
-    pub fn wait(&self, key: &PageKey, wait: Duration, born: Seq) {
+    pub fn wait(&self, about: Subject, wait: Duration, born: Seq) {
         let until = Instant::now() + wait;
-        self.waits.insert(self.page(key.as_str()), Wait { failures: 0, until, born });
+        self.waits.insert(about, Wait { failures: 0, until, born });
     }
 
     /// A regeneration succeeded: the next failure is the first again.
@@ -199,6 +199,7 @@ impl Notes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::PageKey;
 
     #[tokio::test(start_paused = true)]
     async fn backs_off_by_doubling() {
@@ -221,7 +222,7 @@ mod tests {
         notes.succeeded(page);
         let wait = notes.failed(page, Duration::from_secs(1), backoff, 7).as_secs_f64();
         assert!((wait / 3. - 1.).abs() <= 0.11, "{wait}: a success starts over");
-        notes.wait(&key, Duration::from_secs(9), 8);
+        notes.wait(page, Duration::from_secs(9), 8);
         notes.succeeded(page);
         assert_eq!(notes.waiting(page), Some(8), "what the origin asked for stays");
         // A long lifetime waits 30 s at first, not its own length.

@@ -37,7 +37,7 @@ pub enum Renewed {
 impl Renewed {
     /// Why what was stored is still to be renewed, if it is.
     #[must_use]
-    fn failure(&self) -> Option<&'static str> {
+    pub(super) fn failure(&self) -> Option<&'static str> {
         match self {
             // Nothing is wrong with the origin: who asks next finds what is there.
             Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
@@ -101,19 +101,18 @@ impl Fills {
             return StaleWhy::Regenerating;
         }
         let ask = ask();
-        let of_nobody = ask.of_a_client.then(|| ask.of_nobody(&stale.names()));
-        let of_a_client = of_nobody.as_ref().is_some_and(|other| !ask.says_no_more_than(other));
-        let mut ask = Ask { anew: ask.page, of_a_client, ..ask };
+        let as_stored = if ask.is_as_stored(stale) { None } else { ask.as_stored(stale) };
+        let mut ask = Ask { anew: ask.page, of_a_client: as_stored.is_some(), ..ask };
         let born = inner.store.seq();
         let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let (page, stale) = (Arc::clone(page), Arc::clone(stale));
         let running = self.running();
         tokio::spawn(async move {
-            let renewed = match of_nobody.filter(|_| ask.of_a_client) {
-                Some(of_nobody) => {
-                    let renewed = this.renew_for(&ask, &of_nobody, members, &page, &stale).await;
-                    ask = of_nobody;
+            let renewed = match as_stored {
+                Some(as_stored) => {
+                    let renewed = this.renew_for(&ask, &as_stored, members, &page, &stale).await;
+                    ask = as_stored;
                     renewed
                 }
                 None => this.run(&ask, members, unwanted, Priority::Background).await,
@@ -128,11 +127,12 @@ impl Fills {
 
     /// Regenerates what a client's request on `ssr` found stale: first with the fields
     /// of that request. Where that brings no page, or takes long, it may be the client's
-    /// doing: what then decides is how the origin answers when it is asked without them.
+    /// doing: what then decides is how the origin answers when it is asked as it was for
+    /// what is stored.
     async fn renew_for(
         &self,
         ask: &Ask,
-        of_nobody: &Ask,
+        as_stored: &Ask,
         members: Vec<Member>,
         page: &Arc<Page>,
         stale: &Arc<Representation>,
@@ -142,10 +142,23 @@ impl Fills {
         match tokio::time::timeout(FOLLOW, first).await {
             Ok(renewed) if renewed.failure().is_none() => renewed,
             _ => {
-                let (members, unwanted) = self.members(of_nobody, page, stale, ask.key == page.key);
-                self.run(of_nobody, members, unwanted, priority).await
+                let (members, unwanted) = self.members(as_stored, page, stale, ask.key == page.key);
+                self.run(as_stored, members, unwanted, priority).await
             }
         }
+    }
+
+    /// A client who waited for it got no page where `stale` is stored, on `ssr`. Whether
+    /// that is so for everybody is found out in the background, as in
+    /// [`renew_for`](Self::renew_for). Who has cookies or credentials may be answered
+    /// otherwise than others.
+    pub(super) fn verify(&self, ask: &Ask, stale: &Arc<Representation>) {
+        if ask.cookie || ask.authorization || ask.no_store || ask.prefetch {
+            return;
+        }
+        let Some(page) = self.0.store.get(ask.key.as_str()) else { return };
+        let Some(as_stored) = ask.as_stored(stale) else { return };
+        self.refresh(&ask.key, &page, stale, false, false, || as_stored);
     }
 
     /// Marks a page (or a variant of it) as being regenerated, until what is returned
@@ -178,8 +191,8 @@ impl Fills {
         } else {
             // Variants are renewed one by one, each with what selected it.
             for stale in stored {
-                let fields = commit::selecting(stale);
-                let Some(ask) = ask.for_form(stale.form, fields.clone()) else { continue };
+                let Some(ask) = ask.as_stored(stale) else { continue };
+                let fields = ask.fields.clone();
                 let _guard = self.mark((ask.key.clone(), variant(stale)));
                 let replaces = Some(Arc::clone(stale));
                 let members = vec![self.member(&ask, stale.form, fields, None, replaces)];
@@ -293,7 +306,8 @@ impl Fills {
         prior: Option<Arc<Representation>>,
         replaces: Option<Arc<Representation>>,
     ) -> Member {
-        let fill = Fill::new(self.0.store.seq(), fields.clone(), ask.of_a_client);
+        let kind = ask.kind(&fields);
+        let fill = Fill::new(self.0.store.seq(), fields.clone(), ask.of_a_client, kind);
         let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
         self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
         let crowd = ask.crowd(form, &fields, None);

@@ -105,9 +105,18 @@ const ORDINARY: &[&str] = &[
     "purpose",
     "referer",
     "save-data",
+    "sec-gpc",
+    "sec-purpose",
     "upgrade-insecure-requests",
     "user-agent",
 ];
+
+/// Beginnings of the names of such fields: client hints, and fetch metadata.
+const ORDINARY_STARTS: &[&str] = &["sec-ch-", "sec-fetch-"];
+
+/// Fields that say who asks, or what one request wants of caches.
+const OF_ONE_REQUEST: &[&str] =
+    &["authorization", "cache-control", "cookie", "pragma", "purpose", "sec-purpose"];
 
 /// Fields that proxies and tracers add, new ones for each request.
 const OF_THE_WAY: &[&str] = &[
@@ -238,25 +247,52 @@ impl Ask {
             return Asked::Route;
         }
         let &Ask { authorization, cookie, no_store, .. } = self;
-        let uncommon = self.uncommon().next().is_some();
-        Asked::Client { authorization, cookie, no_store, uncommon }
+        Asked::Client { authorization, cookie, no_store }
     }
 
-    /// The same without a client: with what selects a response that varies on these
-    /// names, and nothing else. Whoever asks, the origin is asked the same.
-    #[must_use]
-    pub(super) fn of_nobody(&self, varies: &[Box<str>]) -> Ask {
-        let listed = |name: &str| varies.iter().any(|n| name.eq_ignore_ascii_case(n));
-        let selects = |name: &str| listed(name) || self.decides_form(name);
+    /// What is kept of its fields beside a response that varies on these names: all that
+    /// may have had a part in it, less the way that the request came, and who asked.
+    pub(super) fn kept(&self, varies: &[Box<str>]) -> Fields {
+        let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
+        let varies = |name: &str| varies.iter().any(|n| name.eq_ignore_ascii_case(n));
         let mut fields = FieldsBuf::default();
-        for (name, value) in self.fields.iter().filter(|(name, _)| selects(name)) {
-            fields.push(name, value);
+        for (name, value) in self.fields.iter() {
+            if varies(name) || !(is_of_the_way(name) || listed(OF_ONE_REQUEST, name)) {
+                fields.push(name, value);
+            }
         }
+        fields.done()
+    }
+
+    /// The same as it was asked when a stored representation was rendered. Whoever
+    /// asks now has no say in it. None if the page cannot have that form.
+    pub(super) fn as_stored(&self, rep: &Representation) -> Option<Ask> {
+        let fields = rep.request.clone();
+        let (authorization, cookie) =
+            (fields.get("authorization").is_some(), fields.get("cookie").is_some());
+        let ask = self.for_form(rep.form, fields)?;
+        let of_nobody = Ask { of_a_client: false, no_store: false, prefetch: false, ..ask };
+        Some(Ask { authorization, cookie, ..of_nobody })
+    }
+
+    /// Whether it is [`as_stored`](Self::as_stored) already: how the origin answers is
+    /// then no doing of this client's.
+    pub(super) fn is_as_stored(&self, rep: &Representation) -> bool {
+        let names = rep.names();
+        let varies = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let own = (self.cookie && !varies("cookie"))
+            || (self.authorization && !varies("authorization"))
+            || self.no_store
+            || self.prefetch;
+        !self.of_a_client || (!own && self.kept(&names) == rep.request)
+    }
+
+    /// The same without who asks: no cookies, no credentials.
+    pub(super) fn without_person(&self) -> Ask {
         Ask {
-            fields: fields.done(),
-            of_a_client: false,
-            authorization: self.authorization && listed("authorization"),
-            cookie: self.cookie && listed("cookie"),
+            fields: self.kept(&[]),
+            authorization: false,
+            cookie: false,
             no_store: false,
             prefetch: false,
             ..self.clone()
@@ -271,38 +307,30 @@ impl Ask {
             && !varies.iter().any(|name| name.eq_ignore_ascii_case("cookie"))
     }
 
-    /// Whether it says nothing more than [`of_nobody`](Self::of_nobody), but for the way
-    /// that it came.
-    pub(super) fn says_no_more_than(&self, of_nobody: &Ask) -> bool {
-        let own = self.fields.iter().filter(|(name, _)| !is_of_the_way(name));
-        own.eq(of_nobody.fields.iter())
-    }
-
-    /// A field by which the form or a declared variant is chosen.
-    fn decides_form(&self, name: &str) -> bool {
-        let listed = |list: &[&str]| list.iter().any(|n| name.eq_ignore_ascii_case(n));
-        listed(self.preset.vary())
-            || self.route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
-    }
-
     /// Fields that browsers do not send with any request, such as the key of an
     /// interface.
-    pub(super) fn uncommon(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.uncommon_among(&self.fields)
-    }
-
-    fn uncommon_among<'a>(
-        &'a self,
-        fields: &'a Fields,
-    ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let is_common = |name: &str| {
-            let fetches = name.get(..4).is_some_and(|n| n.eq_ignore_ascii_case("sec-"));
-            fetches
-                || ORDINARY.iter().any(|n| name.eq_ignore_ascii_case(n))
+    fn uncommon<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
+        let starts = |name: &str, start: &&str| {
+            name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start))
+        };
+        let is_common = move |name: &str| {
+            listed(ORDINARY, name)
+                || ORDINARY_STARTS.iter().any(|start| starts(name, start))
                 || is_of_the_way(name)
                 || self.request_fields.trust.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
         };
         fields.iter().filter(move |(name, _)| !is_common(name))
+    }
+
+    /// Who may wait for one another's answer before it is there: clients that send the
+    /// same beside what browsers send, hashed. It may be slow, or none, because of that.
+    pub(super) fn kind(&self, fields: &Fields) -> u64 {
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        if !self.page {
+            self.uncommon(fields).for_each(|(name, value)| add_field(&mut hash, name, Some(value)));
+        }
+        hash.digest()
     }
 
     /// The client whose fields it carries, hashed: by what it says, not by where it
@@ -352,7 +380,7 @@ impl Ask {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&[u8::from(self.cookie), u8::from(self.prefetch)]);
         // Who sends what browsers do not is apart.
-        for (name, value) in self.uncommon_among(fields) {
+        for (name, value) in self.uncommon(fields) {
             add_field(&mut hash, name, Some(value));
         }
         for name in names {
@@ -446,10 +474,8 @@ impl Ask {
         };
         let mut head = RequestHeader::build("GET", target.as_bytes(), Some(16))?;
         head.insert_header("Host", self.origin.host_field(&self.host))?;
-        if !self.of_a_client {
-            if self.fields.get("user-agent").is_none() {
-                head.insert_header("User-Agent", preset.agent())?;
-            }
+        if self.page {
+            head.insert_header("User-Agent", preset.agent())?;
             if self.fields.get("accept").is_none() {
                 head.insert_header("Accept", preset.accept(self.form))?;
             }

@@ -28,6 +28,10 @@ const AHEAD: usize = 256 * 1024;
 /// `proxy_cache_lock_timeout`.
 pub(super) const FOLLOW: Duration = Duration::from_secs(5);
 
+/// The same where that client sends something else beside what browsers send: the more
+/// likely it is its own doing.
+const FOLLOW_OTHERS: Duration = Duration::from_secs(1);
+
 /// The head of a response that is streamed before it is stored.
 #[derive(Debug)]
 pub struct Preview {
@@ -96,6 +100,9 @@ pub struct Fill {
     readers: AtomicUsize,
     /// It carries fields of a client, on `ssr`: how it goes may be that client's doing.
     of_a_client: bool,
+    /// See `Ask::kind`.
+    kind: u64,
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -151,7 +158,7 @@ impl Fill {
     /// A fill that begins now, at `born`, with these request fields. `of_a_client`:
     /// nobody else waits for it for long.
     #[must_use]
-    pub fn new(born: Seq, fields: Fields, of_a_client: bool) -> Arc<Fill> {
+    pub fn new(born: Seq, fields: Fields, of_a_client: bool, kind: u64) -> Arc<Fill> {
         Arc::new(Fill {
             born,
             fields,
@@ -160,30 +167,33 @@ impl Fill {
             moved: Notify::new(),
             readers: AtomicUsize::new(0),
             of_a_client,
+            kind,
+            began: Instant::now(),
         })
     }
 
     /// Whether a newcomer may wait for its head: not where the client that it carries
-    /// has left, for how it goes may be that client's doing.
+    /// has left, or where it takes long, for that may be that client's doing.
     pub(super) fn is_worth_waiting(&self) -> bool {
         let state = self.state.lock();
-        state.lead.is_some() || !state.orphaned
+        let slow = self.of_a_client && self.began.elapsed() >= FOLLOW;
+        state.lead.is_some() || !(state.orphaned || slow)
     }
 
     /// Its leader: the reader whose request it carries. `seq` is the sequence
     /// number now.
     #[must_use]
     pub fn lead_by(self: &Arc<Fill>, seq: Seq) -> Subscriber {
-        self.subscribe(true, seq)
+        self.subscribe(true, seq, self.kind)
     }
 
     /// A follower, if a newcomer may still join. Then it can read from the first
-    /// byte on.
+    /// byte on. `kind`: of its client (see `Ask::kind`).
     #[must_use]
-    pub fn join(self: &Arc<Fill>, seq: Seq) -> Option<Subscriber> {
+    pub fn join(self: &Arc<Fill>, seq: Seq, kind: u64) -> Option<Subscriber> {
         // Counted as long as nobody can close it: who reads alone reads alone for ever.
         let state = self.state.lock();
-        let subscriber = (!state.closed).then(|| self.subscribe(false, seq));
+        let subscriber = (!state.closed).then(|| self.subscribe(false, seq, kind));
         drop(state);
         if subscriber.is_some() {
             self.moved.notify_waiters();
@@ -191,13 +201,14 @@ impl Fill {
         subscriber
     }
 
-    fn subscribe(self: &Arc<Fill>, leader: bool, seq: Seq) -> Subscriber {
+    fn subscribe(self: &Arc<Fill>, leader: bool, seq: Seq, kind: u64) -> Subscriber {
+        let patience = if kind == self.kind { FOLLOW } else { FOLLOW_OTHERS };
         self.readers.fetch_add(1, Ordering::AcqRel);
         Subscriber {
             fill: Arc::clone(self),
             version: self.version.subscribe(),
             leader,
-            until: (!leader && self.of_a_client).then(|| Instant::now() + FOLLOW),
+            until: (!leader && self.of_a_client).then(|| Instant::now() + patience),
             joined: seq,
             interim: 0,
             next: 0,
@@ -508,7 +519,7 @@ mod tests {
     }
 
     fn fill() -> Arc<Fill> {
-        Fill::new(7, Fields::default(), false)
+        Fill::new(7, Fields::default(), false, 0)
     }
 
     fn preview() -> Arc<Preview> {
@@ -542,19 +553,19 @@ mod tests {
     async fn everyone_reads_all_of_it_at_any_pace() {
         let fill = fill();
         let mut leader = fill.lead_by(7);
-        let early = tokio::spawn(read(fill.join(8).unwrap()));
+        let early = tokio::spawn(read(fill.join(8, 0).unwrap()));
         fill.interim(103, Fields::default());
         fill.decide(Lead::Shared(preview()));
         // Nobody reads yet, and nothing waits for that: it will be stored.
         for _ in 0..100 {
             assert!(soon(fill.push(piece(10_000))).await);
         }
-        let mut late = fill.join(9).unwrap();
+        let mut late = fill.join(9, 0).unwrap();
         assert!(matches!(leader.head().await, Next::Interim(103, _)));
         assert!(matches!(late.head().await, Next::Lead(Lead::Shared(_))), "not for a follower");
         let rep = Arc::new(testing::rep(crate::page::Form::Document, 7, &[], "x"));
         fill.finish(Ok(Some(rep)));
-        assert!(fill.join(9).is_none(), "nobody joins what has ended");
+        assert!(fill.join(9, 0).is_none(), "nobody joins what has ended");
         assert_eq!(soon(early).await.unwrap(), Ok(1_000_000));
         assert_eq!(soon(read(leader)).await, Ok(1_000_000));
         assert!(matches!(soon(late.end()).await, Ok(Some(_))));
@@ -565,8 +576,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_breaks_off_is_an_error_to_everyone() {
         let fill = fill();
-        let readers = [fill.lead_by(7), fill.join(7).unwrap(), fill.join(7).unwrap()];
-        let mut waits = fill.join(7).unwrap();
+        let readers = [fill.lead_by(7), fill.join(7, 0).unwrap(), fill.join(7, 0).unwrap()];
+        let mut waits = fill.join(7, 0).unwrap();
         let early = tokio::spawn(async move { waits.end().await.map(|_| ()) });
         fill.decide(Lead::Shared(preview()));
         fill.push(piece(10)).await;
@@ -587,9 +598,9 @@ mod tests {
     async fn a_pipe_waits_for_its_reader() {
         let fill = fill();
         let mut reader = fill.lead_by(7);
-        let follower = fill.join(7).unwrap();
+        let follower = fill.join(7, 0).unwrap();
         fill.decide(Lead::Private(preview()));
-        assert!(fill.join(7).is_none(), "it is its leader's alone");
+        assert!(fill.join(7, 0).is_none(), "it is its leader's alone");
         drop(follower);
         let writer = {
             let fill = Arc::clone(&fill);
@@ -618,14 +629,14 @@ mod tests {
     async fn what_outgrows_the_store_is_paced_by_the_fastest() {
         let fill = fill();
         let mut fast = fill.lead_by(7);
-        let mut slow = fill.join(7).unwrap();
-        let mut waits = fill.join(7).unwrap();
+        let mut slow = fill.join(7, 0).unwrap();
+        let mut waits = fill.join(7, 0).unwrap();
         fill.decide(Lead::Shared(preview()));
         for _ in 0..16 {
             fill.push(piece(64 * 1024)).await;
         }
         fill.overflow(1024 * 1024);
-        assert!(fill.join(7).is_none());
+        assert!(fill.join(7, 0).is_none());
         assert!(!fast.alone());
         // Who waits for the page to be stored waits no more.
         assert!(matches!(soon(waits.end()).await, Ok(None)));
@@ -656,7 +667,7 @@ mod tests {
     async fn the_fastest_may_leave() {
         let fill = fill();
         let mut fast = fill.lead_by(7);
-        let slow = fill.join(7).unwrap();
+        let slow = fill.join(7, 0).unwrap();
         fill.decide(Lead::Shared(preview()));
         fill.overflow(1024 * 1024);
         let writer = {
@@ -713,7 +724,7 @@ mod tests {
             })
         };
         tokio::task::yield_now().await;
-        let follower = fill.join(7).unwrap();
+        let follower = fill.join(7, 0).unwrap();
         tokio::task::yield_now().await;
         assert!(!reader.is_finished());
         drop(follower);
@@ -726,7 +737,7 @@ mod tests {
     async fn what_is_abandoned() {
         let sealed = fill();
         sealed.seal();
-        assert!(sealed.join(7).is_none());
+        assert!(sealed.join(7, 0).is_none());
         let leader = sealed.lead_by(7);
         let ends = {
             let fill = Arc::clone(&sealed);
@@ -781,7 +792,7 @@ mod tests {
             };
             let mut readers = Vec::new();
             for n in 0..6 {
-                let Some(mut reader) = fill.join(7) else { break };
+                let Some(mut reader) = fill.join(7, 0) else { break };
                 readers.push(tokio::spawn(async move {
                     if let Next::Lead(Lead::Private(_)) = reader.head().await {
                         return Ok(None);
@@ -821,7 +832,7 @@ mod tests {
             runtime.block_on(async {
                 let fill = fill();
                 fill.decide(Lead::Shared(preview()));
-                let mut readers = [fill.lead_by(7), fill.join(7).unwrap(), fill.join(7).unwrap()];
+                let mut readers = [fill.lead_by(7), fill.join(7, 0).unwrap(), fill.join(7, 0).unwrap()];
                 let mut taken = [0usize; 3];
                 let mut written = 0usize;
                 let byte = |at: usize| (at % 251) as u8;

@@ -1,8 +1,6 @@
 //! Fills by themselves, where a test must know who has joined before the origin
 //! answers.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;

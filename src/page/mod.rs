@@ -176,8 +176,6 @@ pub enum Asked {
         cookie: bool,
         /// The request said `no-store` (RFC 9111 §5.2.1.5).
         no_store: bool,
-        /// There were fields that browsers do not send with any request.
-        uncommon: bool,
     },
 }
 
@@ -290,6 +288,10 @@ pub struct Representation {
     pub set_cookie: bool,
     /// Whose fields the origin was asked with.
     pub asked: Asked,
+    /// Of a client's fields with which it was asked, those that may have had a part in
+    /// the response: it is renewed with these where another client's bring no page.
+    /// None of cookies and credentials, unless it varies on them.
+    pub request: Fields,
     /// Whether the entity tag is the origin's own (and may be sent to it).
     pub origin_etag: bool,
     /// `Last-Modified`, if it is there and valid.
@@ -406,6 +408,7 @@ impl Representation {
         size_of::<Self>()
             + vary
             + self.origin.size()
+            + self.request.size()
             + self.judged.size()
             + size_of::<Tags>()
             + self.tags.size()

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{
-    Asked, Body, Coding, FieldsBuf, Form, Judged, Judgement, PageKey, Representation, Seq, Tags,
-    Uses, VaryField,
+    Asked, Body, Coding, Fields, FieldsBuf, Form, Judged, Judgement, PageKey, Representation, Seq,
+    Tags, Uses, VaryField,
 };
 use crate::rules::Time;
 use crate::rules::freshness::{Terms, Window};
@@ -45,6 +45,7 @@ pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Repr
         origin,
         set_cookie: false,
         asked: Asked::Route,
+        request: Fields::default(),
         origin_etag: false,
         last_modified: None,
         bodies: Box::new([Body {

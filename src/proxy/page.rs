@@ -185,9 +185,9 @@ impl Visit<'_> {
                     continue;
                 }
                 Next::Lead(lead) => lead,
-                // Whatever others wait for: this one asks for itself.
+                // It takes too long, perhaps because of what its client said.
                 Next::Alone => {
-                    self.alone(subscriber.fill());
+                    self.refused.push(Arc::clone(subscriber.fill()));
                     return Ok(Step::Again);
                 }
             };
@@ -248,7 +248,7 @@ impl Visit<'_> {
                 Lead::Failed(Failure::Reset | Failure::Timeout)
                     if !subscriber.leader && !ask.page =>
                 {
-                    self.alone(subscriber.fill());
+                    self.refused.push(Arc::clone(subscriber.fill()));
                     Ok(Step::Again)
                 }
                 Lead::Failed(why) => match stale {
@@ -263,11 +263,6 @@ impl Visit<'_> {
                 },
             };
         }
-    }
-
-    /// Waits for nobody any more, after this fill.
-    fn alone(&mut self, fill: &Arc<Fill>) {
-        self.refused.resize(crate::fill::MAX_REFUSED, Arc::clone(fill));
     }
 
     fn choose(&self, page: Option<&Page>, now: Time) -> Choice {

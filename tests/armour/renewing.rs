@@ -1,14 +1,13 @@
 //! Whose fields decide when a stale page of an `ssr` route is renewed. A client may
 //! send what the origin chokes on, in a field that the page does not vary on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::edge;
-use crate::support::client::Client;
+use super::{edge, go};
+use crate::support::client::{Ask, Client};
 use crate::support::origin::Act;
-use crate::support::{Break, Edge, Origin, Response, eventually};
+use crate::support::{Break, Origin, Response, eventually};
 
 /// Fields that are no part of what the page is, and their values.
 const ODD: [(&str, &str); 2] = [("User-Agent", "odd"), ("X-Debug", "odd")];
@@ -16,6 +15,7 @@ const ODD: [(&str, &str); 2] = [("User-Agent", "odd"), ("X-Debug", "odd")];
 /// What the origin does to whoever sends one of them.
 fn refusals() -> Vec<(&'static str, Act)> {
     let page = || Response::html("for you alone");
+    let redirect = Response::status(301).header("Location", "/elsewhere").cache("max-age=60");
     vec![
         ("500", Act::Reply(Response::status(500))),
         ("a page not found", Act::Reply(Response::status(404))),
@@ -24,6 +24,9 @@ fn refusals() -> Vec<(&'static str, Act)> {
         ("private", Act::Reply(page().cache("private, max-age=60"))),
         ("a cookie", Act::Reply(page().cache("max-age=60").header("Set-Cookie", "id=1"))),
         ("nothing", Act::Break(Break::Rst)),
+        ("an error for all", Act::Reply(Response::status(404).cache("max-age=60"))),
+        ("a server error for all", Act::Reply(Response::status(503).cache("max-age=60"))),
+        ("a redirect for all", Act::Reply(redirect)),
     ]
 }
 
@@ -47,17 +50,30 @@ fn page(body: &'static str, cache: &'static str) -> Response {
     Response::html(body).cache(cache)
 }
 
+/// What browsers send.
+fn browser(client: &Client) -> Ask {
+    client.get("/p").header("User-Agent", "browser").header("Accept-Language", "en")
+}
+
+/// The same from somebody odd.
+fn odd(client: &Client, name: &str, value: &str) -> Ask {
+    match name {
+        "User-Agent" => client.get("/p").header(name, value).header("Accept-Language", "en"),
+        _ => browser(client).header(name, value),
+    }
+}
+
 async fn until_new(what: &str, client: &Client) {
     eventually(format!("the new page, in spite of {what}"), || async {
-        let page = client.get("/p").await;
+        let page = browser(client).await;
         assert!(matches!(page.x_cache(), "HIT" | "STALE"), "{what}: {page}");
         (page.x_cache() == "HIT" && page.text() == "new").then_some(())
     })
     .await;
 }
 
-/// In the background the origin is asked without them, too, and that decides: no
-/// back-off, no page taken out.
+/// In the background the origin is asked as for what is stored, too, and that decides:
+/// no back-off, no page taken out, no error in its place.
 #[tokio::test]
 async fn a_background_renewal_is_not_one_clients_doing() {
     for (name, value) in ODD {
@@ -65,17 +81,42 @@ async fn a_background_renewal_is_not_one_clients_doing() {
             let origin = origin("max-age=60, stale-while-revalidate=600", refusal).await;
             let edge = edge(&origin).await;
             let client = edge.client().ssr();
-            client.get("/p").await.is(200, "MISS", "old");
-            client.get("/p").header(name, value).await.is(200, "STALE", "old");
+            browser(&client).await.is(200, "MISS", "old");
+            odd(&client, name, value).await.is(200, "STALE", "old");
             until_new(&format!("{name}, {what}"), &client).await;
             // A connection that breaks is no answer: the request goes out once more.
             let asked = if what == "nothing" { 3..=4 } else { 3..=3 };
             assert!(asked.contains(&origin.total()), "{name}, {what}: {}", origin.total());
             let last = origin.requests().pop().expect("three");
-            assert!(last.header("user-agent").is_some_and(|agent| agent.contains("Perennial")));
-            assert_eq!(last.header("x-debug"), None);
+            assert_eq!(last.header("user-agent"), Some("browser"));
+            assert_eq!((last.header("x-debug"), last.header("x-forwarded-for")), (None, None));
             edge.stop().await;
         }
+    }
+}
+
+/// Nor is it that of one who leaves out what browsers send.
+#[tokio::test]
+async fn who_leaves_fields_out_decides_for_nobody() {
+    for status in [500, 403] {
+        let first = AtomicBool::new(true);
+        let origin = Origin::serve(move |request| {
+            let cache = "max-age=60, stale-while-revalidate=600";
+            match request.header("accept-language") {
+                None => Response::status(status),
+                Some(_) if first.swap(false, Ordering::SeqCst) => {
+                    crate::fills::dated(page("old", cache), Duration::from_secs(100))
+                }
+                Some(_) => page("new", cache),
+            }
+        })
+        .await;
+        let edge = edge(&origin).await;
+        let client = edge.client().ssr();
+        browser(&client).await.is(200, "MISS", "old");
+        client.get("/p").await.is(200, "STALE", "old");
+        until_new("a bare request", &client).await;
+        edge.stop().await;
     }
 }
 
@@ -85,44 +126,57 @@ async fn a_client_who_makes_the_origin_hang_delays_a_renewal_a_little() {
     let origin = origin("max-age=60, stale-while-revalidate=600", Act::Silent).await;
     let edge = edge(&origin).await;
     let client = edge.client().ssr();
-    client.get("/p").await.is(200, "MISS", "old");
-    client.get("/p").header("User-Agent", "odd").await.is(200, "STALE", "old");
+    browser(&client).await.is(200, "MISS", "old");
+    odd(&client, "User-Agent", "odd").await.is(200, "STALE", "old");
     until_new("silence", &client).await;
-    client.get("/p").await.is(200, "HIT", "new");
 }
 
-/// What an odd client gets is said of that client alone.
-async fn is_for_the_odd_one_alone(edge: &Edge, name: &str, value: &str, what: &str) {
-    let client = edge.client().ssr();
-    client.get("/p").await.is(200, "MISS", "old");
-    let odd = || client.get("/p").header(name, value);
-    odd().await.is(200, "STALE", "old");
-    let again = odd().await;
-    assert!(again.cache_status().ends_with("detail=backoff"), "{what}: {again}");
-    client.get("/p").await.is(200, "MISS", "new");
-    client.get("/p").await.is(200, "HIT", "new");
-}
-
-/// In the foreground a failure holds back who caused it, and nobody else.
+/// Where a client has to wait for the origin, what it gets is its own, and others get
+/// the page anew.
 #[tokio::test]
-async fn a_failed_validation_holds_back_one_client() {
+async fn a_validation_in_the_foreground_is_not_one_clients_doing() {
     for (name, value) in ODD {
-        for (what, refusal) in
-            [("500", Act::Reply(Response::status(500))), ("nothing", Act::Break(Break::Rst))]
-        {
+        for (what, refusal) in refusals() {
             let origin = origin("max-age=60, stale-if-error=600", refusal).await;
             let edge = edge(&origin).await;
-            is_for_the_odd_one_alone(&edge, name, value, what).await;
+            let client = edge.client().ssr();
+            browser(&client).await.is(200, "MISS", "old");
+            let own = odd(&client, name, value).await;
+            assert_ne!(own.text(), "new", "{name}, {what}");
+            eventually(format!("the new page, in spite of {name}, {what}"), || async {
+                let page = browser(&client).await;
+                assert_eq!((page.status, page.text()), (200, "new"), "{name}, {what}: {page}");
+                (page.x_cache() == "HIT").then_some(())
+            })
+            .await;
             edge.stop().await;
         }
     }
 }
 
-/// What forbids storing, said to credentials that somebody made up, takes no page out
-/// that is fresh; nor, to a field that browsers do not send, one that is stale.
+/// Where the origin fails for everybody that is found out, and held back for everybody.
+#[tokio::test]
+async fn a_failure_for_all_holds_all_back() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    let old = page("old", "max-age=60, stale-if-error=600");
+    origin.on("/p").reply(crate::fills::dated(old, Duration::from_secs(100)));
+    browser(&client).await.is(200, "MISS", "old");
+    let failing = origin.on("/p").times(2).reply(Response::status(500));
+    odd(&client, "User-Agent", "other").await.is(200, "STALE", "old");
+    failing.ended().await;
+    eventually("the back-off", || async {
+        let page = odd(&client, "User-Agent", "third").await;
+        page.is(200, "STALE", "old");
+        page.cache_status().ends_with("detail=backoff").then_some(())
+    })
+    .await;
+}
+
+/// What forbids storing, said to fields that somebody made up, takes no page out.
 #[tokio::test]
 async fn what_is_said_to_made_up_fields_takes_no_page_out() {
-    let refuse = Arc::new(AtomicBool::new(true));
     for (what, refusal) in [
         ("401", Response::status(401)),
         ("private", Response::html("x").cache("private")),
@@ -130,14 +184,16 @@ async fn what_is_said_to_made_up_fields_takes_no_page_out() {
     ] {
         for (name, cache) in [
             ("Authorization", "max-age=600"),
-            ("X-Debug", "no-cache"),
             ("Authorization", "no-cache"),
+            ("X-Debug", "no-cache"),
+            ("Referer", "no-cache"),
+            ("Sec-Made-Up", "no-cache"),
         ] {
-            let (refusal, refuse) = (refusal.clone(), Arc::clone(&refuse));
+            let refusal = refusal.clone();
             let origin = Origin::act(move |request| {
                 let public = Response::html("public").cache(cache).header("ETag", "\"1\"");
                 match (request.header(name), request.header("if-none-match")) {
-                    (Some(_), _) if refuse.load(Ordering::SeqCst) => Act::Reply(refusal.clone()),
+                    (Some(_), _) => Act::Reply(refusal.clone()),
                     (_, Some("\"1\"")) => Act::Reply(Response::status(304).cache(cache)),
                     _ => Act::Reply(public),
                 }
@@ -145,32 +201,77 @@ async fn what_is_said_to_made_up_fields_takes_no_page_out() {
             .await;
             let edge = edge(&origin).await;
             let client = edge.client().ssr();
-            client.get("/p").await.is(200, "MISS", "public");
-            let asked = client.get("/p").header(name, "odd").await;
+            browser(&client).await.is(200, "MISS", "public");
+            let asked = odd(&client, name, "odd").await;
             assert_ne!(asked.text(), "public", "{what}");
             let stored = if cache == "no-cache" { "REVALIDATED" } else { "HIT" };
-            client.get("/p").await.is(200, stored, "public");
+            browser(&client).await.is(200, stored, "public");
             edge.stop().await;
         }
     }
 }
 
-/// Where all clients send such a field, what one of them is told counts.
+/// A page that is private now goes, whoever finds out: at once where the request is the
+/// one that brought it, and otherwise as soon as that one was asked again.
 #[tokio::test]
 async fn what_is_not_public_any_more_goes() {
-    for name in ["X-Api-Key", "Accept"] {
+    for agent in ["browser", "another one"] {
         let origin = Origin::start().await;
         let edge = edge(&origin).await;
         let client = edge.client().ssr();
-        let ask = || client.get("/p").header(name, "mine");
-        let page = Response::html("public").cache("no-cache").header("ETag", "\"1\"");
-        origin.on("/p").reply(page.clone());
-        ask().await.is(200, "MISS", "public");
-        origin.on("/p").reply(Response::html("mine").cache("private"));
-        ask().await.is(200, "MISS", "mine");
-        let turn = origin.on("/p").reply(page);
-        ask().await.is(200, "MISS", "public");
-        assert_eq!(turn.reached().await.header("if-none-match"), None, "{name}");
+        let public = page("public", "no-cache").header("ETag", "\"1\"");
+        origin.on("/p").reply(public);
+        browser(&client).await.is(200, "MISS", "public");
+        let mine = origin.on("/p").always().reply(page("mine", "private"));
+        odd(&client, "User-Agent", agent).await.is(200, "MISS", "mine");
+        mine.ended().await;
+        eventually("a request without a condition", || async {
+            browser(&client).await.is(200, "MISS", "mine");
+            let last = origin.requests().pop()?;
+            last.header("if-none-match").is_none().then_some(())
+        })
+        .await;
         edge.stop().await;
     }
+}
+
+/// Who sends what browsers do not is not waited for long, and then they share a render.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_long_for_who_makes_the_origin_hang() {
+    let origin = Origin::act(|request| match request.header("x-hang") {
+        Some(_) => Act::Silent,
+        None => Act::Reply(page("page", "max-age=600")),
+    })
+    .await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    let hanging = go(client.get("/p").header("X-Hang", "1"));
+    eventually("the request that hangs", || async { (origin.total() == 1).then_some(()) }).await;
+    let visitors: Vec<_> = (0..30).map(|_| go(browser(&client))).collect();
+    for visitor in visitors {
+        assert_eq!(visitor.await.unwrap().text(), "page");
+    }
+    assert_eq!(origin.total(), 2, "one render for all of them");
+    hanging.abort();
+}
+
+/// Those who gave up waiting for one of their own kind wait for one another again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_up_waiting_does_not_ask_alone() {
+    let first = AtomicBool::new(true);
+    let origin = Origin::act(move |_| match first.swap(false, Ordering::SeqCst) {
+        true => Act::Silent,
+        false => Act::Reply(page("page", "max-age=600")),
+    })
+    .await;
+    let edge = edge(&origin).await;
+    let client = edge.client().ssr();
+    let hanging = go(browser(&client));
+    eventually("the request that hangs", || async { (origin.total() == 1).then_some(()) }).await;
+    let visitors: Vec<_> = (0..30).map(|_| go(browser(&client))).collect();
+    for visitor in visitors {
+        assert_eq!(visitor.await.unwrap().text(), "page");
+    }
+    assert_eq!(origin.total(), 2, "one render for all of them");
+    hanging.abort();
 }

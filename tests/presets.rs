@@ -590,6 +590,28 @@ async fn editors_pass_and_nobody_speaks_to_the_inside() {
 
 // --- Gatsby -------------------------------------------------------------------------
 
+/// The page of what is not found, client routes, and slugs.
+#[tokio::test]
+async fn gatsby_pages_with_a_dot_in_their_name_have_data() {
+    let origin = Origin::serve(|request| match request.path().ends_with(".json") {
+        true => Response::json(format!("{{\"of\":\"{}\"}}", request.path())),
+        false => Response::html("page"),
+    })
+    .await;
+    let edge = Edge::start(GATSBY, &origin).await;
+    let client = edge.client();
+    for page in ["404.html", "v1.2", "cs/[...]", "posts/node.js"] {
+        let path = format!("/page-data/{page}/page-data.json");
+        let body = format!("{{\"of\":\"{}\"}}", path.replace('[', "%5B").replace(']', "%5D"));
+        client.get(&path).await.is(200, "MISS", &body);
+        client.get(&path).await.is(200, "HIT", &body);
+    }
+    // What is a file brings no data along.
+    client.get("/robots.txt").await.is(200, "MISS", "page");
+    client.get("/robots.txt").await.is(200, "HIT", "page");
+    assert_eq!(origin.count("/page-data/robots.txt/page-data.json"), 0);
+}
+
 #[tokio::test]
 async fn gatsby_pages_are_static_unless_they_say_how_long_they_live() {
     let renders = Arc::new(AtomicUsize::new(0));

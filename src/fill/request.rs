@@ -347,10 +347,16 @@ impl Ask {
     /// one; none if the page cannot have that form.
     #[must_use]
     pub fn for_form(&self, form: Form, fields: Fields) -> Option<Ask> {
-        let target = if form == self.form && !(self.page && form == Form::Data) {
+        let own = form == self.form;
+        let target = if own && !(self.page && form == Form::Data) {
             self.target.clone()
         } else {
-            self.preset.target(self.key.target(), form, self.build.as_deref())?.into()
+            match self.preset.target(self.key.target(), form, self.build.as_deref()) {
+                Some(target) => target.into(),
+                // The preset would not have thought of it, but somebody asked for it.
+                None if own => self.target.clone(),
+                None => return None,
+            }
         };
         Some(Ask { form, fields, target, ..self.clone() })
     }

@@ -64,9 +64,7 @@ impl Gatsby {
                     "" => "index",
                     page => page,
                 };
-                // What looks like a file has no data.
-                let last = page.rsplit('/').next().unwrap_or(page);
-                (!last.contains('.'))
+                (!is_file(path))
                     .then(|| Cow::Owned(format!("{prefix}{DATA}{page}{DATA_FILE}{query}")))
             }
         }
@@ -119,6 +117,18 @@ impl Gatsby {
     }
 }
 
+/// Whether a path looks like that of a file, which has no data. Slugs may hold dots
+/// (`/v1.2/`), client routes end with some (`/[...]/`), and the page of what is not found
+/// is `/404.html`.
+fn is_file(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let Some((_, kind)) = last.rsplit_once('.') else { return false };
+    matches!(kind.len(), 2..=11)
+        && kind.bytes().all(|b| b.is_ascii_alphanumeric())
+        && kind.bytes().any(|b| b.is_ascii_alphabetic())
+        && !matches!(kind, "html" | "htm")
+}
+
 /// What a document or `app-data.json` tells.
 pub(super) fn told(form: Form, body: &[u8]) -> Told {
     let after = |mark: &[u8]| {
@@ -157,6 +167,12 @@ mod tests {
             ("/blog", true, "/blog/", "/blog/page-data/index/page-data.json"),
             ("/blog", true, "/blog/p/", "/blog/page-data/p/page-data.json"),
             ("", true, "/caf%C3%A9/", "/page-data/caf%C3%A9/page-data.json"),
+            ("", true, "/404.html/", "/page-data/404.html/page-data.json"),
+            ("", false, "/404.html", "/page-data/404.html/page-data.json"),
+            ("", true, "/cs/%5B...%5D/", "/page-data/cs/%5B...%5D/page-data.json"),
+            ("", false, "/cs/%5B...%5D", "/page-data/cs/%5B...%5D/page-data.json"),
+            ("", true, "/posts/node.js/", "/page-data/posts/node.js/page-data.json"),
+            ("", false, "/v1.2", "/page-data/v1.2/page-data.json"),
         ] {
             let gatsby = site(prefix, slash);
             assert_eq!(gatsby.target(page, Form::Data).as_deref(), Some(data), "{page}");
@@ -175,7 +191,9 @@ mod tests {
         {
             assert_eq!(gatsby.locate(path).form, Form::Document, "{path}");
         }
-        assert_eq!(gatsby.target("/robots.txt", Form::Data), None);
+        for file in ["/robots.txt", "/a/feed.xml", "/logo.png", "/site.webmanifest"] {
+            assert_eq!(gatsby.target(file, Form::Data), None, "{file}");
+        }
         assert_eq!(
             gatsby.target("/p/?a=1", Form::Data).as_deref(),
             Some("/page-data/p/page-data.json?a=1")

@@ -588,6 +588,36 @@ async fn editors_pass_and_nobody_speaks_to_the_inside() {
     edge.stop().await;
 }
 
+/// Files that Next makes of `app/sitemap.ts` and the like say `max-age=0` and have an
+/// entity tag: they are hits, and asked for by that when a minute is over.
+#[tokio::test]
+async fn metadata_files_are_hits() {
+    let origin = Origin::serve(|request| {
+        let page = Response::html(request.path().to_owned());
+        page.cache("public, max-age=0, must-revalidate").header("ETag", "\"1\"")
+    })
+    .await;
+    let edge = Edge::start("framework: nextjs\ndeployment: { probe: off }\n", &origin).await;
+    let client = edge.client();
+    for path in [
+        "/sitemap.xml",
+        "/products/sitemap.xml",
+        "/robots.txt",
+        "/favicon.ico",
+        "/manifest.webmanifest",
+        "/icon.png",
+        "/blog/a/opengraph-image-1h2k3j.png",
+        "/apple-icon1.png",
+    ] {
+        client.get(path).await.is(200, "MISS", path);
+        client.get(path).await.is(200, "HIT", path);
+    }
+    // What only looks like one is a page like others.
+    let page = client.clone().ssr().get("/iconic").await;
+    assert_ne!(page.x_cache(), "HIT", "{page}");
+    edge.stop().await;
+}
+
 // --- Gatsby -------------------------------------------------------------------------
 
 /// The page of what is not found, client routes, and slugs.

@@ -11,6 +11,12 @@ use super::resolved::{Framework, Gatsby, Mode, Nextjs, Query, Route};
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
+/// For files that change, and that the origin says nothing of.
+const RENEWED: Mode = Mode::Isr { revalidate: Some(Duration::from_secs(60)), stale_for: YEAR };
+/// What Next makes of the files `sitemap`, `robots` and the like in `app`.
+const METADATA: &str = "{sitemap.xml,robots.txt,favicon.ico,manifest.webmanifest}";
+/// Its icons and the images that are shown where a page is shared.
+const IMAGES: &str = "{icon,apple-icon,opengraph-image,twitter-image}*.{png,jpg,jpeg,gif,svg,ico}";
 const BY_ORIGIN: Mode = Mode::Isr { revalidate: None, stale_for: YEAR };
 const STATIC: Mode = Mode::Dsg { origin: false };
 const STATIC_UNLESS: Mode = Mode::Dsg { origin: true };
@@ -37,6 +43,9 @@ fn nextjs(site: &Nextjs) -> Vec<Route> {
         Route { vary: vec![ACCEPT], ..route(format!("{base}/_next/image"), RENDERED) },
         route(format!("{base}/_next/**"), RENDERED),
         route(format!("{base}/api/**"), Mode::Pass),
+        // Next says `max-age=0` of these, whoever asks, and names them by their content.
+        route(format!("{base}/**/{METADATA}"), RENEWED),
+        route(format!("{base}/**/{IMAGES}"), RENEWED),
         route("/**".to_owned(), BY_ORIGIN),
     ]
 }

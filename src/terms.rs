@@ -150,6 +150,23 @@ impl Judge<'_> {
         )
     }
 
+    /// Whether a page of which the origin says nothing, but that has a validator, is taken
+    /// for one that its build made: with a preset that knows of such pages, where the
+    /// route goes by the origin. What is stored was made by it: its body said so.
+    #[must_use]
+    pub fn is_silent(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        let by_origin = matches!(self.route.mode, config::Mode::Isr { revalidate: None, .. });
+        let silent = ["cache-control", "expires", "cdn-cache-control", "surrogate-control"];
+        let is_html = |value: &HeaderValue| value.as_bytes().starts_with(b"text/html");
+        self.page
+            && by_origin
+            && self.preset.silent_is_static()
+            && status == 200
+            && silent.iter().all(|name| !headers.contains_key(*name))
+            && headers.get(CONTENT_TYPE).is_some_and(is_html)
+            && headers.contains_key(ETAG)
+    }
+
     /// The fields that clients get of a response.
     #[must_use]
     pub fn head(
@@ -180,7 +197,7 @@ impl Judge<'_> {
             config::Mode::Isr { revalidate, stale_for } if self.page => Policy::Page {
                 revalidate: match revalidate {
                     Some(lifetime) => Lifetime::Fixed(lifetime),
-                    None if self.preset.silent_is_static() && is_plain_page(response) => {
+                    None if self.is_silent(response.status, response.headers) => {
                         Lifetime::OriginOrForever
                     }
                     None => Lifetime::Origin,
@@ -205,13 +222,4 @@ impl Judge<'_> {
             }
         }
     }
-}
-
-/// A page that says nothing at all of its lifetime, but has a validator.
-fn is_plain_page(response: &Response<'_>) -> bool {
-    let headers = response.headers;
-    let silent = ["cache-control", "expires", "cdn-cache-control", "surrogate-control"];
-    let silent = silent.iter().all(|name| !headers.contains_key(*name));
-    let html = headers.get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
-    response.status == 200 && silent && html && headers.contains_key(ETAG)
 }

@@ -588,6 +588,32 @@ async fn editors_pass_and_nobody_speaks_to_the_inside() {
     edge.stop().await;
 }
 
+/// Next says nothing of a page that its build made, and the page itself says that it is one.
+/// Whoever else says nothing (an older site that Next rewrites to) means nothing by it.
+#[tokio::test]
+async fn silence_means_something_only_of_what_next_has_exported() {
+    let origin = Origin::serve(|request| {
+        let body = match request.path() {
+            "/exported" => "<html><script id=\"__NEXT_DATA__\" type=\"application/json\">\
+                 {\"buildId\":\"B1\",\"nextExport\":true,\"autoExport\":true}</script></html>"
+                .to_owned(),
+            _ => format!("<p>{} for {:?}</p>", request.target, request.header("cookie")),
+        };
+        Response::html(body).header("ETag", "W/\"1\"")
+    })
+    .await;
+    let edge = Edge::start("framework: nextjs\ndeployment: { probe: off }\n", &origin).await;
+    let client = edge.client().ssr();
+    assert_eq!(client.get("/exported").await.x_cache(), "MISS");
+    assert_eq!(client.get("/exported").await.x_cache(), "HIT");
+    for query in ["?q=1", "?q=2"] {
+        let page = client.get(&format!("/legacy{query}")).header("Cookie", "me").await;
+        assert_eq!(page.text(), format!("<p>/legacy{query} for Some(\"me\")</p>"), "{page}");
+        assert_ne!(page.x_cache(), "HIT", "{page}");
+    }
+    edge.stop().await;
+}
+
 /// Files that Next makes of `app/sitemap.ts` and the like say `max-age=0` and have an
 /// entity tag: they are hits, and asked for by that when a minute is over.
 #[tokio::test]

@@ -7,7 +7,7 @@
 
 use brotli::enc::StandardAlloc;
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
@@ -110,6 +110,21 @@ impl Body {
             Coded::Not | Coded::Unknown(_) => None,
         };
         Body { exchange, decoder, max_object }
+    }
+
+    /// All of it; none where it is larger than `max`.
+    ///
+    /// # Errors
+    /// See [`chunk`](Self::chunk).
+    pub(super) async fn whole(&mut self, max: u64) -> Result<Option<Bytes>, Broken> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.chunk().await? {
+            if (body.len() + piece.len()) as u64 > max {
+                return Ok(None);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Some(body.freeze()))
     }
 
     /// The next piece, never empty; none: it is complete. Cancel-safe.

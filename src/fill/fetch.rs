@@ -133,7 +133,7 @@ impl Fills {
         let sent = Instant::now();
         let deadline = sent + patience;
         let mut relay = |head: ResponseHeader| commit::relay(fill, &head);
-        let mut exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
+        let exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
             Ok(exchange) => exchange,
             Err(error) => {
                 let server = error.server.map(|server| server.to_string());
@@ -187,7 +187,24 @@ impl Fills {
             return Ok(Brought::NoData);
         }
         let mut stale = false;
-        let (terms, mut refused) = match arrived.judge(ask) {
+        let mut verdict = arrived.judge(ask);
+        let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
+        let mut ahead = None;
+        if matches!(verdict, Verdict::Store { .. }) && arrived.is_static_by_silence(ask) {
+            // Only its body tells whether the build made it. Others must not see it before.
+            match coming.whole(cache.max_object).await {
+                Ok(Some(body)) if ask.preset.is_exported(&body) => ahead = Some(body),
+                Ok(_) => {
+                    let (reason, class) = (Reason::ServerRendered, Class::ServerRendered);
+                    verdict = Verdict::Refuse { reason, class };
+                }
+                Err(_) => {
+                    fill.decide(Lead::Failed(Failure::Reset));
+                    return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
+                }
+            }
+        }
+        let (terms, mut refused) = match verdict {
             // What visitors can make up must not take the place of what there is.
             Verdict::Store { .. }
                 if arrived.status == 404
@@ -267,16 +284,17 @@ impl Fills {
             }
             fill.decide(Lead::Private(preview));
             if !background {
-                self.unbind(ask, &mut exchange, &mut permit);
+                self.unbind(ask, &mut coming.exchange, &mut permit);
             }
         }
 
-        let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
         let mut body: Vec<u8> = Vec::new();
         let mut size = 0u64;
         let mut keep = refused.is_none() || shared_error;
         loop {
-            let next = if keep || background {
+            let next = if let Some(body) = ahead.take() {
+                Ok(Some(body))
+            } else if keep || background {
                 coming.chunk().await
             } else {
                 // A pipe ends when nobody reads it any more.

@@ -298,11 +298,21 @@ impl Preset {
         }
     }
 
-    /// Whether a page of which the origin says nothing was made by the build: Next
-    /// says of every other page how long it lives, or that it does not.
+    /// Whether the build makes pages of which the origin says nothing: Next says of every
+    /// other page how long it lives, or that it does not. So may others behind it, such
+    /// as an older site that it rewrites to: see [`is_exported`](Self::is_exported).
     #[must_use]
     pub fn silent_is_static(&self) -> bool {
         matches!(self, Preset::Nextjs(_))
+    }
+
+    /// Whether a document says that the build made it.
+    #[must_use]
+    pub fn is_exported(&self, body: &[u8]) -> bool {
+        match self {
+            Preset::Nextjs(_) => nextjs::is_exported(body),
+            Preset::Generic | Preset::Gatsby(_) => false,
+        }
     }
 
     /// Whether bodies name hashed assets.

@@ -313,6 +313,23 @@ struct NextData<'a> {
     /// A loading shell.
     #[serde(rename = "isFallback", default)]
     fallback: bool,
+    /// Made by the build, of a page without data.
+    #[serde(rename = "nextExport", default)]
+    exported: bool,
+}
+
+/// What the document says of itself, if the pages router made it.
+fn next_data(body: &[u8]) -> Option<NextData<'_>> {
+    const DATA: &[u8] = b"<script id=\"__NEXT_DATA__\" type=\"application/json\"";
+    let data = &body[memmem::rfind(body, DATA)?..];
+    let begin = memchr::memchr(b'>', data)?;
+    let end = memmem::find(data, b"</script>")?;
+    serde_json::from_slice(data.get(begin + 1..end)?).ok()
+}
+
+/// Whether a document is a page that the build made.
+pub(super) fn is_exported(body: &[u8]) -> bool {
+    next_data(body).is_some_and(|data| data.exported)
 }
 
 /// What a document tells.
@@ -325,12 +342,7 @@ pub(super) fn told(form: Form, body: &[u8]) -> Told {
 }
 
 fn of_document(body: &[u8]) -> Told {
-    const DATA: &[u8] = b"<script id=\"__NEXT_DATA__\" type=\"application/json\"";
-    if let Some(at) = memmem::rfind(body, DATA)
-        && let Some(begin) = memchr::memchr(b'>', &body[at..])
-        && let Some(end) = memmem::find(&body[at..], b"</script>")
-        && let Ok(data) = serde_json::from_slice::<NextData<'_>>(&body[at + begin + 1..at + end])
-    {
+    if let Some(data) = next_data(body) {
         let pair = (data.gsp && !data.fallback).then_some(Form::Data);
         return Told { build: data.build.as_deref().and_then(plain), pair };
     }

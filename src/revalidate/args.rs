@@ -4,7 +4,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::host;
 use crate::page::canonical_path;
@@ -239,14 +239,14 @@ fn pairs(kind: &[u8], body: &[u8]) -> Result<Pairs, BadArgument> {
         .map_err(|e| bad("body", format!("is neither a JSON object nor a form: {e}")))?;
     let mut pairs = Vec::new();
     for (name, value) in members {
-        match value {
-            Value::Array(values) => {
-                for value in &values {
+        match serde_json::from_str::<Vec<&RawValue>>(value.get()) {
+            Ok(values) => {
+                for value in values {
                     pairs.push((name.clone(), scalar(&name, value)));
                 }
             }
-            value => {
-                let value = scalar(&name, &value);
+            Err(_no_list) => {
+                let value = scalar(&name, value);
                 pairs.push((name, value));
             }
         }
@@ -288,21 +288,22 @@ fn not_utf8(name: &str) -> &'static str {
 
 /// The members of a JSON object, every one of them: a map would keep the last of a name
 /// (RFC 8259 §4 leaves it open), and what the others name would not be invalidated. Inside the
-/// values it does not matter: no argument is an object.
-struct Members(Vec<(String, Value)>);
+/// values it does not matter: no argument is an object. The values are text, because a number
+/// is taken as it is written.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'de>, D::Error> {
         struct Collect;
 
         impl<'de> Visitor<'de> for Collect {
-            type Value = Members;
+            type Value = Members<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
@@ -315,11 +316,15 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-fn scalar(name: &str, value: &Value) -> Result<String, BadArgument> {
-    match value {
-        Value::String(text) => Ok(text.clone()),
-        Value::Bool(flag) => Ok(flag.to_string()),
-        Value::Number(number) => Ok(number.to_string()),
+/// What a JSON value says as an argument. A number is what its digits are: read as a number,
+/// the tag `1.10` would become `1.1`, and the call would be answered with success while the
+/// page stays.
+fn scalar(name: &str, value: &RawValue) -> Result<String, BadArgument> {
+    let text = value.get();
+    match text.bytes().next() {
+        Some(b'"') => serde_json::from_str(text)
+            .map_err(|e| bad(name, format!("is no string of Unicode characters: {e}"))),
+        Some(b't' | b'f' | b'-' | b'0'..=b'9') => Ok(text.to_owned()),
         _ => Err(bad(name, "is a string, or a list of strings")),
     }
 }
@@ -439,6 +444,40 @@ mod tests {
             assert_eq!(wrong, None, "{query}");
             assert!(args.paths.iter().all(|named| named == path), "{query}: {args:?}");
             assert!(!args.paths.is_empty());
+        }
+    }
+
+    #[test]
+    fn numbers_in_json_are_taken_as_they_are_written() {
+        for number in [
+            "1.10",
+            "1e5",
+            "1E+5",
+            "12345678901234567890123",
+            "0.1000000000000000055511151231257827",
+            "-0",
+            "-0.0",
+            "1e999",
+            "7",
+            "18446744073709551616",
+        ] {
+            for body in
+                [format!("{{\"tag\":{number}}}"), format!("{{\"tag\": [ {number} , \"x\"]}}")]
+            {
+                for query in ["", "path=/a"] {
+                    let (args, wrong) = Args::parse(query, JSON, body.as_bytes());
+                    assert_eq!(wrong, None, "{body}");
+                    assert_eq!(args.tags[0], number, "{body}");
+                }
+            }
+        }
+        let (args, wrong) = Args::parse("", JSON, br#"{"all": 1, "if_cached": 0}"#);
+        assert_eq!((args.all, args.if_cached, wrong), (Some(true), Some(false), None));
+        for value in ["null", "{}", "[[1]]", "[null]", r#""\ud800""#, r#"["\ud800"]"#] {
+            let body = format!("{{\"secret\":\"s\",\"tag\":{value}}}");
+            let (args, wrong) = Args::parse("", JSON, body.as_bytes());
+            assert_eq!(wrong.map(|wrong| wrong.name).as_deref(), Some("tag"), "{body}");
+            assert_eq!(args.secret.as_deref(), Some("s"));
         }
     }
 

@@ -44,6 +44,7 @@ async fn counting() -> Origin {
             "/t/next" => page.header("x-next-cache-tags", "one,two"),
             "/t/netlify" => page.header("Netlify-Cache-Tag", "one,two"),
             "/t/groups" => page.header("Cache-Groups", "\"one\", \"two\""),
+            "/t/number" => page.header("Cache-Tag", "1.10"),
             target if target.starts_with("/ssr") => page.cache("s-maxage=3600"),
             _ => page,
         }
@@ -141,6 +142,28 @@ async fn a_body_that_names_a_key_twice_loses_nothing() {
     let answer = call(r#"{"path":"/a","mode":"stale","mode":"delete"}"#).await;
     assert_eq!((answer.status, &json(&answer)["argument"]), (400, &"mode".into()), "{answer}");
     client.get("/a").await.is(200, "HIT", "2");
+    edge.stop().await;
+}
+
+/// Nothing is acknowledged that was not meant, and nothing that does not happen.
+#[tokio::test]
+async fn a_json_body_means_what_is_written_in_it() {
+    let origin = counting().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let (client, hook) = (edge.client(), edge.client().ssr());
+    let call = async |query: &str, body: &str| {
+        let ask = hook.post(&format!("/__revalidate{query}"), body.to_owned());
+        ask.header("X-Revalidate-Secret", SECRET).header("Content-Type", "application/json").await
+    };
+    client.get("/t/number").await.is(200, "MISS", "0");
+    let answer = call("", r#"{"all":""}"#).await;
+    assert_eq!((answer.status, &json(&answer)["argument"]), (400, &"all".into()), "{answer}");
+    let answer = call("?path=/b&mode=delete", r#"{"all":"","if_cached":""}"#).await;
+    assert_eq!((answer.status, &json(&answer)["all"]), (200, &false.into()), "{answer}");
+    client.get("/t/number").await.is(200, "HIT", "0");
+    let answer = call("", r#"{"tag":1.10,"mode":"delete"}"#).await;
+    assert_eq!((answer.status, &json(&answer)["freed"]), (200, &1.into()), "{answer}");
+    client.get("/t/number").await.is(200, "MISS", "1");
     edge.stop().await;
 }
 

@@ -322,6 +322,11 @@ impl<'de> Deserialize<'de> for Members<'de> {
 fn scalar(name: &str, value: &RawValue) -> Result<String, BadArgument> {
     let text = value.get();
     match text.bytes().next() {
+        // In a query a name alone is a yes. In JSON the empty string is what a CMS sends for a
+        // field that is not filled in, and must not purge everything.
+        Some(b'"') if text == "\"\"" && matches!(name, "all" | "if_cached") => {
+            Err(bad(name, "is true or false"))
+        }
         Some(b'"') => serde_json::from_str(text)
             .map_err(|e| bad(name, format!("is no string of Unicode characters: {e}"))),
         Some(b't' | b'f' | b'-' | b'0'..=b'9') => Ok(text.to_owned()),
@@ -478,6 +483,26 @@ mod tests {
             let (args, wrong) = Args::parse("", JSON, body.as_bytes());
             assert_eq!(wrong.map(|wrong| wrong.name).as_deref(), Some("tag"), "{body}");
             assert_eq!(args.secret.as_deref(), Some("s"));
+        }
+    }
+
+    #[test]
+    fn the_empty_string_is_a_yes_in_a_query_or_a_form_alone() {
+        for form in ["all&if_cached", "all=&if_cached="] {
+            for (query, body) in [(form, ""), ("", form)] {
+                let (args, wrong) = Args::parse(query, FORM, body.as_bytes());
+                assert_eq!((args.all, args.if_cached, wrong), (Some(true), Some(true), None));
+            }
+        }
+        for name in ["all", "if_cached"] {
+            for value in ["\"\"", "[\"\"]", "[true,\"\"]"] {
+                let body = format!("{{\"{name}\": {value}, \"tag\": \"t\"}}");
+                let (_, wrong) = Args::parse("", JSON, body.as_bytes());
+                assert_eq!(wrong.map(|wrong| wrong.name).as_deref(), Some(name), "{body}");
+            }
+            let body = format!("{{\"{name}\": \"\"}}");
+            let (args, wrong) = Args::parse("path=/a", JSON, body.as_bytes());
+            assert_eq!((args.all, args.if_cached, wrong), (None, None, None), "{body}");
         }
     }
 

@@ -102,6 +102,7 @@ async fn bad_calls_are_told_what_is_bad() {
         ("mode=purge&path=/a", 400, "mode"),
         ("pth=/a", 400, "pth"),
         ("tag=", 400, "tag"),
+        ("tag=%20", 400, "tag"),
         ("path=/blog/*", 400, "prefix=/blog"),
         ("path=/blog/**&mode=stale", 400, "prefix=/blog"),
         ("prefix=/blog/*", 400, "prefix=/blog"),
@@ -290,7 +291,7 @@ async fn tags_come_from_routes_and_from_each_field_and_stay_inside() {
         client.get(page).await; // the client checks that no tag field comes out
     }
     client.get("/other").await;
-    assert_eq!(edge.revalidate("tag=two&mode=expire").await.status, 200);
+    assert_eq!(edge.revalidate("tag=%20two%20&mode=expire").await.status, 200);
     for page in pages {
         let expected = if page == "/news/a" { "HIT" } else { "MISS" };
         assert_eq!(client.get(page).await.x_cache(), expected, "{page}");

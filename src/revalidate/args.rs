@@ -170,6 +170,8 @@ impl Args {
     }
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), BadArgument> {
+        // As tags are where they are read.
+        let value = if name == "tag" { value.trim_ascii() } else { value };
         let flag = |value: &str| match value {
             "1" | "true" | "" => Ok(true),
             "0" | "false" => Ok(false),
@@ -503,6 +505,21 @@ mod tests {
             let body = format!("{{\"{name}\": \"\"}}");
             let (args, wrong) = Args::parse("path=/a", JSON, body.as_bytes());
             assert_eq!((args.all, args.if_cached, wrong), (None, None, None), "{body}");
+        }
+    }
+
+    #[test]
+    fn tags_are_trimmed_as_those_of_origins_are() {
+        for query in ["tag=%20news%20", "tag=+news", "tag=news%09", "tag=%0D%0Anews%0A"] {
+            assert_eq!(Args::parse(query, b"", b"").0.tags, ["news"], "{query}");
+        }
+        let long = format!(" {} ", "\u{fc}".repeat(256));
+        let (args, wrong) = Args::parse(&format!("tag={long}"), b"", b"");
+        assert_eq!((&*args.tags[0], wrong), (long.trim(), None));
+        assert_eq!(Args::parse("tag=two+words", b"", b"").0.tags, ["two words"]);
+        for (query, body) in [("tag=%20", ""), ("tag=+%09", ""), ("", r#"{"tag":" \n"}"#)] {
+            let wrong = Args::parse(query, JSON, body.as_bytes()).1.expect("it is bad");
+            assert_eq!(wrong.name, "tag", "{query} {body}");
         }
     }
 

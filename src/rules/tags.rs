@@ -20,7 +20,7 @@ pub fn tags(headers: &HeaderMap) -> (Vec<Box<str>>, bool) {
     let mut found = Found::default();
     for field in ["cache-tag", "x-next-cache-tags", "netlify-cache-tag"] {
         for line in headers.lines(field) {
-            line.split(|&b| b == b',').for_each(|tag| found.add(scan::trim(tag)));
+            line.split(|&b| b == b',').for_each(|tag| found.add(tag));
         }
     }
     for line in headers.lines("surrogate-key") {
@@ -37,7 +37,10 @@ struct Found {
 }
 
 impl Found {
+    /// Spaces around a tag are none of it, in any field: the webhook trims what it is
+    /// called with, too, and could not name such a tag.
     fn add(&mut self, tag: &[u8]) {
+        let tag = scan::trim(tag);
         if tag.is_empty() {
             return;
         }
@@ -94,6 +97,7 @@ mod tests {
             (&[("cache-groups", "\"a\""), ("cache-groups", "\"b\"")], &["a", "b"]),
             (&[("cache-groups", "\"a\", token, 5")], &["a"]),
             (&[("cache-groups", "\"a\", &")], &[]),
+            (&[("cache-groups", "\" a \", \" \"")], &["a"]),
             (&[("cache-tag", "B"), ("surrogate-key", "b"), ("cache-groups", "\"B\"")], &["B", "b"]),
             (&[("cache-tag", "größe")], &["größe"]),
         ];

@@ -200,6 +200,7 @@ async fn a_path_is_rendered_before_the_answer_with_every_query_and_form() {
     let client = edge.client();
     client.get("/p").await.is(200, "MISS", "0");
     client.get("/p?page=2").await.is(200, "MISS", "1");
+    client.get("/p?page=2").await.is(200, "HIT", "1");
     client.get("/p").header("Accept", "application/json").await.is(200, "MISS", "2");
     client.get("/q").await.is(200, "MISS", "3");
     let answer = edge.revalidate("path=/x/../p").await;
@@ -581,19 +582,106 @@ async fn made_up_queries_are_not_rendered_by_a_purge_of_their_path() {
     let before = origin.total();
     let answer = edge.revalidate("path=/").await;
     assert_eq!(answer.status, 200, "{answer}");
-    assert_eq!(origin.total() - before, 4, "four renders");
+    assert_eq!(
+        origin.total() - before,
+        3,
+        "those that were asked for once more, and the plain one"
+    );
     let body = json(&answer);
     assert_eq!(paths(&body), [("/".to_owned(), "stored".to_owned())]);
     assert_eq!(
         (&body["paths"][0]["rendered"], &body["paths"][0]["left_stale"]),
-        (&4.into(), &599.into())
+        (&3.into(), &600.into())
     );
-    assert_eq!(body["pages"].as_array().map(Vec::len), Some(4));
+    assert_eq!(body["pages"].as_array().map(Vec::len), Some(3));
     for page in ["/", "/?page=2", "/?page=3"] {
         assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");
     }
     let stale = client.get("/?x=599").await;
     assert_eq!(stale.x_cache(), "STALE", "and is renewed by who asks for it");
+    edge.stop().await;
+}
+
+/// The same goes for variants: those that were asked for again are rendered side by
+/// side, and what nobody came back for is left to who does.
+#[tokio::test]
+async fn variants_that_nobody_asks_for_are_not_rendered() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client().ssr();
+    let page = |body: &str| {
+        Response::html(body.to_owned())
+            .cache("s-maxage=3600, stale-while-revalidate=3600")
+            .header("Vary", "Cookie")
+    };
+    const COOKIES: [&str; 12] =
+        ["n=a", "n=b", "n=c", "n=d", "n=e", "n=f", "n=g", "n=h", "n=i", "n=j", "n=k", "n=l"];
+    let (asked, made_up) = COOKIES.split_at(4);
+    let get = |cookie| client.get("/ssr/p").header("Cookie", cookie);
+    origin.on("/ssr/p").reply(page("old"));
+    client.get("/ssr/p").await.is(200, "MISS", "old");
+    for cookie in COOKIES {
+        origin.on("/ssr/p").with("cookie", cookie).reply(page("old"));
+        get(cookie).await.is(200, "MISS", "old");
+    }
+    for cookie in asked {
+        get(cookie).await.is(200, "HIT", "old");
+    }
+    let mut renders = vec![
+        origin
+            .on("/ssr/p")
+            .when("without a cookie", |asked| asked.header("cookie").is_none())
+            .hold(page("new")),
+    ];
+    renders.extend(asked.iter().map(|c| origin.on("/ssr/p").with("cookie", c).hold(page("new"))));
+    let call = async {
+        let answer = edge.revalidate("path=/ssr/p").await;
+        assert_eq!(answer.status, 200, "{answer}");
+        let body = json(&answer);
+        for said in [&body["paths"][0], &body["pages"][0]] {
+            assert_eq!(said["result"], "stored", "{answer}");
+            assert_eq!(said["variants_left_stale"], made_up.len(), "{answer}");
+        }
+    };
+    let side_by_side = async {
+        for render in &renders {
+            render.reached().await;
+        }
+        renders.iter().for_each(crate::support::origin::Turn::release);
+    };
+    tokio::join!(call, side_by_side);
+    assert_eq!(origin.total(), 1 + COOKIES.len() + 1 + asked.len());
+    client.get("/ssr/p").await.is(200, "HIT", "new");
+    for cookie in asked {
+        get(cookie).await.is(200, "HIT", "new");
+    }
+    let renewal = origin.on("/ssr/p").with("cookie", made_up[0]).hold(page("new"));
+    get(made_up[0]).await.is(200, "STALE", "old");
+    renewal.reached().await;
+    renewal.release();
+    edge.stop().await;
+}
+
+/// Something of a page is rendered, though nobody asked for any of it again.
+#[tokio::test]
+async fn one_variant_is_rendered_in_any_case() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(ROUTES, &origin).await;
+    let client = edge.client().ssr();
+    let page = |body: &str| {
+        Response::html(body.to_owned()).cache("s-maxage=3600").header("Vary", "Accept-Language")
+    };
+    for language in ["de", "en"] {
+        origin.on("/ssr/p").with("accept-language", language).reply(page("old"));
+        client.get("/ssr/p").header("Accept-Language", language).await.is(200, "MISS", "old");
+    }
+    origin.on("/ssr/p").with("accept-language", "en").reply(page("new"));
+    let answer = edge.revalidate("path=/ssr/p").await;
+    assert_eq!(
+        (answer.status, &json(&answer)["paths"][0]["variants_left_stale"]),
+        (200, &1.into())
+    );
+    client.get("/ssr/p").header("Accept-Language", "en").await.is(200, "HIT", "new");
     edge.stop().await;
 }
 

@@ -237,8 +237,9 @@ pub(super) struct Revalidate {
     pub(super) max_paths: Count,
     /// How many pages of one path are rendered, where queries, hosts or declared
     /// variants make several: the one without a query, and those that were used
-    /// most lately. Visitors make up queries; the other pages are marked stale,
-    /// and rendered when they are asked for.
+    /// most lately. Visitors make up queries; the other pages, and those with a
+    /// query that were stored and not asked for again, are marked stale, and
+    /// rendered when they are asked for.
     pub(super) pages_per_path: Count,
     /// How long the answer waits for all of it; what is not done by then goes on
     /// in the background.

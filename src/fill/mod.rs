@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 
 use flight::{Flight, InFlight, Place, Running, known_to_vary, place};
 pub use notes::{Notes, Subject};
-pub use regeneration::Renewed;
+pub use regeneration::{Renewal, Renewed};
 pub use request::{
     Ask, FORWARDED_FOR, SERVER_RENDERED, end_to_end, forwarded_for, selection, variant_field,
     variant_fields, without,

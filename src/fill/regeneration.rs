@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+
 use super::flight::{Regenerating, variant};
 use super::notes::Subject;
 use super::request::{Ask, variant_fields};
@@ -61,6 +63,19 @@ impl Renewed {
         if badness(&other) > badness(&self) { other } else { self }
     }
 }
+
+/// What became of a page that was to be rendered now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// How the renders ended; of several the worst.
+    pub result: Renewed,
+    /// How many variants were not rendered, and stay as they are.
+    pub left: usize,
+}
+
+/// Variants of one page that are rendered side by side; the origin's own limit comes
+/// on top, and what waits for it has a bound that a page alone should not reach.
+const SIDE_BY_SIDE: usize = 8;
 
 impl Fills {
     /// A visitor got a stale page: sees to it that one regeneration runs, and
@@ -170,11 +185,12 @@ impl Fills {
 
     /// Renders a page now, unconditionally: the webhook's `mode=regenerate`.
     /// `page` is what is stored.
-    pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewed {
+    pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewal {
         let priority = Priority::Background;
         let _running = self.running();
         let ask = &Ask { anew: ask.page, ..ask.clone() };
         let mut result = Renewed::Stored;
+        let mut left = 0;
         let stored: Vec<&Arc<Representation>> =
             page.iter().flat_map(|p| p.members.iter()).collect();
         if ask.page || stored.is_empty() {
@@ -189,14 +205,33 @@ impl Fills {
             }
             result = self.run(ask, members, unwanted, priority).await;
         } else {
-            // Variants are renewed one by one, each with what selected it.
-            for stale in stored {
-                let Some(ask) = ask.as_stored(stale) else { continue };
+            // Variants are renewed each for itself, with what brought it.
+            let of_variant = |stale: &&Arc<Representation>| {
+                let ask = ask.as_stored(stale)?;
                 let fields = ask.fields.clone();
-                let _guard = self.mark((ask.key.clone(), variant(stale)));
-                let replaces = Some(Arc::clone(stale));
-                let members = vec![self.member(&ask, stale.form, fields, None, replaces)];
-                result = result.worse(self.run(&ask, members, Vec::new(), priority).await);
+                Some((ask, fields, Arc::clone(stale)))
+            };
+            // Variants are for clients to make up: those that nobody asked for since
+            // they were stored stay stale. Something of the page is rendered in any case.
+            let is_wanted = |rep: &&Arc<Representation>| !is_variant(rep) || rep.uses.any();
+            let mut wanted: Vec<_> =
+                stored.iter().copied().filter(is_wanted).filter_map(|r| of_variant(&r)).collect();
+            if wanted.is_empty() {
+                wanted.extend(stored.iter().rev().find_map(of_variant));
+            }
+            left = stored.len() - wanted.len();
+            if wanted.is_empty() {
+                result = Renewed::Failed("no form of it is known");
+            }
+            let renders = wanted.into_iter().map(|(ask, fields, stale)| async move {
+                let _guard = self.mark((ask.key.clone(), variant(&stale)));
+                let form = stale.form;
+                let members = vec![self.member(&ask, form, fields, None, Some(stale))];
+                self.run(&ask, members, Vec::new(), priority).await
+            });
+            let mut renders = futures::stream::iter(renders).buffer_unordered(SIDE_BY_SIDE);
+            while let Some(renewed) = renders.next().await {
+                result = result.worse(renewed);
             }
         }
         if let Renewed::Failed(why) = result {
@@ -204,7 +239,7 @@ impl Fills {
             // The next request tries again at once.
             self.0.notes.forget_failures(self.0.notes.page(ask.key.as_str()));
         }
-        result
+        Renewal { result, left }
     }
 
     /// Whether the next regeneration of a page waits, because one has failed since
@@ -281,8 +316,7 @@ impl Fills {
             // What was stored while its path was server-rendered is none of them.
             let of_form = page.members.iter().filter(|m| m.form == *form);
             for rep in of_form.filter(|m| m.asked == Asked::Route) {
-                let is_variant = rep.vary.iter().any(|field| field.value.is_some());
-                if is_variant && !rep.uses.any() && !Arc::ptr_eq(rep, stale) {
+                if is_variant(rep) && !rep.uses.any() && !Arc::ptr_eq(rep, stale) {
                     unwanted.push(Arc::clone(rep));
                     continue;
                 }
@@ -328,4 +362,9 @@ impl Fills {
                 || rep.identity().bytes.as_ptr() != stale.identity().bytes.as_ptr()
         })
     }
+}
+
+/// Whether it was selected by something that a request said: what clients can make up.
+fn is_variant(rep: &Representation) -> bool {
+    rep.vary.iter().any(|field| field.value.is_some())
 }

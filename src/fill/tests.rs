@@ -307,14 +307,14 @@ async fn what_became_of_a_render_is_what_became_of_its_commit() {
             store.invalidate(names(), hardness).await.unwrap();
         }
         request.send(format!("{PAGE}page")).await.unwrap();
-        assert_eq!(soon(renewing).await.unwrap(), expected);
+        assert_eq!(soon(renewing).await.unwrap().result, expected);
     }
     for (memory, expected) in [("0", Reason::NoCache), ("1KiB", Reason::TooLarge)] {
         let mut site = scripted("isr", memory).await;
         let (fills, ask) = (site.fills.clone(), site.ask.clone());
         let renewing = tokio::spawn(async move { fills.renew(&ask, None).await });
         site.request().await.send(format!("{PAGE}page")).await.unwrap();
-        assert_eq!(soon(renewing).await.unwrap(), Renewed::Dropped(expected));
+        assert_eq!(soon(renewing).await.unwrap().result, Renewed::Dropped(expected));
     }
     // What is stored began later.
     let (fills, ask) = (site.fills.clone(), site.ask.clone());
@@ -326,7 +326,7 @@ async fn what_became_of_a_render_is_what_became_of_its_commit() {
         .unwrap();
     store.commit(&site.ask.key, vec![testing::rep(Form::Document, store.seq(), &[], "new")]);
     request.send(format!("{PAGE}page")).await.unwrap();
-    assert_eq!(soon(renewing).await.unwrap(), Renewed::Dropped(Reason::Superseded));
+    assert_eq!(soon(renewing).await.unwrap().result, Renewed::Dropped(Reason::Superseded));
     site.is_clean().await;
 }
 

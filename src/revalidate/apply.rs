@@ -13,7 +13,7 @@ use super::args::{Action, Args};
 use super::render::{self, Done, Job, Target};
 use crate::config::{Mode, Revalidate};
 use crate::engine::Engine;
-use crate::fill::Renewed;
+use crate::fill::{Renewal, Renewed};
 use crate::host;
 use crate::live::Live;
 use crate::metrics::Invalidation;
@@ -259,8 +259,19 @@ struct Report {
     /// Once the store was searched: those of `paths`, in their order, then others.
     plans: Option<Vec<Plan>>,
     done: Vec<Done>,
-    /// Of each plan, how many pages were rendered, and the worst that became of one.
-    so_far: Vec<(usize, Renewed)>,
+    /// What is known of each plan.
+    so_far: Vec<SoFar>,
+}
+
+/// What became so far of the pages of a plan.
+#[derive(Clone, Copy, Debug)]
+struct SoFar {
+    /// How many were rendered.
+    done: usize,
+    /// The worst that became of one.
+    worst: Renewed,
+    /// Variants of them that were not rendered.
+    left: usize,
 }
 
 impl Report {
@@ -282,15 +293,17 @@ impl Report {
         match event {
             Event::Freed(pages) => self.freed = Some(pages),
             Event::Planned(plans) => {
-                self.so_far = vec![(0, Renewed::Stored); plans.len()];
+                let none = SoFar { done: 0, worst: Renewed::Stored, left: 0 };
+                self.so_far = vec![none; plans.len()];
                 self.plans = Some(plans);
             }
-            Event::Rendered((job, key, renewed)) => {
-                if let Some((done, worst)) = self.so_far.get_mut(job) {
-                    *done += 1;
-                    *worst = worst.worse(renewed);
+            Event::Rendered((job, key, renewal)) => {
+                if let Some(so_far) = self.so_far.get_mut(job) {
+                    so_far.done += 1;
+                    so_far.worst = so_far.worst.worse(renewal.result);
+                    so_far.left += renewal.left;
                 }
-                self.done.push((job, key, renewed));
+                self.done.push((job, key, renewal));
             }
         }
     }
@@ -302,7 +315,7 @@ impl Report {
         plans
             .filter(|(plan, _)| plan.pages > 0)
             .enumerate()
-            .filter(|(_, (plan, (done, _)))| *done < plan.pages)
+            .filter(|(_, (plan, so_far))| so_far.done < plan.pages)
             .map(|(place, (plan, _))| (place, plan))
     }
 
@@ -325,7 +338,8 @@ impl Report {
     }
 
     fn answer(self, args: &Args) -> (u16, Value) {
-        let failed = self.done.iter().any(|(_, _, renewed)| matches!(renewed, Renewed::Failed(_)));
+        let has_failed = |(_, _, renewal): &Done| matches!(renewal.result, Renewed::Failed(_));
+        let failed = self.done.iter().any(has_failed);
         let status = match (failed, self.goes_on()) {
             (true, _) => 500,
             (false, true) => 202,
@@ -358,7 +372,12 @@ impl Report {
             body["freed"] = json!(freed);
         }
         if self.rendering {
-            let page = |(_, key, renewed): &Done| json!({ "page": key.to_string(), "result": render::words(*renewed) });
+            let page = |(_, key, renewal): &Done| {
+                let Renewal { result, left } = *renewal;
+                let mut said = json!({ "page": key.to_string(), "result": render::words(result) });
+                say_left(&mut said, left);
+                said
+            };
             body["pages"] = self.done.iter().map(page).collect();
             body["following"] = json!(self.unfinished().count());
         }
@@ -378,7 +397,8 @@ impl Report {
             return json!({ "path": path, "result": result });
         }
         let plan = self.plans.as_ref().and_then(|plans| plans.get(index));
-        let (Some(plan), Some(&(done, worst))) = (plan, self.so_far.get(index)) else {
+        let (Some(plan), Some(&SoFar { done, worst, left })) = (plan, self.so_far.get(index))
+        else {
             let result = "marked stale; its pages are looked for and rendered in the background";
             return json!({ "path": path, "result": result });
         };
@@ -393,7 +413,15 @@ impl Report {
             // Queries are for anybody to make up.
             said["left_stale"] = json!(plan.left);
         }
+        say_left(&mut said, left);
         said
+    }
+}
+
+/// Says how many variants were not rendered: they, too, are for anybody to make up.
+fn say_left(said: &mut Value, variants: usize) {
+    if variants > 0 {
+        said["variants_left_stale"] = json!(variants);
     }
 }
 
@@ -415,8 +443,9 @@ mod tests {
         super::Plan { path: path.to_owned(), pages, left: 0, why_not }
     }
 
-    fn rendered(job: usize, renewed: Renewed) -> Event {
-        Event::Rendered((job, PageKey::new("", "http", "h", "/x"), renewed))
+    fn rendered(job: usize, result: Renewed) -> Event {
+        let renewal = Renewal { result, left: 0 };
+        Event::Rendered((job, PageKey::new("", "http", "h", "/x"), renewal))
     }
 
     fn report(paths: &[&str], mode: Action) -> (Report, Args) {

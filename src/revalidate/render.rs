@@ -8,7 +8,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::fill::Renewed;
+use crate::fill::{Renewal, Renewed};
 use crate::live::Live;
 use crate::page::{Form, PageKey};
 use crate::plan::ask_for_page;
@@ -43,7 +43,8 @@ pub(super) struct Job {
 }
 
 /// What is to be rendered of the pages that were found: of each path at most
-/// `per_path`. The paths that the call names come first, in its order; then those of
+/// `per_path`, and none whose query nobody has asked for since it was stored, unless
+/// there is no other. The paths that the call names come first, in its order; then those of
 /// other pages, the ones used most first. `current` says where a page is rendered to.
 pub(super) fn jobs(
     found: Vec<Found>,
@@ -52,10 +53,10 @@ pub(super) fn jobs(
     current: impl Fn(PageKey) -> PageKey,
 ) -> Vec<Job> {
     // A page of a deployment before and the current one are one page.
-    let mut pages: HashMap<PageKey, u32> = HashMap::with_capacity(found.len());
-    for Found { key, uses } in found {
+    let mut pages: HashMap<PageKey, (u32, bool)> = HashMap::with_capacity(found.len());
+    for Found { key, uses, asked } in found {
         let known = pages.entry(current(key)).or_default();
-        *known = uses.max(*known);
+        *known = (uses.max(known.0), asked || known.1);
     }
     let mut named: HashMap<String, usize> = HashMap::new();
     for (index, target) in targets.iter().enumerate() {
@@ -63,12 +64,12 @@ pub(super) fn jobs(
     }
     let mut of_named: Vec<Vec<Found>> = targets.iter().map(|_| Vec::new()).collect();
     let mut others: HashMap<String, Vec<Found>> = HashMap::new();
-    for (key, uses) in pages {
+    for (key, (uses, asked)) in pages {
         let found = match named.get(key.path()) {
             Some(&index) => &mut of_named[index],
             None => others.entry(key.path().to_owned()).or_default(),
         };
-        found.push(Found { key, uses });
+        found.push(Found { key, uses, asked });
     }
     let job = |path: String, found: Vec<Found>| {
         let all = found.len();
@@ -100,20 +101,24 @@ pub(super) fn jobs(
 }
 
 /// The pages that are used most: first of all the one without query, which nobody
-/// made up.
+/// made up. One with a query that was stored and never asked for again is nobody's
+/// either: it is rendered when somebody comes for it.
 fn used_most(mut found: Vec<Found>, most: usize) -> Vec<PageKey> {
     found.sort_by(|a, b| {
         let rank = |f: &Found| (Reverse(f.uses), f.key.target().len());
         rank(a).cmp(&rank(b)).then_with(|| a.key.as_str().cmp(b.key.as_str()))
     });
-    if let Some(plain) = found.iter().position(|found| !found.key.target().contains('?')) {
+    let is_plain = |found: &Found| !found.key.target().contains('?');
+    if let Some(plain) = found.iter().position(is_plain) {
         found[..=plain].rotate_right(1);
     }
-    found.into_iter().take(most).map(|found| found.key).collect()
+    let wanted = |(place, found): &(usize, Found)| *place == 0 || found.asked || is_plain(found);
+    let wanted = found.into_iter().enumerate().filter(wanted);
+    wanted.take(most).map(|(_, found)| found.key).collect()
 }
 
 /// A page was rendered: of which job, and what became of it.
-pub(super) type Done = (usize, PageKey, Renewed);
+pub(super) type Done = (usize, PageKey, Renewal);
 
 /// Renders all of them, each for its job, and tells of each.
 pub(super) async fn all(
@@ -126,8 +131,8 @@ pub(super) async fn all(
     let render = |(job, key): (usize, PageKey)| async move {
         let page = engine.store.lookup(key.as_str()).await;
         let ask = ask_for_page(live, &key, Form::Document);
-        let renewed = engine.fills.renew(&ask, page.as_ref()).await;
-        tell((job, key, renewed));
+        let renewal = engine.fills.renew(&ask, page.as_ref()).await;
+        tell((job, key, renewal));
     };
     futures::stream::iter(pages).for_each_concurrent(AT_ONCE, render).await;
 }
@@ -155,7 +160,7 @@ mod tests {
         let mut buf = KeyBuf::default();
         buf.begin(deployment, "http", host, path);
         buf.query(query);
-        Found { key: buf.key(), uses }
+        Found { key: buf.key(), uses, asked: uses > 0 }
     }
 
     fn target(path: &str, fresh: Result<PageKey, &'static str>) -> Target {
@@ -173,6 +178,10 @@ mod tests {
             (&[("/?a", 9), ("/?b", 5), ("/", 0)], 2, &["/", "/?a"]),
             (&[("/?a", 9), ("/?b", 5), ("/", 7)], 9, &["/", "/?a", "/?b"]),
             (&[("/?a", 1), ("/?b", 5)], 1, &["/?b"]),
+            // What nobody asked for is left, unless there is nothing else.
+            (&[("/?a", 0), ("/?b", 5), ("/", 0), ("/?c", 0)], 9, &["/", "/?b"]),
+            (&[("/?b", 0), ("/?a", 0)], 9, &["/?a"]),
+            (&[("/?b", 0), ("/?a", 1)], 9, &["/?a"]),
             // Of equals the shorter one, and then by name.
             (&[("/?aa", 1), ("/?c", 1), ("/?b", 1)], 2, &["/?b", "/?c"]),
         ] {
@@ -191,6 +200,16 @@ mod tests {
         let made = jobs(found, vec![target("/", Err(""))], 3, |key| key);
         assert_eq!((made.len(), made[0].left), (1, 599));
         assert_eq!(urls(&made[0])[..2], ["http://true/", "http://true/?page=2"]);
+    }
+
+    #[test]
+    fn a_page_without_a_query_is_rendered_for_each_host() {
+        let hosts = [("a", 0), ("b", 7), ("c", 0)];
+        let found = hosts.iter().map(|(host, uses)| page("", host, "/", *uses));
+        let found = found.chain([page("", "a", "/?x", 0)]).collect();
+        let made = jobs(found, vec![target("/", Err(""))], 8, |key| key);
+        assert_eq!(urls(&made[0]), ["http://b/", "http://a/", "http://c/"]);
+        assert_eq!(made[0].left, 1);
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Found {
     pub key: PageKey,
     /// How often it was looked up lately.
     pub uses: u32,
+    /// Whether anything of it was asked for since it was stored.
+    pub asked: bool,
 }
 
 /// Figures for metrics.
@@ -267,7 +269,8 @@ impl Store {
             let mut found = Vec::new();
             store.each_named(&Names::new(&names), |page| {
                 if !store.is_dead(page) {
-                    found.push(Found { key: page.key.clone(), uses: page.uses.count() });
+                    let asked = page.members.iter().any(|member| member.uses.any());
+                    found.push(Found { key: page.key.clone(), uses: page.uses.count(), asked });
                 }
             });
             found

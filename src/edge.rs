@@ -98,11 +98,14 @@ impl Edge {
         proxy.server_options = None;
         let front = Arc::new(Front { engine: Arc::clone(&engine), proxy: Arc::new(proxy) });
         let limits = Arc::clone(&engine.limits);
+        // Origins are replaced at a reload, and where they ask stays the same.
+        let relief = engine.live.load().origins.relief().clone();
         let served = {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move {
                 let patience = || engine.live.load().config.shutdown_timeout;
-                let summary = server::run(listeners, front, limits, shutdown, patience).await;
+                let summary =
+                    server::run(listeners, front, limits, relief, shutdown, patience).await;
                 let cut_off = match summary {
                     Ok(summary) => summary.cut_off,
                     Err(error) => {

@@ -24,6 +24,7 @@
 //! | [`cookies`] | which cookies of a client count, and how they are taken out |
 //! | [`live`], [`reload`] | what a reload replaces, and how one ended |
 //! | [`via`] | the name of an edge, and how it knows its own requests |
+//! | [`relief`] | a shortage of descriptors: who asks for some, and who gives them up; a leaf |
 //! | [`server`] | accept, read heads under limits, the plain case, drain |
 //! | [`proxy`] | pingora's phases, each a few lines that call the rooms |
 //! | [`revalidate`] | `/__revalidate` |
@@ -105,6 +106,7 @@ pub mod origin;
 pub mod page;
 pub mod plan;
 pub mod proxy;
+pub mod relief;
 pub mod reload;
 pub mod request;
 pub mod revalidate;

@@ -17,7 +17,7 @@ use pingora::{BError, ErrorType};
 use tokio::time::{Instant, timeout_at};
 
 use super::pool::Connector;
-use super::{Origin, Stage, Target, keepalive, shortage};
+use super::{MAX_RELIEFS, Origin, Stage, Target, keepalive, shortage};
 use crate::clock;
 use crate::rules::cache_status::Failure;
 use crate::rules::{Time, framing};
@@ -275,6 +275,7 @@ fn pooled(connector: &Connector, target: &Target) -> Option<HttpSession> {
 }
 
 /// A new connection, TLS included, within `connect_timeout` (which the peer carries).
+/// Where there is no descriptor for it, others are asked to give some up.
 async fn connect(
     connector: &Connector,
     target: &Target,
@@ -287,7 +288,19 @@ async fn connect(
         server: Some(target.address()),
         detail,
     };
-    match timeout_at(deadline, connector.connect(peer)).await {
+    let connect = async {
+        let mut reliefs = 0;
+        loop {
+            match connector.connect(peer).await {
+                Err(error) if shortage::is_of_descriptors(&error) && reliefs < MAX_RELIEFS => {
+                    reliefs += 1;
+                    connector.relief().ask().await;
+                }
+                done => return done,
+            }
+        }
+    };
+    match timeout_at(deadline, connect).await {
         Ok(Ok(stream)) => {
             // Before the answer, which may take as long as a render does.
             target.connected();

@@ -52,6 +52,7 @@ use probe::Samples;
 use servers::{Backend, Servers};
 
 use crate::config::{self, HostField};
+use crate::relief::Relief;
 use crate::rules::cache_status::Failure;
 
 /// All origins, in the order of the configuration.
@@ -85,6 +86,10 @@ pub struct Origin {
 /// The longest that a request which is passed through waits for its place: who
 /// waits longer has left, or would rather be told.
 pub const MAX_PASS_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a request asks for a descriptor to connect with, before it is told that
+/// there is none.
+pub const MAX_RELIEFS: usize = 3;
 
 /// What is passed through, and takes a place among its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +192,13 @@ impl Origins {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&Arc<Origin>> {
         self.list.get(index)
+    }
+
+    /// Where they ask for descriptors when there are none to connect with: for who has
+    /// some to spare.
+    #[must_use]
+    pub fn relief(&self) -> &Relief {
+        self.connector.relief()
     }
 
     /// All of them, in the order of the configuration.
@@ -403,6 +415,13 @@ impl Origin {
         self.servers.health(Instant::now())
     }
 
+    /// Where a request that is passed through asks for descriptors when there are none
+    /// to connect with, at most [`MAX_RELIEFS`] times.
+    #[must_use]
+    pub fn relief(&self) -> &Relief {
+        self.connector().relief()
+    }
+
     fn connector(&self) -> &Arc<Connector> {
         self.servers.connector()
     }
@@ -466,6 +485,13 @@ impl Target {
 #[must_use]
 pub fn connect_failure(error: &pingora::Error) -> Failure {
     fetch::connect_failure(error)
+}
+
+/// Whether connecting failed because there was no descriptor to connect with
+/// (`fail_to_connect`).
+#[must_use]
+pub fn lacks_descriptors(error: &pingora::Error) -> bool {
+    shortage::is_of_descriptors(error)
 }
 
 /// A background task that ends when this is dropped.

@@ -20,6 +20,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use super::Task;
+use crate::relief::Relief;
 
 /// Idle connections kept over all origins; beyond, the oldest is closed. More
 /// than the fills that run at once in any sensible configuration.
@@ -33,6 +34,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     transport: TransportConnector,
     pool: Arc<Pool>,
+    relief: Relief,
     /// Removes what nobody asks for. Ends with this.
     _sweeper: Task,
 }
@@ -78,7 +80,12 @@ impl Connector {
             }
         });
         let transport = TransportConnector::new(Some(options));
-        Arc::new(Self { transport, pool, _sweeper: sweeper })
+        Arc::new(Self { transport, pool, relief: Relief::default(), _sweeper: sweeper })
+    }
+
+    /// Where descriptors are asked for when there are none to connect with.
+    pub(super) fn relief(&self) -> &Relief {
+        &self.relief
     }
 
     /// A new connection, TLS included, within the timeout that `peer` carries.

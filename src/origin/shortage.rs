@@ -11,9 +11,21 @@ use pingora::Error as PingoraError;
 const SHORTAGES: [i32; 5] =
     [libc::EMFILE, libc::ENFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS, libc::ENOMEM];
 
+/// Of these, what somebody else can give up.
+const DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
+
 /// Whether connecting failed for want of something of ours.
 pub(super) fn is_local(error: &PingoraError) -> bool {
-    system_error(error).and_then(io::Error::raw_os_error).is_some_and(|n| SHORTAGES.contains(&n))
+    is_one_of(error, &SHORTAGES)
+}
+
+/// Whether connecting failed for want of a descriptor.
+pub(super) fn is_of_descriptors(error: &PingoraError) -> bool {
+    is_one_of(error, &DESCRIPTORS)
+}
+
+fn is_one_of(error: &PingoraError, codes: &[i32]) -> bool {
+    system_error(error).and_then(io::Error::raw_os_error).is_some_and(|n| codes.contains(&n))
 }
 
 /// The system's error that is behind one of pingora's.
@@ -49,6 +61,7 @@ mod tests {
     fn which_errors_are_ours() {
         for code in SHORTAGES {
             assert!(is_local(&wrapped(code)), "{code}");
+            assert_eq!(is_of_descriptors(&wrapped(code)), DESCRIPTORS.contains(&code), "{code}");
         }
         for code in [libc::ECONNREFUSED, libc::ECONNRESET, libc::ETIMEDOUT, libc::EHOSTUNREACH] {
             assert!(!is_local(&wrapped(code)), "{code}");

@@ -347,7 +347,7 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         let retry = match &ctx.route {
-            Some(route) => ctx.passage.not_connected(ctx.live.origin(route), connect_failure(&e)),
+            Some(route) => ctx.passage.not_connected(ctx.live.origin(route), &e),
             None => false,
         };
         e.set_retry(retry);

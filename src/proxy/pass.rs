@@ -12,7 +12,10 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
 use super::write::left;
-use crate::origin::{Attempt, Interims, Origin, Pass, Permit, RequestBody, Stage, Target, Verdict};
+use crate::origin::{
+    Attempt, Interims, MAX_RELIEFS, Origin, Pass, Permit, RequestBody, Stage, Target, Verdict,
+    connect_failure, lacks_descriptors,
+};
 use crate::rules::cache_status::Failure;
 
 /// What is known of the way to the origin.
@@ -20,6 +23,9 @@ pub(super) struct Passage {
     /// The server that was picked, and those that failed.
     target: Option<Target>,
     tried: Vec<SocketAddr>,
+    /// How often there was no descriptor to connect with, and whether the last time was so.
+    shortages: usize,
+    is_short: bool,
     /// The breaker let it through and has not heard yet how it went.
     attempt: Option<Attempt>,
     /// How far the exchange came.
@@ -43,6 +49,8 @@ impl Passage {
         Passage {
             target: None,
             tried: Vec::new(),
+            shortages: 0,
+            is_short: false,
             attempt: None,
             stage: Stage::Connect,
             interims: Interims::default(),
@@ -66,6 +74,13 @@ impl Passage {
                 gone = left(session) => return Err(NoServer::Left(gone.into_down())),
             };
             self.place = Some(place.map_err(NoServer::Failed)?);
+        }
+        if std::mem::take(&mut self.is_short) {
+            tokio::select! {
+                biased;
+                () = origin.relief().ask() => {}
+                gone = left(session) => return Err(NoServer::Left(gone.into_down())),
+            }
         }
         self.try_server(origin, head).await.map_err(NoServer::Failed)
     }
@@ -94,10 +109,17 @@ impl Passage {
         }
     }
 
-    /// Connecting failed: whether another server may have it. Nothing was sent.
-    pub(super) fn not_connected(&mut self, origin: &Origin, why: Failure) -> bool {
-        if let Some(target) = self.target.take() {
-            target.failed(why);
+    /// Connecting failed: whether it is tried again, with another server or, where it was
+    /// a descriptor that was missing, with the same. Nothing was sent.
+    pub(super) fn not_connected(&mut self, origin: &Origin, error: &Error) -> bool {
+        let target = self.target.take();
+        if lacks_descriptors(error) && self.shortages < MAX_RELIEFS {
+            self.shortages += 1;
+            self.is_short = true;
+            return true;
+        }
+        if let Some(target) = target {
+            target.failed(connect_failure(error));
             self.tried.push(target.address());
         }
         self.tried.len() < origin.servers().len()

@@ -70,6 +70,18 @@ impl<D: Door> Crowd<D> {
         self.places.make_room(&self.shared.room, wanted);
     }
 
+    /// As [`make_room`](Self::make_room), but only of those that wait now, and less by those
+    /// that are about to end already; says whether any end.
+    pub(super) fn give_way(&mut self, wanted: usize) -> bool {
+        let leaving = self.places.leaving();
+        leaving >= wanted || self.places.give_way(wanted - leaving) + leaving > 0
+    }
+
+    /// Whether connections gave way that have yet to end.
+    pub(super) fn is_anyone_leaving(&self) -> bool {
+        self.places.leaving() > 0
+    }
+
     /// Waits until a connection has ended. Cancel safe.
     pub(super) async fn ended(&mut self) {
         let mut next = self.connections.join_next_with_id().await;

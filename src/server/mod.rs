@@ -55,6 +55,7 @@ pub use through::{stream_of, suit_http10, through};
 pub use withhold::Withhold;
 
 use crate::config::Limits;
+use crate::relief::Relief;
 use crate::rules::cache_status::Failure;
 use crowd::Crowd;
 use listener::Acceptor;
@@ -106,6 +107,10 @@ pub struct Summary {
 /// How long accepting rests when the system is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
 
+/// Connections that give way at once where descriptors are asked for: the next ones who need
+/// one find it.
+const GIVE_WAY: usize = 4;
+
 /// How soon it is looked again for a connection that may give way.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -115,7 +120,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// where all have a request in flight, who comes waits. At the end the listeners close, idle
 /// connections end at once, and requests in flight may take up to `patience`, which is asked
 /// then. `limits` may be replaced at any time: the next request of any connection obeys the new
-/// ones.
+/// ones. Who asks for descriptors at `relief` gets those of the connections that have waited
+/// longest for a request.
 ///
 /// # Errors
 /// The listeners can't be handed to the runtime.
@@ -123,6 +129,7 @@ pub async fn run<D: Door>(
     listeners: Listeners,
     door: Arc<D>,
     limits: Arc<ArcSwap<Limits>>,
+    relief: Relief,
     shutdown: Shutdown,
     patience: impl Fn() -> Duration,
 ) -> io::Result<Summary> {
@@ -132,6 +139,8 @@ pub async fn run<D: Door>(
     let mut crowd = Crowd::new(shared);
     let mut shortage = Shortage::default();
     let mut resting: Option<Instant> = None;
+    // It rests because what is free is for who asked at `relief`, and not for the next who comes.
+    let mut gives = false;
     let begun = shutdown.begun();
     tokio::pin!(begun);
     loop {
@@ -140,11 +149,23 @@ pub async fn run<D: Door>(
         tokio::select! {
             biased;
             () = &mut begun => break,
-            () = crowd.ended(), if !crowd.is_empty() => resting = None,
+            () = crowd.ended(), if !crowd.is_empty() => {
+                if !crowd.is_anyone_leaving() {
+                    relief.given();
+                }
+                if !gives {
+                    resting = None;
+                }
+            }
+            asking = relief.asked() => {
+                if crowd.give_way(asking.max(GIVE_WAY)) {
+                    (resting, gives) = (Some(Instant::now() + REST), true);
+                }
+            }
             // A connection may have begun to wait, or the limit been raised.
             () = sleep(LOOK_AGAIN), if crowd.is_anyone_outside() => {}
             () = sleep_until(resting.unwrap_or_else(Instant::now)), if resting.is_some() => {
-                resting = None;
+                (resting, gives) = (None, false);
             }
             accepted = poll_fn(|cx| acceptor.poll_accept(cx)), if accepts => {
                 match accepted {

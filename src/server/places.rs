@@ -108,11 +108,23 @@ impl Places {
         self.taken.len() - self.leaving
     }
 
+    /// Places that were given up by connections whose tasks have yet to end.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving
+    }
+
     /// Ends the connections that wait longest: so many, or of very many a few more. Where they
     /// do not suffice, the next one that has nothing to do ends itself.
     pub(super) fn make_room(&mut self, room: &Room, wanted: usize) {
         // Before looking: who begins to wait meanwhile finds it.
         room.wanted.store(true, Ordering::SeqCst);
+        if self.give_way(wanted) >= wanted {
+            room.suffices();
+        }
+    }
+
+    /// Ends the connections that wait longest, of those that wait now; says how many.
+    pub(super) fn give_way(&mut self, wanted: usize) -> usize {
         let mut waiting: Vec<(u64, &Place, &AbortHandle)> = self
             .taken
             .values()
@@ -131,12 +143,10 @@ impl Places {
             }
         }
         self.leaving += ended;
-        if ended >= wanted {
-            room.suffices();
-        }
         if ended > 0 {
             tracing::debug!(ended, open = self.len(), "idle connections gave way");
         }
+        ended
     }
 }
 

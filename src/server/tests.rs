@@ -245,6 +245,7 @@ struct Edge {
     run: JoinHandle<std::io::Result<Summary>>,
     events: mpsc::UnboundedReceiver<Event>,
     limits: Arc<ArcSwap<Limits>>,
+    relief: Relief,
     go: Arc<Notify>,
     door: Arc<TestDoor>,
 }
@@ -269,11 +270,16 @@ impl Edge {
         let addr = listeners.addrs()[0];
         let limits = Arc::new(ArcSwap::from_pointee(limits));
         let (trigger, stop) = shutdown();
-        let run =
-            tokio::spawn(run(listeners, Arc::clone(&door), Arc::clone(&limits), stop, move || {
-                patience
-            }));
-        Edge { addr, trigger, run, events, limits, go, door }
+        let relief = Relief::default();
+        let run = tokio::spawn(run(
+            listeners,
+            Arc::clone(&door),
+            Arc::clone(&limits),
+            relief.clone(),
+            stop,
+            move || patience,
+        ));
+        Edge { addr, trigger, run, events, limits, relief, go, door }
     }
 
     async fn client(&self) -> Client {
@@ -1048,6 +1054,53 @@ async fn who_comes_waits_while_all_places_have_a_request_in_flight() {
     edge.go.notify_one();
 }
 
+/// Who needs descriptors for something else gets those of connections that wait, and of no
+/// other: neither of one with a request in flight, nor of one that has nothing to do later.
+#[tokio::test]
+async fn connections_that_wait_longest_give_way_to_who_asks_for_relief() {
+    let mut edge = Edge::start(limits()).await;
+    let mut busy = edge.client().await;
+    busy.send(get("/wait")).await;
+    assert!(matches!(edge.event().await, Event::Waiting));
+    let mut clients = Vec::new();
+    for _ in 0..GIVE_WAY + 2 {
+        let mut client = edge.client().await;
+        client.send(get("/plain")).await;
+        assert_eq!(client.response().await.status(), 200);
+        clients.push(client);
+    }
+    // The first is the last one to have asked for something.
+    clients.rotate_left(1);
+    let last = clients.last_mut().expect("some");
+    last.send(get("/plain")).await;
+    assert_eq!(last.response().await.status(), 200);
+    within("relief", edge.relief.ask()).await;
+    for client in &mut clients[..GIVE_WAY] {
+        client.closed().await;
+    }
+    for client in &mut clients[GIVE_WAY..] {
+        client.send(get("/plain")).await;
+        assert_eq!(client.response().await.status(), 200);
+    }
+    // What is free is for who asked, and then for who comes.
+    let mut next = edge.client().await;
+    next.send(get("/plain")).await;
+    assert_eq!(next.response().await.status(), 200);
+
+    // Now those, and then there is nobody.
+    clients.push(next);
+    for _ in 0..2 {
+        within("relief", edge.relief.ask()).await;
+    }
+    for client in &mut clients[GIVE_WAY..] {
+        client.closed().await;
+    }
+    edge.go.notify_one();
+    assert_eq!(busy.response().await.status(), 200);
+    busy.send(get("/plain")).await;
+    assert_eq!(busy.response().await.status(), 200);
+}
+
 #[tokio::test]
 async fn new_limits_hold_for_the_next_request() {
     let edge = Edge::start(limits()).await;
@@ -1084,7 +1137,8 @@ async fn a_door_may_drop_the_stream() {
     let addr = listeners.addrs()[0];
     let (trigger, stop) = shutdown();
     let limits = Arc::new(ArcSwap::from_pointee(limits()));
-    let run = tokio::spawn(run(listeners, Arc::new(Dropping), limits, stop, || BOUND));
+    let run =
+        tokio::spawn(run(listeners, Arc::new(Dropping), limits, Relief::default(), stop, || BOUND));
     let mut client = Client { stream: TcpStream::connect(addr).await.unwrap(), read: Vec::new() };
     client.send(get("/") + &get("/")).await;
     client.closed().await;

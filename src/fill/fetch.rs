@@ -14,7 +14,9 @@ use super::stream::{Broken, Fill, Lead};
 use super::{Fills, Member, commit};
 use crate::framework::Told;
 use crate::metrics::FillResult;
-use crate::origin::{Exchange, Permit, Priority, RequestBody, Sample, Verdict as OriginVerdict};
+use crate::origin::{
+    Exchange, Permit, Priority, RequestBody, Sample, Site, Verdict as OriginVerdict,
+};
 use crate::page::{Form, Representation};
 use crate::rules::cache_status::Failure;
 use crate::rules::storable::{Class, Verdict};
@@ -123,11 +125,12 @@ impl Fills {
         let conditional =
             [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
         let prior = prior.filter(|_| conditional);
+        let site = Site { host: &ask.host, scheme: ask.scheme, via: &ask.via };
         let attempt = match ask.origin.admit(ask.key.path()) {
             Ok(attempt) => attempt,
             Err(why) => return fail(why),
         };
-        let record = |verdict| ask.origin.record(attempt, verdict);
+        let record = |verdict| ask.origin.record(attempt, verdict, &site);
         // The render has all of its time, however long it waited for its place: who
         // fills the queue must not make others look dead.
         let sent = Instant::now();
@@ -143,20 +146,9 @@ impl Fills {
             }
         };
         fill.arrived();
-        let verdict = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
-        record(verdict);
-        if verdict == Some(OriginVerdict::Served) && ask.form == Form::Document {
-            let sample = Sample {
-                target: &ask.target,
-                host: &ask.host,
-                scheme: ask.scheme,
-                via: &ask.via,
-                page: ask.page,
-                html: media::is_html(&exchange.head.headers),
-                took: sent.elapsed(),
-            };
-            ask.origin.served(attempt, &sample);
-        }
+        let answered = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
+        record(answered);
+        let took = sent.elapsed();
         let mut arrived = commit::Arrived::new(&exchange, fill.born);
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
             ask.deployments.seen(&deployment);
@@ -261,6 +253,14 @@ impl Fills {
             None if !inner.store.keeps() => Err(Reason::NoCache),
             None => Ok(()),
         };
+        if refused.is_none()
+            && answered == Some(OriginVerdict::Served)
+            && !(ask.authorization || ask.cookie)
+        {
+            let html = media::is_html(&as_sent);
+            let sample = Sample { target: &ask.target, site, page: ask.page, html, took };
+            ask.origin.served(attempt, &sample);
+        }
         // An error on a page route is shared by all who waited, or each would retry it at once.
         let shared_error = ask.page
             && matches!(refused, Some((_, Class::Failed)))

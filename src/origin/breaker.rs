@@ -7,9 +7,8 @@
 //! - Only silence counts (see [`Verdict`]), and of one page only a few times.
 //!   Many pages must be silent, and none may have answered since.
 //! - Where the origin took the connections, somebody may have made those pages up, or
-//!   queries that break pages that were served. Then the origin is asked for a page
-//!   that was served, and that decides (see `probe`). Without such a page the failures
-//!   decide alone.
+//!   queries that break pages that were served. Then the origin is asked for other
+//!   pages, if need be for `/`, and that decides (see `probe`).
 //! - While it is open, a page that is known to have been served goes first: if
 //!   the others failed because somebody made them up, it closes the breaker.
 //! - A breaker that closed soon after it opened was wrong. For a while it does
@@ -77,12 +76,22 @@ impl PageId {
 
     /// The page of a request target: a path, perhaps with a query.
     pub(super) fn of(target: &str) -> PageId {
+        PageId::of_segments(target, usize::MAX)
+    }
+
+    /// The same of the first segment of its path alone: pages below one are often broken
+    /// together.
+    pub(super) fn section(target: &str) -> PageId {
+        PageId::of_segments(target, 1)
+    }
+
+    fn of_segments(target: &str, segments: usize) -> PageId {
         // Unforeseeable, or somebody could push a page out of the memory of those
         // that were served.
         static SEED: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
         let path = canonical_path(target.split(['?', ';']).next().unwrap_or(target));
         let mut folded = String::with_capacity(path.len());
-        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        for segment in path.split('/').filter(|segment| !segment.is_empty()).take(segments) {
             folded.push('/');
             folded.extend(segment.chars().map(|c| c.to_ascii_lowercase()));
         }
@@ -143,7 +152,7 @@ impl Attempt {
     }
 }
 
-/// Whether the origin answers a page that was served.
+/// Whether the origin answers, though many pages are silent.
 #[derive(Clone, Copy, Debug)]
 enum Question {
     /// A probe is under way. If it fails the breaker opens, unless the origin has
@@ -202,14 +211,12 @@ impl Breaker {
     }
 
     /// Takes note of how a request for `page` went. An answer closes the breaker
-    /// whenever its request began. `askable`: a page is known that was served and
-    /// that a probe can ask for.
+    /// whenever its request began.
     pub(super) fn record(
         &mut self,
         page: PageId,
         verdict: Verdict,
         checks: Checks,
-        askable: bool,
         now: Instant,
     ) -> Change {
         if verdict == Verdict::Silent && self.doubts(now) && !self.was_served(page) {
@@ -224,7 +231,7 @@ impl Breaker {
         if self.gate.is_some() || checks == Checks::Pass || !self.is_dead() {
             return Change::None;
         }
-        if askable && checks == Checks::None && !self.is_certain() {
+        if checks == Checks::None && !self.is_certain() {
             return self.ask(now);
         }
         self.open(now)
@@ -382,8 +389,12 @@ mod tests {
         breaker: Breaker,
         now: Instant,
         checks: Checks,
-        askable: bool,
+        /// How a probe goes, at once. None: the test says it later.
+        probe: Option<Verdict>,
     }
+
+    /// The page that the probe asks for.
+    const HOME: usize = 5000;
 
     impl Bench {
         fn new() -> Bench {
@@ -391,12 +402,16 @@ mod tests {
                 breaker: Breaker::new(),
                 now: Instant::now(),
                 checks: Checks::None,
-                askable: false,
+                probe: Some(Silent),
             }
         }
 
         fn record(&mut self, n: usize, verdict: Verdict) -> Change {
-            self.breaker.record(page(n), verdict, self.checks, self.askable, self.now)
+            let change = self.breaker.record(page(n), verdict, self.checks, self.now);
+            match (change, self.probe) {
+                (Change::Ask, Some(verdict)) => self.probed(Some((HOME, verdict))),
+                _ => change,
+            }
         }
 
         fn probed(&mut self, probe: Option<(usize, Verdict)>) -> Change {
@@ -436,6 +451,8 @@ mod tests {
         }
         assert_eq!(PageId::of("/"), PageId::of("/?a"));
         assert_ne!(PageId::of("/a"), PageId::of("/b"));
+        assert_eq!(PageId::section("//%61/b?c"), PageId::of("/A"));
+        assert_eq!(PageId::section("/"), PageId::of("/"));
     }
 
     /// attempts as (verdict, pages, attempts of each), in order; whether it opens
@@ -597,12 +614,10 @@ mod tests {
         assert!(!bench.admit(1));
     }
 
-    /// Page 1000 was served, and then so many made-up ones fail as it takes to ask.
+    /// So many made-up pages fail as it takes to ask, right after the start.
     fn in_question() -> Bench {
-        let mut bench = Bench::new();
-        bench.record(1000, Served);
-        bench.askable = true;
-        bench.fail(0, MIN_ATTEMPTS - 2, Silent);
+        let mut bench = Bench { probe: None, ..Bench::new() };
+        bench.fail(0, MIN_ATTEMPTS - 1, Silent);
         assert_eq!(bench.record(MIN_ATTEMPTS, Silent), Change::Ask);
         assert!(!bench.breaker.is_open());
         bench
@@ -670,22 +685,22 @@ mod tests {
 
     #[test]
     fn what_cannot_be_made_up_is_no_question() {
-        let opens = |askable, checks, bring: fn(&mut Bench)| {
+        let opens = |probe, checks, bring: fn(&mut Bench)| {
             let mut bench = Bench::new();
             for n in 1000..1000 + MIN_PAGES {
                 bench.record(n, Served);
             }
             bench.now += WINDOW + MS;
-            (bench.askable, bench.checks) = (askable, checks);
+            (bench.probe, bench.checks) = (Some(probe), checks);
             bring(&mut bench);
             bench.breaker.is_open()
         };
         let made_up: fn(&mut Bench) = |bench| bench.fail(0, 20, Silent);
-        assert!(!opens(true, Checks::None, made_up));
-        assert!(opens(false, Checks::None, made_up), "nobody to ask");
-        assert!(opens(true, Checks::Fail, made_up), "the checks say so, too");
-        assert!(!opens(true, Checks::Pass, made_up));
-        assert!(opens(true, Checks::None, |bench| bench.fail(0, 20, Unreachable)));
+        assert!(!opens(Answered, Checks::None, made_up));
+        assert!(opens(Silent, Checks::None, made_up));
+        assert!(opens(Answered, Checks::Fail, made_up), "the checks say so, too");
+        assert!(!opens(Silent, Checks::Pass, made_up));
+        assert!(opens(Answered, Checks::None, |bench| bench.fail(0, 20, Unreachable)));
         for (known, verdict, is) in [
             (MIN_PAGES - 1, Unreachable, false),
             (MIN_PAGES, Unreachable, true),
@@ -697,7 +712,7 @@ mod tests {
                 bench.record(n, Served);
             }
             bench.now += WINDOW + MS;
-            bench.askable = true;
+            bench.probe = None;
             bench.fail(0, known, verdict);
             bench.fail(100, 20, Silent);
             assert_eq!(bench.breaker.is_open(), is, "{known} {verdict:?}");
@@ -770,9 +785,7 @@ mod tests {
         fn made_up_pages_never_open_it(
             steps in prop::collection::vec((0usize..40, 0u64..300, 0u8..8), 0..400),
         ) {
-            let mut bench = Bench::new();
-            bench.record(1000, Served);
-            bench.askable = true;
+            let mut bench = Bench { probe: None, ..Bench::new() };
             let mut asked = false;
             for (n, wait, what) in steps {
                 bench.now += Duration::from_millis(wait);

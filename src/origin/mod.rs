@@ -40,7 +40,7 @@ use tokio::time::Instant;
 pub use breaker::{CHECKED_PROBE_INTERVAL, MIN_ATTEMPTS, MIN_PAGES, PROBE_INTERVAL, WINDOW};
 pub use fetch::{Exchange, FetchError, Interims};
 pub use limit::{Permit, Priority};
-pub use probe::Sample;
+pub use probe::{Sample, Site};
 pub use resolve::{LOOKUP_TIMEOUT, Resolve, System};
 pub use servers::ServerHealth;
 pub use verdict::{RequestBody, Stage, Verdict};
@@ -219,14 +219,14 @@ impl Origin {
         let resolving = names
             .map(|index| resolve::keep(&servers, index, resolver.clone(), config.resolve_interval))
             .collect();
-        let slow = probe::deadline(&config) / 2;
+        let deadline = probe::deadline(&config);
         Arc::new_cyclic(|this| Self {
             limit: Limit::new(config.max_concurrent_fills, config.max_waiting_fills),
             passes: Limit::new(config.max_concurrent_passes, config.max_waiting_passes),
             websockets: Limit::new(config.max_websockets, 0),
             breaker: Mutex::new(Breaker::new()),
             breaker_open: AtomicBool::new(false),
-            samples: Mutex::new(Samples::new(slow)),
+            samples: Mutex::new(Samples::new(deadline)),
             this: this.clone(),
             _resolving: resolving,
             servers,
@@ -340,20 +340,22 @@ impl Origin {
         if admitted { Ok(Attempt(page)) } else { Err(Failure::Breaker) }
     }
 
-    /// Tells the breaker how a request went; none: nothing that would count. Must be
-    /// called on a tokio runtime: the breaker may want to ask the origin something.
-    pub fn record(&self, attempt: Attempt, verdict: Option<Verdict>) {
+    /// Tells the breaker how a request for this site went; none: nothing that would count.
+    /// Must be called on a tokio runtime: the breaker may want to ask the origin something.
+    pub fn record(&self, attempt: Attempt, verdict: Option<Verdict>, site: &Site<'_>) {
         let Some(verdict) = verdict else { return };
+        if verdict == Verdict::Served {
+            self.samples.lock().know(site, Instant::now());
+        }
         let checks = self.servers.checks();
-        let askable = verdict.is_failure() && !self.samples.lock().is_empty();
-        let changed =
-            self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, askable, now));
+        let changed = self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, now));
         if changed == Change::Ask {
-            probe::send(&self.this, self.samples.lock().pick());
+            probe::settle(&self.this, self.samples.lock().pick(site));
         }
     }
 
-    /// A fill was served this page: the breaker may ask for it again one day.
+    /// A fill was served this page, and anybody may have it: the breaker may ask for it
+    /// again one day.
     pub fn served(&self, attempt: Attempt, sample: &Sample<'_>) {
         self.samples.lock().add(attempt.0, sample, Instant::now());
     }
@@ -396,7 +398,7 @@ impl Origin {
         match changed {
             Change::None => {}
             Change::Ask => {
-                tracing::info!(%origin, "unknown pages fail: asking for one that was served");
+                tracing::info!(%origin, "many pages fail: asking for others");
             }
             Change::Refuted => {
                 tracing::info!(%origin, "the origin answers: the breaker stays closed");

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::via::Via;
 
 // What the tests of the other files use, too.
 
@@ -804,17 +805,23 @@ async fn a_reload_carries_over_what_is_unchanged() {
     assert_eq!(server.accepted(), 1, "connections are carried over in any case");
 }
 
+fn site(via: &Via) -> Site<'_> {
+    Site { host: "www.example.com", scheme: "https", via }
+}
+
 /// A dead origin: so many attempts, each to another page, find nobody.
 fn dies(origin: &Origin) {
     for n in 0..MIN_ATTEMPTS {
+        let via = Via::default();
         let attempt = origin.admit(&format!("/{n}?q")).unwrap();
-        origin.record(attempt, Some(Verdict::Unreachable));
+        origin.record(attempt, Some(Verdict::Unreachable), &site(&via));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_breaker_through_the_origin() {
     let origin = origin(config(&["http://192.0.2.1:80"]));
+    let via = Via::default();
     dies(&origin);
     assert!(origin.breaker_open());
     assert_eq!(origin.admit("/a").unwrap_err(), Failure::Breaker);
@@ -823,9 +830,9 @@ async fn the_breaker_through_the_origin() {
     let turn = origin.admit("/a").unwrap();
     assert!(origin.breaker_shut("/a") && origin.breaker_shut("/b"));
     assert_eq!(origin.admit("/b").unwrap_err(), Failure::Breaker);
-    origin.record(turn, None);
+    origin.record(turn, None, &site(&via));
     assert!(origin.breaker_open(), "nothing is known of it");
-    origin.record(turn, Some(Verdict::Answered));
+    origin.record(turn, Some(Verdict::Answered), &site(&via));
     assert!(!origin.breaker_open() && !origin.breaker_shut("/a"));
     assert!(origin.admit("/a").is_ok());
 }

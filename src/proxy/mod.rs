@@ -36,7 +36,7 @@ use crate::cookies::Taken;
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::log::AccessLine;
-use crate::origin::connect_failure;
+use crate::origin::{Site, connect_failure};
 use crate::page::KeyBuf;
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
@@ -66,6 +66,8 @@ pub struct Ctx {
     asked: passed::Asked,
     /// The head as the visitor sent it.
     head: Option<Box<RequestHeader>>,
+    /// How the visitor asked: `http` or `https`.
+    scheme: &'static str,
 }
 
 impl Ctx {
@@ -107,6 +109,11 @@ fn host(head: &RequestHeader) -> &str {
     authority.or_else(|| head.headers.get(HOST).and_then(|v| v.to_str().ok())).unwrap_or("")
 }
 
+/// The site that was asked.
+fn site<'a>(live: &'a Live, head: &'a RequestHeader, scheme: &'static str) -> Site<'a> {
+    Site { host: host(head), scheme, via: &live.via }
+}
+
 /// A pingora head as the cache sees it.
 fn request<'a>(
     live: &Live,
@@ -139,6 +146,7 @@ impl ProxyHttp for Proxy {
             passage: Passage::new(),
             asked: passed::Asked::default(),
             head: None,
+            scheme: "http",
         }
     }
 
@@ -153,6 +161,7 @@ impl ProxyHttp for Proxy {
         let fields = fields(&head);
         let peer = Proxy::peer(session);
         let request = request(&live, &head, &fields, peer);
+        ctx.scheme = request.scheme;
         let mut facts = Facts::of(&request);
         // RFC 9110 §7.8: HTTP/1.0 has no such field.
         facts.websocket &= head.version == Version::HTTP_11;
@@ -261,13 +270,14 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        let Some(route) = &ctx.route else { return Ok(()) };
+        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
         let switched = response.status == StatusCode::SWITCHING_PROTOCOLS;
         let mut expected = Ok(());
         if switched || !response.status.is_informational() {
             // As it came: what it says of its connection counts here.
             let body = pass::request_body(session);
-            ctx.passage.answered(ctx.live.origin(route), response, body);
+            let site = site(&ctx.live, head, ctx.scheme);
+            ctx.passage.answered(ctx.live.origin(route), response, body, &site);
         } else {
             expected = ctx.passage.interim();
         }
@@ -360,13 +370,14 @@ impl ProxyHttp for Proxy {
         if let (ErrorSource::Upstream, Fate::Failed(why)) = (e.esource(), fate)
             && !tunnel
             && why != Failure::BodyTimeout
-            && let Some(route) = &ctx.route
+            && let (Some(head), Some(route)) = (&ctx.head, &ctx.route)
         {
             if *e.etype() == ErrorType::InvalidHTTPHeader {
                 ctx.passage.malformed();
             }
             let body = pass::request_body(session);
-            ctx.passage.failed(ctx.live.origin(route), why, body);
+            let site = site(&ctx.live, head, ctx.scheme);
+            ctx.passage.failed(ctx.live.origin(route), why, body, &site);
         }
         let why = match fate {
             Fate::CutOff => return FailToProxy { error_code: 0, can_reuse_downstream: false },

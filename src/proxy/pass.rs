@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::write::left;
 use crate::origin::{
-    Attempt, Interims, MAX_RELIEFS, Origin, Pass, Permit, RequestBody, Stage, Target, Verdict,
-    connect_failure, lacks_descriptors,
+    Attempt, Interims, MAX_RELIEFS, Origin, Pass, Permit, RequestBody, Site, Stage, Target,
+    Verdict, connect_failure, lacks_descriptors,
 };
 use crate::rules::cache_status::Failure;
 
@@ -136,6 +136,7 @@ impl Passage {
         origin: &Origin,
         response: &ResponseHeader,
         body: RequestBody,
+        site: &Site<'_>,
     ) {
         let status = response.status;
         self.stage = Stage::Body;
@@ -147,7 +148,7 @@ impl Passage {
             self.place = None;
         }
         if let Some(attempt) = self.attempt.take() {
-            origin.record(attempt, Verdict::of_status(status, body));
+            origin.record(attempt, Verdict::of_status(status, body), site);
         }
     }
 
@@ -157,9 +158,15 @@ impl Passage {
     }
 
     /// The origin failed it.
-    pub(super) fn failed(&mut self, origin: &Origin, why: Failure, body: RequestBody) {
+    pub(super) fn failed(
+        &mut self,
+        origin: &Origin,
+        why: Failure,
+        body: RequestBody,
+        site: &Site<'_>,
+    ) {
         if let Some(attempt) = self.attempt.take() {
-            origin.record(attempt, Verdict::of_failure(why, self.stage, body));
+            origin.record(attempt, Verdict::of_failure(why, self.stage, body), site);
         }
     }
 }

@@ -126,7 +126,7 @@ impl Fills {
             [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
         let prior = prior.filter(|_| conditional);
         let site = Site { host: &ask.host, scheme: ask.scheme, via: &ask.via };
-        let attempt = match ask.origin.admit(ask.key.path()) {
+        let attempt = match ask.origin.admit(ask.key.path(), &site) {
             Ok(attempt) => attempt,
             Err(why) => return fail(why),
         };

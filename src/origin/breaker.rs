@@ -11,6 +11,8 @@
 //!   pages, if need be for `/`, and that decides (see `probe`).
 //! - While it is open, a page that is known to have been served goes first: if
 //!   the others failed because somebody made them up, it closes the breaker.
+//! - While it is open, a probe of our own goes every other turn. Or whoever sends
+//!   most of the requests would have nearly all of the turns, and could keep it open.
 //! - A breaker that closed soon after it opened was wrong. For a while it does
 //!   not believe the silence of pages that nobody has ever been served.
 //!
@@ -139,6 +141,16 @@ pub(super) struct Breaker {
     doubt_until: Option<Instant>,
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// It may go to the origin.
+    pub(super) admitted: bool,
+    /// A probe is to be sent, with it or in its place: how many went before, since the
+    /// breaker opened.
+    pub(super) probe: Option<usize>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     at: Instant,
@@ -166,8 +178,10 @@ enum Question {
 #[derive(Clone, Copy, Debug)]
 struct Gate {
     opened: Instant,
-    /// The last request that was let through: when, and for which page.
+    /// The last turn: when it was, and the page of the request that was let through.
     last: Option<(Instant, PageId)>,
+    /// How many turns there were.
+    turns: usize,
 }
 
 impl Breaker {
@@ -183,17 +197,23 @@ impl Breaker {
     }
 
     /// Whether a request for `page` may go to the origin now. While the breaker is
-    /// open, a `true` takes the turn of this interval.
-    pub(super) fn admit(&mut self, page: PageId, checks: Checks, now: Instant) -> bool {
-        let admitted = self.admits(page, checks, now);
-        if let (true, Some(gate)) = (admitted, &mut self.gate) {
-            gate.last = Some((now, page));
+    /// open, that takes the turn of this interval.
+    pub(super) fn admit(&mut self, page: PageId, checks: Checks, now: Instant) -> Turn {
+        let mut turn = Turn { admitted: self.has_turn(page, checks, now), probe: None };
+        let known = self.was_served(page);
+        let Some(gate) = self.gate.as_mut().filter(|_| turn.admitted) else { return turn };
+        // Every other one, so that nobody is locked out where the probe asks for pages
+        // that are broken. Health checks are probes themselves.
+        if checks == Checks::None && gate.turns.is_multiple_of(2) {
+            turn = Turn { admitted: known, probe: Some(gate.turns / 2) };
         }
-        admitted
+        gate.last = Some((now, if turn.admitted { page } else { PageId::NONE }));
+        gate.turns += 1;
+        turn
     }
 
-    /// Whether [`admit`](Self::admit) would say yes. Asking takes no turn.
-    pub(super) fn admits(&self, page: PageId, checks: Checks, now: Instant) -> bool {
+    /// Whether [`admit`](Self::admit) would take a turn now, or none is needed.
+    pub(super) fn has_turn(&self, page: PageId, checks: Checks, now: Instant) -> bool {
         let Some(gate) = self.gate else { return true };
         let interval = match checks {
             Checks::None => PROBE_INTERVAL,
@@ -275,7 +295,7 @@ impl Breaker {
     }
 
     fn open(&mut self, now: Instant) -> Change {
-        self.gate = Some(Gate { opened: now, last: None });
+        self.gate = Some(Gate { opened: now, last: None, turns: 0 });
         Change::Opened
     }
 
@@ -393,6 +413,8 @@ mod tests {
         probe: Option<Verdict>,
     }
 
+    const NO_TURN: Turn = Turn { admitted: false, probe: None };
+
     /// The page that the probe asks for.
     const HOME: usize = 5000;
 
@@ -419,11 +441,22 @@ mod tests {
             self.breaker.probed(probe, self.checks, self.now)
         }
 
+        fn turn(&mut self, n: usize) -> Turn {
+            let asked = self.breaker.has_turn(page(n), self.checks, self.now);
+            let turn = self.breaker.admit(page(n), self.checks, self.now);
+            assert_eq!(asked, turn.admitted || turn.probe.is_some());
+            turn
+        }
+
         fn admit(&mut self, n: usize) -> bool {
-            let asked = self.breaker.admits(page(n), self.checks, self.now);
-            let admitted = self.breaker.admit(page(n), self.checks, self.now);
-            assert_eq!(asked, admitted);
-            admitted
+            self.turn(n).admitted
+        }
+
+        /// The first turn goes to a probe, and the next one is due.
+        fn skip_probe(&mut self) {
+            self.now += PROBE_INTERVAL;
+            assert_eq!(self.turn(9999), Turn { admitted: false, probe: Some(0) });
+            self.now += PROBE_INTERVAL;
         }
 
         /// So many pages fail, from `from` on.
@@ -511,14 +544,16 @@ mod tests {
         let mut bench = Bench::opened();
         assert!(!bench.admit(100));
         bench.now += PROBE_INTERVAL - MS;
-        assert!(!bench.admit(100));
+        assert_eq!(bench.turn(100), NO_TURN);
         bench.now += MS;
-        assert!(bench.admit(100));
-        for n in 0..200 {
-            assert!(!bench.admit(n), "one a second");
+        for (turn, probe) in [Some(0), None, Some(1), None].into_iter().enumerate() {
+            // One that never reports blocks nothing.
+            assert_eq!(bench.turn(100 + turn), Turn { admitted: probe.is_none(), probe });
+            for n in 0..200 {
+                assert_eq!(bench.turn(n), NO_TURN, "one a second");
+            }
+            bench.now += PROBE_INTERVAL;
         }
-        bench.now += PROBE_INTERVAL;
-        assert!(bench.admit(101), "one that never reports blocks nothing");
         assert_eq!(bench.record(101, Answered), Change::Closed);
         assert!(bench.admit(1) && bench.admit(1));
         // What was before is forgotten.
@@ -529,18 +564,45 @@ mod tests {
     #[test]
     fn each_turn_is_for_another_page() {
         let mut bench = Bench::opened();
-        bench.now += PROBE_INTERVAL;
+        bench.skip_probe();
         assert!(bench.admit(0));
         bench.record(0, Unreachable);
         bench.now += PROBE_INTERVAL;
-        assert!(!bench.admit(0), "it had its turn");
-        assert!(bench.admit(1));
+        assert_eq!(bench.turn(0), NO_TURN, "it had its turn");
+        assert_eq!(bench.turn(1).probe, Some(1));
         bench.now += PROBE_INTERVAL;
         assert!(bench.admit(0));
         bench.now += PROBE_INTERVAL;
-        assert!(!bench.admit(0));
+        assert_eq!(bench.turn(0), NO_TURN);
         bench.now += PROBE_INTERVAL;
-        assert!(bench.admit(0), "nobody else comes");
+        assert_eq!(bench.turn(0).probe, Some(2), "nobody else comes");
+    }
+
+    /// Whoever asks most often, for pages that break what was served or for others.
+    #[test]
+    fn nobody_takes_the_turns_of_the_probe_nor_the_probe_all_of_them() {
+        for known in [true, false] {
+            let mut bench = Bench::opened();
+            if known {
+                // Without a record: that would close it.
+                for n in 0..100 {
+                    bench.breaker.served[Breaker::place(page(n))] = page(n);
+                }
+            }
+            let (mut admitted, mut probes) = (0, 0);
+            let end = bench.now + PROBE_INTERVAL * 60;
+            while bench.now < end {
+                for n in 0..100 {
+                    let turn = bench.turn(n);
+                    admitted += usize::from(turn.admitted);
+                    probes += usize::from(turn.probe.is_some());
+                }
+                bench.now += MS * 40;
+            }
+            // With its head start it has 80 turns, and otherwise 60.
+            assert!((28..=40).contains(&probes), "{probes}");
+            assert!((28..=80).contains(&admitted), "{admitted}");
+        }
     }
 
     #[test]
@@ -549,15 +611,15 @@ mod tests {
         bench.record(1000, Served);
         bench.fail(0, MIN_ATTEMPTS, Silent);
         assert!(bench.breaker.is_open());
-        assert!(!bench.admit(0), "made up, perhaps");
-        assert!(bench.admit(1000), "at once");
-        assert!(!bench.admit(1000));
+        assert_eq!(bench.turn(0), NO_TURN, "made up, perhaps");
+        assert_eq!(bench.turn(1000), Turn { admitted: true, probe: Some(0) }, "at once");
+        assert_eq!(bench.turn(1000), NO_TURN);
         bench.now += PROBE_INTERVAL;
-        assert!(!bench.admit(1000), "it had its turn");
+        assert_eq!(bench.turn(1000), NO_TURN, "it had its turn");
         assert!(bench.admit(0));
         bench.now += PROBE_INTERVAL - HEAD_START;
-        assert!(!bench.admit(1));
-        assert!(bench.admit(1000));
+        assert_eq!(bench.turn(1), NO_TURN);
+        assert_eq!(bench.turn(1000), Turn { admitted: true, probe: Some(1) });
     }
 
     #[test]
@@ -610,8 +672,8 @@ mod tests {
         let mut bench = Bench::opened();
         bench.checks = Checks::Fail;
         bench.now += CHECKED_PROBE_INTERVAL;
-        assert!(bench.admit(0));
-        assert!(!bench.admit(1));
+        assert_eq!(bench.turn(0), Turn { admitted: true, probe: None });
+        assert_eq!(bench.turn(1), NO_TURN);
     }
 
     /// So many made-up pages fail as it takes to ask, right after the start.
@@ -762,7 +824,7 @@ mod tests {
                     bench.now += Duration::from_millis(*ms);
                     false
                 }
-                Step::Ask(n) => bench.admit(*n),
+                Step::Ask(n) => bench.turn(*n) != NO_TURN,
                 Step::Record(n, verdict) => {
                     let change = bench.record(*n, *verdict);
                     let is_open = bench.breaker.is_open();

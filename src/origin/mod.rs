@@ -76,7 +76,7 @@ pub struct Origin {
     /// Whether the breaker is open: a hit on a stale page asks that, and takes no
     /// lock for it. Written under the lock.
     breaker_open: AtomicBool,
-    /// What the breaker asks for before it opens.
+    /// What the breaker asks for before it opens, and while it is open.
     samples: Mutex<Samples>,
     /// For the task that asks.
     this: Weak<Origin>,
@@ -325,23 +325,27 @@ impl Origin {
     /// Whether the breaker lets a request for `target` (path, perhaps with a query)
     /// through now. Ask last, just before the request: while the breaker is open
     /// an `Ok` is the one of this second. Whoever gets an `Ok` should
-    /// [`record`](Self::record) how it went.
+    /// [`record`](Self::record) how it went. Must be called on a tokio runtime, as that:
+    /// the breaker may ask the origin something, for the site that was asked.
     ///
     /// # Errors
     ///
     /// [`Failure::Breaker`] when it does not.
-    pub fn admit(&self, target: &str) -> Result<Attempt, Failure> {
+    pub fn admit(&self, target: &str, site: &Site<'_>) -> Result<Attempt, Failure> {
         let page = PageId::of(target);
         if !self.breaker_open() {
             return Ok(Attempt(page));
         }
         let checks = self.servers.checks();
-        let admitted = self.breaker.lock().admit(page, checks, Instant::now());
-        if admitted { Ok(Attempt(page)) } else { Err(Failure::Breaker) }
+        let turn = self.breaker.lock().admit(page, checks, Instant::now());
+        if let Some(nth) = turn.probe {
+            let pages = self.samples.lock().pick(site);
+            probe::try_one(&self.this, &pages[nth % pages.len()]);
+        }
+        if turn.admitted { Ok(Attempt(page)) } else { Err(Failure::Breaker) }
     }
 
-    /// Tells the breaker how a request for this site went; none: nothing that would count.
-    /// Must be called on a tokio runtime: the breaker may want to ask the origin something.
+    /// Tells the breaker how a request went; none: nothing that would count.
     pub fn record(&self, attempt: Attempt, verdict: Option<Verdict>, site: &Site<'_>) {
         let Some(verdict) = verdict else { return };
         if verdict == Verdict::Served {
@@ -366,15 +370,16 @@ impl Origin {
         self.change(|breaker, now| breaker.probed(probe, checks, now));
     }
 
-    /// Whether the breaker lets no request for `target` through now. Asking takes
-    /// no turn.
+    /// Whether the breaker has no turn for a request for `target` now: then
+    /// [`admit`](Self::admit) would neither let it through nor ask anything in its
+    /// place. Asking takes no turn.
     #[must_use]
     pub fn breaker_shut(&self, target: &str) -> bool {
         if !self.breaker_open() {
             return false;
         }
         let checks = self.servers.checks();
-        !self.breaker.lock().admits(PageId::of(target), checks, Instant::now())
+        !self.breaker.lock().has_turn(PageId::of(target), checks, Instant::now())
     }
 
     /// Whether the breaker is open.

@@ -1,4 +1,4 @@
-//! What the breaker asks before it opens (semantics §3).
+//! What the breaker asks before it opens, and while it is open (semantics §3).
 //!
 //! When many pages are silent, the origin may be dead, or somebody may have made
 //! those pages up. So the origin is asked for others: requests of our own, with
@@ -287,6 +287,17 @@ pub(super) fn settle(origin: &Weak<Origin>, pages: Vec<Arc<Kept>>) {
     });
 }
 
+/// Asks the origin for one page, in the background, while the breaker is open. That
+/// counts like any other request.
+pub(super) fn try_one(origin: &Weak<Origin>, kept: &Arc<Kept>) {
+    let (origin, kept) = (origin.clone(), Arc::clone(kept));
+    tokio::spawn(async move {
+        let Some(origin) = origin.upgrade() else { return };
+        let verdict = kept.ask(&origin).await;
+        origin.record(Attempt(kept.page), verdict, &kept.site());
+    });
+}
+
 /// Tells the breaker, however the task ends: it waits for that.
 struct Report {
     origin: Weak<Origin>,
@@ -475,13 +486,13 @@ mod tests {
     /// So many pages are silent that nobody was served.
     fn made_up(origin: &Origin, via: &Via) {
         for n in 0..MIN_ATTEMPTS {
-            let attempt = origin.admit(&format!("/made-up/{n}")).unwrap();
+            let attempt = origin.admit(&format!("/made-up/{n}"), &site(HOST, via)).unwrap();
             origin.record(attempt, Some(Verdict::Silent), &site(HOST, via));
         }
     }
 
     fn served(origin: &Origin, via: &Via, target: &str) {
-        let attempt = origin.admit(target).unwrap();
+        let attempt = origin.admit(target, &site(HOST, via)).unwrap();
         origin.record(attempt, Some(Verdict::Served), &site(HOST, via));
         origin.served(attempt, &sample(target, via));
     }

@@ -813,28 +813,32 @@ fn site(via: &Via) -> Site<'_> {
 fn dies(origin: &Origin) {
     for n in 0..MIN_ATTEMPTS {
         let via = Via::default();
-        let attempt = origin.admit(&format!("/{n}?q")).unwrap();
+        let attempt = origin.admit(&format!("/{n}?q"), &site(&via)).unwrap();
         origin.record(attempt, Some(Verdict::Unreachable), &site(&via));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_breaker_through_the_origin() {
-    let origin = origin(config(&["http://192.0.2.1:80"]));
+    let origin = origin(config_of(&[&Server::refusing().await]));
     let via = Via::default();
+    let site = site(&via);
     dies(&origin);
     assert!(origin.breaker_open());
-    assert_eq!(origin.admit("/a").unwrap_err(), Failure::Breaker);
+    assert_eq!(origin.admit("/a", &site).unwrap_err(), Failure::Breaker);
     tokio::time::advance(PROBE_INTERVAL).await;
     assert!(!origin.breaker_shut("/a") && !origin.breaker_shut("/b"), "asking takes no turn");
-    let turn = origin.admit("/a").unwrap();
+    assert_eq!(origin.admit("/a", &site).unwrap_err(), Failure::Breaker, "a probe goes instead");
     assert!(origin.breaker_shut("/a") && origin.breaker_shut("/b"));
-    assert_eq!(origin.admit("/b").unwrap_err(), Failure::Breaker);
-    origin.record(turn, None, &site(&via));
+    tokio::time::advance(PROBE_INTERVAL).await;
+    let turn = origin.admit("/a", &site).unwrap();
+    assert!(origin.breaker_shut("/a") && origin.breaker_shut("/b"));
+    assert_eq!(origin.admit("/b", &site).unwrap_err(), Failure::Breaker);
+    origin.record(turn, None, &site);
     assert!(origin.breaker_open(), "nothing is known of it");
-    origin.record(turn, Some(Verdict::Answered), &site(&via));
+    origin.record(turn, Some(Verdict::Answered), &site);
     assert!(!origin.breaker_open() && !origin.breaker_shut("/a"));
-    assert!(origin.admit("/a").is_ok());
+    assert!(origin.admit("/a", &site).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -848,9 +852,10 @@ async fn health_checks_close_the_breaker() {
     server.checked(Err("it is down".to_owned()));
     dies(&origin);
     tokio::time::advance(PROBE_INTERVAL).await;
-    assert!(origin.breaker_shut("/a") && origin.admit("/a").is_err(), "no requests");
+    let via = Via::default();
+    assert!(origin.breaker_shut("/a") && origin.admit("/a", &site(&via)).is_err(), "no requests");
     server.checked(Ok(()));
-    assert!(origin.admit("/a").is_ok() && !origin.breaker_open());
+    assert!(origin.admit("/a", &site(&via)).is_ok() && !origin.breaker_open());
     dies(&origin);
     assert!(!origin.breaker_open(), "the checks say that it answers");
 }

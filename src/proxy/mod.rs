@@ -234,7 +234,8 @@ impl ProxyHttp for Proxy {
             return Error::e_explain(ErrorType::InternalError, "a request without a route");
         };
         let origin = ctx.live.origin(route);
-        match ctx.passage.server(session, origin, head).await {
+        let site = site(&ctx.live, head, ctx.scheme);
+        match ctx.passage.server(session, origin, head, &site).await {
             Ok(mut peer) => {
                 if session.is_upgrade_req() {
                     tunnel::may_open(&mut peer, origin.config().connect_timeout);

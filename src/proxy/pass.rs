@@ -65,6 +65,7 @@ impl Passage {
         session: &mut Session,
         origin: &Origin,
         head: &RequestHeader,
+        site: &Site<'_>,
     ) -> Result<Box<HttpPeer>, NoServer> {
         if self.place.is_none() {
             let pass = if is_websocket(head) { Pass::WebSocket } else { Pass::Request };
@@ -82,16 +83,17 @@ impl Passage {
                 gone = left(session) => return Err(NoServer::Left(gone.into_down())),
             }
         }
-        self.try_server(origin, head).await.map_err(NoServer::Failed)
+        self.try_server(origin, head, site).await.map_err(NoServer::Failed)
     }
 
     async fn try_server(
         &mut self,
         origin: &Origin,
         head: &RequestHeader,
+        site: &Site<'_>,
     ) -> Result<Box<HttpPeer>, Failure> {
         if self.attempt.is_none() {
-            self.attempt = Some(origin.admit(head.uri.path())?);
+            self.attempt = Some(origin.admit(head.uri.path(), site)?);
         }
         self.stage = Stage::Connect;
         let deadline = Instant::now() + origin.config().connect_timeout;

@@ -194,9 +194,11 @@ async fn no_probe_repeats_what_a_visitor_asked_for_alone() {
     }
 }
 
-/// An origin that is dead from the start opens it, and closes it when it is well.
+/// An origin that is dead from the start opens it, and closes it when it is well: also
+/// if nobody else is there than one who asks for what it is silent about, more often
+/// than anybody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_origin_that_is_dead_from_the_start_opens_it_and_closes_it() {
+async fn an_origin_that_is_dead_from_the_start_opens_it_and_needs_nobody_to_close_it() {
     for (mode, silence) in
         [("isr: { revalidate: 60s }", Closes), ("ssr: {}", Says503), ("pass: {}", Closes)]
     {
@@ -209,9 +211,10 @@ async fn an_origin_that_is_dead_from_the_start_opens_it_and_closes_it() {
         assert_eq!(client.get("/good").await.cache_status(), "perennial; detail=breaker");
 
         origin.falls_silent_about(BAD);
+        let asked = AtomicUsize::new(0);
         eventually("the breaker to close", async || {
-            client.get("/good").await;
-            client.get("/good/too").await;
+            let n = asked.fetch_add(1, Ordering::SeqCst);
+            client.get(&format!("/bad/again/{n}")).await;
             (!is_open(&edge).await).then_some(())
         })
         .await;

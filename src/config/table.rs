@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::resolved::{Config, Framework, HostField, Mode, Origin, Query, Route};
+use super::resolved::{Config, Cookies, Framework, HostField, Mode, Origin, Query, Route};
 use super::values::{human_duration, human_size, server_url};
 
 /// Routes, origins and cache as they were understood, aligned in columns. Shows
@@ -116,6 +116,12 @@ fn options(route: &Route) -> String {
         if let Some(browser) = &route.browser {
             options.push(format!("browser {browser:?}"));
         }
+    }
+    match &route.cookies {
+        Cookies::All => {}
+        Cookies::Shared => options.push("cookies shared".to_owned()),
+        Cookies::Names(names) if names.is_empty() => options.push("cookies none".to_owned()),
+        Cookies::Names(names) => options.push(format!("cookies [{}]", names.join(", "))),
     }
     for (name, set) in [
         ("strip_set_cookie", route.strip_set_cookie),

@@ -358,6 +358,19 @@ fn mistakes() {
             ],
         ),
         (
+            "routes:\n  - path: /a\n    ssr: {}\n    cookies: session",
+            &[
+                "p.yaml:5: routes[0].cookies: expected `all`, `none`, `shared`, or a list of names of cookies, found \"session\"; did you mean [session]?",
+            ],
+        ),
+        (
+            "routes: [ { path: /a, ssr: {}, cookies: [a, 'b c', ''] } ]",
+            &[
+                "routes[0].cookies[1]: \"b c\" is not the name of a cookie",
+                "routes[0].cookies[2]: \"\" is not the name of a cookie",
+            ],
+        ),
+        (
             "routes:\n  - path: /a\n    dsg: {}\n    forward_tags: 1",
             &["p.yaml:5: routes[0].forward_tags: expected `true` or `false`, found the number 1"],
         ),
@@ -1000,6 +1013,8 @@ routes:
   - { path: /blog/**, isr: { revalidate: 60s, stale_for: 30d }, query: [page], tags: [blog] }
   - { host: '*.example.com', path: /p/*, isr: { revalidate: origin }, vary: [accept-language] }
   - { path: /api/**, pass: {}, origin: api }
+  - { path: /shop/**, ssr: {}, cookies: [session, cart] }
+  - { path: /docs/**, ssr: {}, cookies: none }
 ";
     let table = table(&good(text));
     let expected = "\
@@ -1015,7 +1030,9 @@ api     https://[::1]:443      api.internal  30s     64       / every 5s
 0  any            /blog/**  isr 1m, stale 30d          web     page   -                blog  not_found 1m
 1  *.example.com  /p/*      isr by origin, stale 365d  web     -      accept-language  -     not_found 1m
 2  any            /api/**   pass                       api     all    -                -     -
-3  any            /**       ssr                        web     all    -                -     -
+3  any            /shop/**  ssr                        web     all    -                -     cookies [cart, session]
+4  any            /docs/**  ssr                        web     all    -                -     cookies none
+5  any            /**       ssr                        web     all    -                -     -
 ";
     assert_eq!(table, expected, "\n{table}");
 }

@@ -224,12 +224,12 @@ impl Fills {
             }
             Verdict::Refuse { reason, class } => (None, Some((reason, class))),
         };
-        if let (Some((Reason::Cookie, _)), false) = (refused, background || ask.prefetch)
-            && arrived.is_reusable_without_cookies(ask)
-        {
+        let for_all = matches!(refused, Some((Reason::Cookie, _)))
+            && arrived.is_reusable_without_cookies(ask);
+        if for_all && !(background || ask.prefetch) {
             self.bring_for_all(ask);
         }
-        if let (Some(page), true) = (ask.server_rendered, refused.is_some()) {
+        if let (Some(page), true) = (ask.server_rendered, refused.is_some() && !for_all) {
             // Still so, and it counts as that for as long again.
             inner.notes.set_server_rendered(page);
         }

@@ -99,6 +99,9 @@ fn with_language(ask: &Ask, language: &str) -> Ask {
 
 const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nCache-Control: s-maxage=60\r\nContent-Length: 4\r\n\r\n";
 
+const PAGE_WITHOUT_LIFETIME: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\n";
+
 impl Scripted {
     fn join(&self) -> Subscriber {
         self.fills.join(&self.ask, None, None, &[], false).expect("nothing is stored")
@@ -151,6 +154,33 @@ async fn all_who_wait_get_the_one_page() {
         let stored = site.fills.0.store.get(site.ask.key.as_str());
         assert_eq!(stored.is_some(), memory != "0");
         site.is_clean().await;
+    }
+}
+
+/// A path that counts as server-rendered counts so for as long again when an answer says
+/// so. That it was rendered for cookies says nothing of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_rendered_for_cookies_keeps_no_path_server_rendered() {
+    for (answer, renews) in [(PAGE, false), (PAGE_WITHOUT_LIFETIME, true)] {
+        let mut site = scripted("ssr", "1MiB").await;
+        // This origin answers once on each connection.
+        let answer = answer.replace("Content-Length", "Connection: close\r\nContent-Length");
+        let page = site.fills.notes().page("its route's own");
+        site.ask = Ask { cookie: true, server_rendered: Some(page), ..site.ask };
+        let mut fields = FieldsBuf::default();
+        fields.push("cookie", b"me");
+        site.ask.fields = fields.done();
+        let mut reader = site.join();
+        let request = site.request().await;
+        request.send(format!("{answer}page")).await.unwrap();
+        assert!(matches!(lead(&mut reader).await, Lead::Private(_)));
+        assert_eq!(body(&mut reader).await.unwrap(), b"page");
+        if !renews {
+            // It looks as if it were for all: asked for without.
+            site.request().await.send(format!("{answer}page")).await.unwrap();
+        }
+        site.is_clean().await;
+        assert_eq!(site.fills.notes().server_rendered(page), renews);
     }
 }
 

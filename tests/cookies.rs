@@ -197,3 +197,46 @@ async fn where_nobody_gets_anything_that_is_asked_once() {
         edge.stop().await;
     }
 }
+
+/// What a 304 says to who has cookies it says to nobody else.
+#[tokio::test]
+async fn what_a_304_says_of_cookies_is_not_for_all() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "ssr: {}").await;
+    let client = edge.client().ssr();
+    let page = Response::html("page").cache("max-age=60").header("ETag", "\"1\"");
+    let ago = std::time::Duration::from_secs(100);
+    origin.on("/").reply(crate::fills::dated(page, ago));
+    client.get("/").await.is(200, "MISS", "page");
+    let unchanged = || Response::status(304).cache("max-age=60").header("ETag", "\"1\"");
+    let mine = origin.on("/").with("cookie", "alice").always();
+    mine.reply(unchanged().header("X-User", "alice"));
+    let nobodys = origin.on("/").when("nobody", |r| r.header("cookie").is_none());
+    let nobodys = nobodys.reply(unchanged());
+    let own = get(&client, "/", "alice").await;
+    assert_eq!(own.is(200, "REVALIDATED", "page").header("x-user"), Some("alice"));
+    assert_eq!(nobodys.reached().await.header("if-none-match"), Some("\"1\""));
+    for cookie in ["bob", "alice"] {
+        let page = hit(&client, "/", cookie).await;
+        assert_eq!(page.is(200, "HIT", "page").header("x-user"), None, "{page}");
+    }
+}
+
+/// That it fails without cookies holds back nobody who has none.
+#[tokio::test]
+async fn a_failed_render_for_all_holds_back_nobody() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin, "ssr: {}").await;
+    let client = edge.client().ssr();
+    let page = |body: &'static str| Response::html(body).cache("max-age=60, stale-if-error=600");
+    let ago = std::time::Duration::from_secs(100);
+    origin.on("/").reply(crate::fills::dated(page("old"), ago));
+    client.get("/").await.is(200, "MISS", "old");
+    origin.on("/").with("cookie", "me").reply(page("mine"));
+    let nobody = || origin.on("/").when("nobody", |r| r.header("cookie").is_none());
+    let failing = nobody().reply(Response::status(500));
+    get(&client, "/", "me").await.is(200, "MISS", "mine");
+    failing.ended().await;
+    nobody().reply(page("new"));
+    client.get("/").await.is(200, "MISS", "new");
+}

@@ -167,7 +167,17 @@ impl Fills {
                 inner.notes.wait(page, ask.route.backoff.min, fill.born);
             }
             drain(exchange).await;
-            return Ok(Brought::Refreshed(Arc::new(rep), arrived.cookies(), stale));
+            let rep = Arc::new(rep);
+            if ask.is_personal(&prior.names()) {
+                // What it says of the page it says to who has these cookies.
+                let for_all = ask.judge().without_validation(&rep);
+                fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
+                if for_all {
+                    self.bring_for_all(ask);
+                }
+                return Ok(Brought::Refused(Reason::Cookie, Class::Unshared));
+            }
+            return Ok(Brought::Refreshed(rep, arrived.cookies(), stale));
         }
         if let Some(mark) = arrived.marked(ask) {
             drain(exchange).await;

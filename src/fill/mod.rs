@@ -349,7 +349,7 @@ impl Fills {
             prior = terms.map(|_| Arc::clone(rep));
         }
         // It was not for all just now, or failed.
-        let about = ask.failures(&inner.notes);
+        let about = inner.notes.client(ask.key.as_str(), ask.client() ^ FOR_ALL);
         if self.is_waiting(about, &ask.key, page.as_ref()) {
             return;
         }
@@ -360,8 +360,11 @@ impl Fills {
         let (this, running) = (self.clone(), self.running());
         tokio::spawn(async move {
             let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
-            if renewed.failure().is_some() {
-                this.0.notes.wait(about, NOT_FOR_ALL, born);
+            let notes = &this.0.notes;
+            if let Renewed::Failed(_) = renewed {
+                notes.failed(about, Duration::ZERO, ask.route.backoff, born);
+            } else if renewed.failure().is_some() {
+                notes.wait(about, NOT_FOR_ALL, born);
             }
             drop((guard, running));
         });

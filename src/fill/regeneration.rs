@@ -73,6 +73,12 @@ pub struct Renewal {
     pub left: usize,
 }
 
+/// How often it is found out whether what one client is told holds for all.
+const VERIFY_EVERY: Duration = Duration::from_secs(1);
+
+/// What that is noted by, in place of a client.
+const VERIFIED: u64 = 1;
+
 /// Variants of one page that are rendered side by side; the origin's own limit comes
 /// on top, and what waits for it has a bound that a page alone should not reach.
 const SIDE_BY_SIDE: usize = 8;
@@ -171,9 +177,15 @@ impl Fills {
         if ask.cookie || ask.authorization || ask.no_store || ask.prefetch {
             return;
         }
-        let Some(page) = self.0.store.get(ask.key.as_str()) else { return };
+        let inner = &self.0;
+        let Some(page) = inner.store.get(ask.key.as_str()) else { return };
         let Some(as_stored) = ask.as_stored(stale) else { return };
-        self.refresh(&ask.key, &page, stale, false, false, || as_stored);
+        // Clients could have it asked again and again.
+        let about = inner.notes.client(ask.key.as_str(), VERIFIED);
+        if !self.is_waiting(about, &ask.key, Some(&page)) {
+            inner.notes.wait(about, VERIFY_EVERY, inner.store.seq());
+            self.refresh(&ask.key, &page, stale, false, false, || as_stored);
+        }
     }
 
     /// Marks a page (or a variant of it) as being regenerated, until what is returned

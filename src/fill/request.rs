@@ -250,18 +250,30 @@ impl Ask {
         Asked::Client { authorization, cookie, no_store }
     }
 
-    /// What is kept of its fields beside a response that varies on these names: all that
-    /// may have had a part in it, less the way that the request came, and who asked.
+    /// What is kept of its fields beside a response that varies on these names: what
+    /// browsers say, less the way that the request came and who asked. Not what only this
+    /// client may say, such as a key: it is not for us to say it again.
     pub(super) fn kept(&self, varies: &[Box<str>]) -> Fields {
         let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
-        let varies = |name: &str| varies.iter().any(|n| name.eq_ignore_ascii_case(n));
+        let selects = |name: &str| {
+            varies.iter().any(|n| name.eq_ignore_ascii_case(n)) || self.decides_form(name)
+        };
+        let of_one = |name: &str| {
+            is_of_the_way(name) || listed(OF_ONE_REQUEST, name) || !self.is_common(name)
+        };
         let mut fields = FieldsBuf::default();
         for (name, value) in self.fields.iter() {
-            if varies(name) || !(is_of_the_way(name) || listed(OF_ONE_REQUEST, name)) {
+            if selects(name) || !of_one(name) {
                 fields.push(name, value);
             }
         }
         fields.done()
+    }
+
+    /// A field by which the form or a declared variant is chosen.
+    fn decides_form(&self, name: &str) -> bool {
+        self.preset.vary().iter().any(|n| name.eq_ignore_ascii_case(n))
+            || self.route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
     }
 
     /// The same as it was asked when a stored representation was rendered. Whoever
@@ -283,7 +295,8 @@ impl Ask {
         let own = (self.cookie && !varies("cookie"))
             || (self.authorization && !varies("authorization"))
             || self.no_store
-            || self.prefetch;
+            || self.prefetch
+            || self.uncommon(&self.fields).any(|(n, _)| !varies(n) && !self.decides_form(n));
         !self.of_a_client || (!own && self.kept(&names) == rep.request)
     }
 
@@ -310,17 +323,16 @@ impl Ask {
     /// Fields that browsers do not send with any request, such as the key of an
     /// interface.
     fn uncommon<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
-        let starts = |name: &str, start: &&str| {
-            name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start))
-        };
-        let is_common = move |name: &str| {
-            listed(ORDINARY, name)
-                || ORDINARY_STARTS.iter().any(|start| starts(name, start))
-                || is_of_the_way(name)
-                || self.request_fields.trust.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
-        };
-        fields.iter().filter(move |(name, _)| !is_common(name))
+        fields.iter().filter(|(name, _)| !self.is_common(name))
+    }
+
+    fn is_common(&self, name: &str) -> bool {
+        let starts =
+            |start: &&str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
+        ORDINARY.iter().any(|n| name.eq_ignore_ascii_case(n))
+            || ORDINARY_STARTS.iter().any(starts)
+            || is_of_the_way(name)
+            || self.request_fields.trust.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
     }
 
     /// Who may wait for one another's answer before it is there: clients that send the

@@ -288,9 +288,9 @@ pub struct Representation {
     pub set_cookie: bool,
     /// Whose fields the origin was asked with.
     pub asked: Asked,
-    /// Of a client's fields with which it was asked, those that may have had a part in
-    /// the response: it is renewed with these where another client's bring no page.
-    /// None of cookies and credentials, unless it varies on them.
+    /// Of a client's fields with which it was asked, those that browsers send: it is
+    /// renewed with these where another client's bring no page. No cookies, credentials
+    /// or keys, unless it varies on them.
     pub request: Fields,
     /// Whether the entity tag is the origin's own (and may be sent to it).
     pub origin_etag: bool,

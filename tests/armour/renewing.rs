@@ -275,3 +275,29 @@ async fn who_gives_up_waiting_does_not_ask_alone() {
     assert_eq!(origin.total(), 2, "one render for all of them");
     hanging.abort();
 }
+
+/// What a client has to show is not shown again for somebody else: whom the origin refuses
+/// does not get what it brought, and what nobody may see any more goes.
+#[tokio::test]
+async fn a_key_is_not_said_again() {
+    for cache in ["max-age=60", "max-age=60, stale-if-error=600"] {
+        let origin = Origin::serve(move |request| match request.header("x-api-key") {
+            Some(key) => {
+                let body = format!("balance of {key}");
+                crate::fills::dated(Response::html(body).cache(cache), Duration::from_secs(100))
+            }
+            None => Response::status(401),
+        })
+        .await;
+        let edge = edge(&origin).await;
+        let client = edge.client().ssr();
+        odd(&client, "X-Api-Key", "alice").await.is(200, "MISS", "balance of alice");
+        for _ in 0..5 {
+            let page = browser(&client).await;
+            assert_eq!(page.status, 401, "[{cache}] {page}");
+        }
+        let keys = origin.requests().iter().filter(|r| r.header("x-api-key").is_some()).count();
+        assert_eq!(keys, 1, "[{cache}]");
+        edge.stop().await;
+    }
+}

@@ -150,18 +150,20 @@ impl Case<'_> {
         match exchange.visit {
             // Semantics §1: what is not in the key is not sent.
             None => {
-                let language = Some("accept-language").filter(|_| !mode.by_language());
-                let mut told = personal.into_iter().chain(language);
                 if mode == Mode::Ssr || mode.by_origin() {
-                    // A renewal of what was rendered for a client asks for a variant of it.
+                    // A renewal of what was rendered for a client says what browsers say,
+                    // and asks for a variant of it.
                     let selects = |name: &str| {
                         let mut of_it = self.log.iter().filter(|e| e.page == exchange.page);
                         of_it.any(|e| e.answer.vary.iter().any(|v| v.eq_ignore_ascii_case(name)))
                     };
-                    return told
+                    return personal
+                        .iter()
                         .any(|name| exchange.field(name).is_some() && !selects(name))
                         .then_some("a renewal was sent what is a visitor's");
                 }
+                let language = Some("accept-language").filter(|_| !mode.by_language());
+                let mut told = personal.into_iter().chain(language);
                 let sent = told.any(|name| exchange.field(name).is_some());
                 let query = exchange.request.target.split_once('?').is_some_and(|(_, query)| {
                     query.split('&').any(|parameter| !parameter.starts_with("_rsc="))

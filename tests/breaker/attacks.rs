@@ -145,9 +145,10 @@ async fn on_a_site_that_is_asked_for_json_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_site_whose_pages_take_more_than_half_of_their_time() {
-    let takes = Duration::from_millis(1100);
+    // With time to spare on a machine that is busy.
+    let takes = Duration::from_millis(2600);
     let origin = Partly::answering(Closes, takes, "Cache-Control: no-store\r\n").await;
-    let edge = origin.edge("ssr: {}", "fill_timeout: 2s");
+    let edge = origin.edge("ssr: {}", "fill_timeout: 5s");
     edge.client().ssr().get("/a").await.is(200, "MISS", "ok");
     attacked(&edge, 1).await;
     assert_eq!(origin.probes(), ["/"]);

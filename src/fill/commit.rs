@@ -194,12 +194,6 @@ impl Arrived {
         verdict
     }
 
-    /// Whether its lifetime rests on the origin saying nothing of it (see
-    /// [`Judge::is_silent`](crate::terms::Judge::is_silent)).
-    pub(super) fn is_static_by_silence(&self, ask: &Ask) -> bool {
-        ask.judge().is_silent(self.status, &self.headers)
-    }
-
     /// Whether a cache may use it as it arrived without asking the origin first.
     pub(super) fn without_validation(&self, terms: &Terms) -> bool {
         let age = self.response_time.since(self.generated());

@@ -192,7 +192,9 @@ impl Fills {
         let mut verdict = arrived.judge(ask);
         let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
         let mut ahead = None;
-        if matches!(verdict, Verdict::Store { .. }) && arrived.is_static_by_silence(ask) {
+        if matches!(verdict, Verdict::Store { .. })
+            && ask.judge().is_silent(arrived.status, &arrived.headers)
+        {
             // Only its body tells whether the build made it. Others must not see it before.
             match coming.whole(cache.max_object).await {
                 Ok(Some(body)) if ask.preset.is_exported(&body) => ahead = Some(body),

@@ -43,7 +43,7 @@ use crate::config;
 use crate::framework::{Preset, Told};
 use crate::metrics::Metrics;
 use crate::origin::Priority;
-use crate::page::{Fields, Form, Page, PageKey, Representation, Standing, Tags};
+use crate::page::{Fields, Form, Page, PageKey, Representation, Seq, Standing, Tags};
 use crate::rules::freshness::State;
 use crate::store::Store;
 
@@ -145,12 +145,13 @@ impl Fills {
     ) -> Option<Subscriber> {
         let inner = &self.0;
         let seq = inner.store.seq();
+        let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
         // Where so many varied otherwise, the next one may, too.
         let alone = refused.len() >= MAX_REFUSED
             || ask.authorization
             || ask.no_store
             || (ask.cookie && seen.is_none())
-            || !self.collapsible(ask, seen);
+            || !inner.notes.collapsible(ask.about(&inner.notes, ask.form, crowd));
         let varies = known_to_vary(ask, seen, refused);
         // What it brings is for nobody else; it may well wait for what is for all.
         let personal = ask.is_personal(&varies);
@@ -193,7 +194,6 @@ impl Fills {
             }
         }
         let flight = self.flight(place, Arc::clone(&fill));
-        let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
         let (this, mut ask) = (self.clone(), ask.clone());
         // What was removed for good must not come back out of a cache of the origin's.
         let tags = seen.map(|page| &*page.tags);
@@ -399,6 +399,14 @@ impl Fills {
         }
     }
 
+    /// Whether a page was not invalidated since `born`, so that what was noted of it then
+    /// still counts. `page` is what is stored.
+    fn is_untouched(&self, key: &PageKey, page: Option<&Page>, born: Seq) -> bool {
+        let none = Tags::default();
+        let tags = page.map_or(&none, |page| &*page.tags);
+        self.0.store.fence(key, Some(tags), born) == Standing::Live
+    }
+
     /// Whether the page is known not to have this form.
     #[must_use]
     pub fn lacks_data(
@@ -414,9 +422,7 @@ impl Fills {
         }
         let about = self.0.notes.form(key.as_str(), form, selection);
         let Some(born) = self.0.notes.no_data(about) else { return false };
-        let none = Tags::default();
-        let tags = page.map_or(&none, |page| &*page.tags);
-        if self.0.store.fence(key, Some(tags), born) == Standing::Live {
+        if self.is_untouched(key, page, born) {
             return true;
         }
         self.0.notes.forget_no_data(about);

@@ -12,9 +12,7 @@ use super::request::{Ask, variant_fields};
 use super::stream::{FOLLOW, Fill};
 use super::{Fills, Member, commit};
 use crate::origin::Priority;
-use crate::page::{
-    Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing, Tags,
-};
+use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing};
 use crate::rules::Reason;
 use crate::rules::cache_status::StaleWhy;
 
@@ -277,9 +275,7 @@ impl Fills {
     ) -> bool {
         let inner = &self.0;
         let Some(born) = inner.notes.waiting(about) else { return false };
-        let none = Tags::default();
-        let tags = page.map_or(&none, |page| &*page.tags);
-        if inner.store.fence(key, Some(tags), born) == Standing::Live {
+        if self.is_untouched(key, page.map(|page| &**page), born) {
             return true;
         }
         inner.notes.forget_failures(about);

@@ -151,7 +151,6 @@ const SAID_BY_KEY: &[&str] = &["host", "x-forwarded-host", "x-forwarded-proto"];
 /// cannot take those away, or the page would be another than its key says.
 #[must_use]
 pub fn end_to_end(request: &Request<'_>, passing: &Passing<'_>, deciding: &[&str]) -> Fields {
-    let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
     let nominated = |name: &str| {
         request
             .lines("connection")
@@ -202,7 +201,7 @@ pub fn forwarded_for<'a>(
 pub fn without(fields: &Fields, names: &[&str]) -> Fields {
     let mut out = FieldsBuf::default();
     for (name, value) in fields.iter() {
-        if !names.iter().any(|n| name.eq_ignore_ascii_case(n)) {
+        if !listed(names, name) {
             out.push(name, value);
         }
     }
@@ -254,10 +253,7 @@ impl Ask {
     /// browsers say, less the way that the request came and who asked. Not what only this
     /// client may say, such as a key: it is not for us to say it again.
     pub(super) fn kept(&self, varies: &[Box<str>]) -> Fields {
-        let listed = |list: &[&str], name: &str| list.iter().any(|n| name.eq_ignore_ascii_case(n));
-        let selects = |name: &str| {
-            varies.iter().any(|n| name.eq_ignore_ascii_case(n)) || self.decides_form(name)
-        };
+        let selects = |name: &str| listed(varies, name) || self.decides_form(name);
         let of_one = |name: &str| {
             is_of_the_way(name) || listed(OF_ONE_REQUEST, name) || !self.is_common(name)
         };
@@ -272,8 +268,7 @@ impl Ask {
 
     /// A field by which the form or a declared variant is chosen.
     fn decides_form(&self, name: &str) -> bool {
-        self.preset.vary().iter().any(|n| name.eq_ignore_ascii_case(n))
-            || self.route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
+        listed(self.preset.vary(), name) || listed(&self.route.vary, name)
     }
 
     /// The same as it was asked when a stored representation was rendered. Whoever
@@ -283,15 +278,15 @@ impl Ask {
         let (authorization, cookie) =
             (fields.get("authorization").is_some(), fields.get("cookie").is_some());
         let ask = self.for_form(rep.form, fields)?;
-        let of_nobody = Ask { of_a_client: false, no_store: false, prefetch: false, ..ask };
-        Some(Ask { authorization, cookie, ..of_nobody })
+        let (no_store, prefetch, of_a_client) = (false, false, false);
+        Some(Ask { authorization, cookie, no_store, prefetch, of_a_client, ..ask })
     }
 
     /// Whether it is [`as_stored`](Self::as_stored) already: how the origin answers is
     /// then no doing of this client's.
     pub(super) fn is_as_stored(&self, rep: &Representation) -> bool {
         let names = rep.names();
-        let varies = |name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let varies = |name: &str| listed(&names, name);
         let own = (self.cookie && !varies("cookie"))
             || (self.authorization && !varies("authorization"))
             || self.no_store
@@ -315,9 +310,7 @@ impl Ask {
     /// Whether what the origin renders is for this client alone: for its cookies, as
     /// far as is known. `varies`: names that the page is known to vary on.
     pub(super) fn is_personal(&self, varies: &[Box<str>]) -> bool {
-        self.cookie
-            && self.route.cookies != Cookies::Shared
-            && !varies.iter().any(|name| name.eq_ignore_ascii_case("cookie"))
+        self.cookie && self.route.cookies != Cookies::Shared && !listed(varies, "cookie")
     }
 
     /// Fields that browsers do not send with any request, such as the key of an
@@ -329,10 +322,10 @@ impl Ask {
     fn is_common(&self, name: &str) -> bool {
         let starts =
             |start: &&str| name.get(..start.len()).is_some_and(|n| n.eq_ignore_ascii_case(start));
-        ORDINARY.iter().any(|n| name.eq_ignore_ascii_case(n))
+        listed(ORDINARY, name)
             || ORDINARY_STARTS.iter().any(starts)
             || is_of_the_way(name)
-            || self.request_fields.trust.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()))
+            || listed(&self.request_fields.trust, name)
     }
 
     /// Who may wait for one another's answer before it is there: clients that send the
@@ -548,9 +541,14 @@ pub fn selection<L: Lines + ?Sized>(preset: &Preset, form: Form, request: &L) ->
     if any { hash.digest() | 1 } else { 0 }
 }
 
+/// Whether a list has this name, in any case.
+fn listed(list: &[impl AsRef<str>], name: &str) -> bool {
+    list.iter().any(|listed| name.eq_ignore_ascii_case(listed.as_ref()))
+}
+
 /// Whether proxies and tracers add this field, a new one for each request.
 fn is_of_the_way(name: &str) -> bool {
-    OF_THE_WAY.iter().any(|n| name.eq_ignore_ascii_case(n))
+    listed(OF_THE_WAY, name)
 }
 
 fn add_field(hash: &mut xxhash_rust::xxh3::Xxh3, name: &str, value: Option<&[u8]>) {

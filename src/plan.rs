@@ -235,7 +235,31 @@ pub fn ask(
         no_store: facts.no_store && !page,
         prefetch: facts.prefetch && !page,
         of_a_client: !page,
+        is_whole: false,
     }
+}
+
+/// The same request as it goes to the origin where the client's own is asked first: whole,
+/// as on `ssr` (semantics §1).
+#[must_use]
+pub fn whole(
+    live: &Live,
+    request: &Request<'_>,
+    facts: &Facts,
+    key: &KeyBuf,
+    wanted: &Wanted,
+) -> Ask {
+    ask(live, request, facts, key, &Wanted { page: false, ..wanted.clone() })
+}
+
+/// Whether a page of which nothing is stored is unknown: the origin says whether it is for
+/// all, and neither the build nor a name that is a hash says it before.
+#[must_use]
+pub fn is_unknown_path(live: &Live, wanted: &Wanted, key: &KeyBuf) -> bool {
+    let path = key.target().split('?').next().unwrap_or_default();
+    wanted.page
+        && matches!(wanted.route.mode, Mode::Isr { revalidate: None, .. })
+        && !live.preset.is_asset(path)
 }
 
 /// The target of a request on `ssr`: the visitor's own, less what its route does
@@ -243,9 +267,10 @@ pub fn ask(
 fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted, path: &str) -> String {
     let keyed = keyed_of(&live.preset, request.query());
     let mut scratch = String::new();
-    let query = match wanted.server_rendered {
-        Some(_) => &keyed,
-        None => wanted.route.keyed_query(&keyed, &mut scratch),
+    // What goes to the origin from the path of a page goes whole.
+    let query = match wanted.route.mode.is_page() && !wanted.page {
+        true => &keyed,
+        false => wanted.route.keyed_query(&keyed, &mut scratch),
     };
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
@@ -324,6 +349,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         no_store: false,
         prefetch: false,
         of_a_client: false,
+        is_whole: false,
         route,
     }
 }

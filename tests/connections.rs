@@ -413,7 +413,9 @@ async fn two_edges_in_a_row_are_no_loop() {
     let yaml = format!("origins:\n  web: \"http://{}\"\n{ROUTES}", inner.addr());
     let outer = Edge::start(&yaml, &origin).await;
     for path in ["/isr/a", "/noted/a", "/b", "/pass/c"] {
-        let turn = origin.on(path).reply(Response::html("page").cache("s-maxage=60"));
+        // On a path of which it knows nothing, what the outer one sends goes first.
+        let page = || Response::html("page").cache("s-maxage=60");
+        let turn = origin.on(path).always().reply_with(move |_| page());
         let answer = outer.client().ssr().get(path).await;
         assert_eq!((answer.status, answer.text()), (200, "page"), "{answer}");
         let request = turn.reached().await;

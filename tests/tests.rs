@@ -11,6 +11,7 @@ mod connections;
 mod cookies;
 mod differential;
 mod fills;
+mod first_visits;
 mod headers;
 mod hostile;
 mod isolation;

@@ -112,19 +112,20 @@ impl Body {
         Body { exchange, decoder, max_object }
     }
 
-    /// All of it; none where it is larger than `max`.
+    /// Reads on until it is complete or longer than `max`: what was read, and whether that
+    /// is all of it.
     ///
     /// # Errors
     /// See [`chunk`](Self::chunk).
-    pub(super) async fn whole(&mut self, max: u64) -> Result<Option<Bytes>, Broken> {
+    pub(super) async fn ahead(&mut self, max: u64) -> Result<(Bytes, bool), Broken> {
         let mut body = BytesMut::new();
         while let Some(piece) = self.chunk().await? {
-            if (body.len() + piece.len()) as u64 > max {
-                return Ok(None);
-            }
             body.extend_from_slice(&piece);
+            if body.len() as u64 > max {
+                return Ok((body.freeze(), false));
+            }
         }
-        Ok(Some(body.freeze()))
+        Ok((body.freeze(), true))
     }
 
     /// The next piece, never empty; none: it is complete. Cancel-safe.

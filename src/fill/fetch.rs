@@ -154,7 +154,10 @@ impl Fills {
             ask.deployments.seen(&deployment);
         }
         let as_sent = exchange.head.headers.clone();
-        if ask.page {
+        // What goes first is judged as what is for all would be.
+        let first = member.goes_first.as_deref();
+        let judging = first.unwrap_or(ask);
+        if judging.page {
             arrived.drop_cookies(|line| ask.deployments.is_cookie(line));
         }
         if arrived.status == 304 {
@@ -189,24 +192,26 @@ impl Fills {
             return Ok(Brought::NoData);
         }
         let mut stale = false;
-        let mut verdict = arrived.judge(ask);
+        let mut verdict = arrived.judge(judging);
         let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
         let mut ahead = None;
         if matches!(verdict, Verdict::Store { .. })
-            && ask.judge().is_silent(arrived.status, &arrived.headers)
+            && judging.judge().is_silent(arrived.status, &arrived.headers)
         {
             // Only its body tells whether the build made it. Others must not see it before.
-            match coming.whole(cache.max_object).await {
-                Ok(Some(body)) if ask.preset.is_exported(&body) => ahead = Some(body),
-                Ok(_) => {
-                    let (reason, class) = (Reason::ServerRendered, Class::ServerRendered);
-                    verdict = Verdict::Refuse { reason, class };
-                }
-                Err(_) => {
-                    fill.decide(Lead::Failed(Failure::Reset));
-                    return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
-                }
+            let Ok((body, complete)) = coming.ahead(cache.max_object).await else {
+                fill.decide(Lead::Failed(Failure::Reset));
+                return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
+            };
+            if !(complete && ask.preset.is_exported(&body)) {
+                let (reason, class) = (Reason::ServerRendered, Class::ServerRendered);
+                verdict = Verdict::Refuse { reason, class };
             }
+            ahead = (!body.is_empty()).then_some(body);
+        }
+        if let Some(shared) = first {
+            let reason = self.went_first(shared, ask, &arrived, verdict);
+            verdict = Verdict::Refuse { reason, class: Class::Unshared };
         }
         let (terms, mut refused) = match verdict {
             // What visitors can make up must not take the place of what there is.
@@ -231,8 +236,11 @@ impl Fills {
                     let about = ask.about(&inner.notes, ask.form, ask.selection());
                     inner.notes.set_server_rendered(about);
                 }
-                fill.decide(Lead::ServerRendered);
-                return Ok(Brought::ServerRendered);
+                if !ask.is_whole {
+                    fill.decide(Lead::ServerRendered);
+                    return Ok(Brought::ServerRendered);
+                }
+                (None, Some((Reason::ServerRendered, Class::Unshared)))
             }
             Verdict::Refuse { reason, class } => (None, Some((reason, class))),
         };
@@ -290,8 +298,9 @@ impl Fills {
             }
             fill.decide(Lead::Shared(preview));
         } else {
-            // What one client is told says nothing of a page that another request brought.
-            if !(ask.of_a_client && member.replaces.is_some()) {
+            // What one client is told says nothing of a page that another request brought, nor
+            // of what will be for all.
+            if !(first.is_some() || ask.of_a_client && member.replaces.is_some()) {
                 inner.notes.set_uncollapsible(crowd);
             }
             fill.decide(Lead::Private(preview));

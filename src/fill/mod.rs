@@ -12,6 +12,7 @@ mod compress;
 mod decode;
 mod fetch;
 mod flight;
+mod for_all;
 mod generation;
 mod notes;
 mod regeneration;
@@ -22,7 +23,6 @@ mod tests;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -44,7 +44,6 @@ use crate::framework::{Preset, Told};
 use crate::metrics::Metrics;
 use crate::origin::Priority;
 use crate::page::{Fields, Form, Page, PageKey, Representation, Seq, Standing, Tags};
-use crate::rules::freshness::State;
 use crate::store::Store;
 
 /// All fills of an edge. Cloning is cheap.
@@ -64,12 +63,6 @@ struct Inner {
     running: watch::Sender<usize>,
 }
 
-/// How long it is not asked again, for the same client, whether a page is for all.
-const NOT_FOR_ALL: Duration = Duration::from_secs(120);
-
-/// What marks a page as being asked for all. No variant's mark is even, but zero.
-const FOR_ALL: u64 = 2;
-
 /// Fills of others that a request waits for in vain before it begins its own.
 const MAX_REFUSED: usize = 2;
 
@@ -81,6 +74,8 @@ struct Member {
     flight: Flight,
     /// Who may wait for it (see `Ask::crowd`).
     crowd: u64,
+    /// It goes first, for who asks for this (see [`Fills::join_first`]).
+    goes_first: Option<Box<Ask>>,
     /// What is stored, if the origin may say that it has not changed.
     prior: Option<Arc<Representation>>,
     /// The member of the page that it takes the place of, if there is one.
@@ -165,19 +160,8 @@ impl Fills {
         {
             let mut inflight = inner.inflight.lock();
             if !alone {
-                // What began before a deployment was known brings the page of the first.
-                let (key, form, selection) = &place;
-                let unknown = (key.in_deployment(""), *form, *selection);
-                let running = [inflight.get(&place), inflight.get(&unknown)];
-                for fill in running.into_iter().flatten().flatten() {
-                    let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
-                    if !known
-                        && fill.is_worth_waiting()
-                        && self.fits(ask, fill, &varies)
-                        && let Some(subscriber) = fill.join(seq, kind)
-                    {
-                        return Some(subscriber);
-                    }
+                if let Some(running) = self.running_for(&inflight, ask, refused, &varies, kind) {
+                    return Some(running);
                 }
                 // A fill commits before it leaves, and notes what it found: what
                 // is not in flight any more is known by now.
@@ -207,6 +191,7 @@ impl Fills {
                 fields: ask.fields.clone(),
                 flight,
                 crowd,
+                goes_first: None,
                 replaces: prior.clone(),
                 prior,
             };
@@ -229,6 +214,29 @@ impl Fills {
             drop(running);
         });
         Some(subscriber)
+    }
+
+    /// Joins a fill that runs and may bring what is asked for, if there is one. `kind`: of
+    /// the client (see [`Ask::kind`]).
+    fn running_for(
+        &self,
+        inflight: &InFlight,
+        ask: &Ask,
+        refused: &[Arc<Fill>],
+        varies: &[Box<str>],
+        kind: u64,
+    ) -> Option<Subscriber> {
+        let seq = self.0.store.seq();
+        // What began before a deployment was known brings the page of the first.
+        let place = place(ask);
+        let (key, form, selection) = &place;
+        let unknown = (key.in_deployment(""), *form, *selection);
+        let running = [inflight.get(&place), inflight.get(&unknown)];
+        running.into_iter().flatten().flatten().find_map(|fill| {
+            let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
+            let may = !known && fill.is_worth_waiting() && self.fits(ask, fill, varies);
+            may.then(|| fill.join(seq, kind)).flatten()
+        })
     }
 
     /// Whether requests like this one may wait for one another. `seen`: the page as it
@@ -317,6 +325,7 @@ impl Fills {
             fields: ask.fields.clone(),
             crowd: ask.selection(),
             flight: self.flight(place, fill),
+            goes_first: None,
             prior: None,
             replaces: None,
         };
@@ -325,49 +334,6 @@ impl Fills {
             this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
             drop(running);
         }))
-    }
-
-    /// What was rendered for a client with cookies looks as if it were for all: asks
-    /// without them, in the background, and that is what others get (semantics §1).
-    fn bring_for_all(&self, ask: &Ask) {
-        let inner = &self.0;
-        let ask = Ask { anew: false, ..ask.without_person() };
-        let page = inner.store.get(ask.key.as_str());
-        let selected = page.as_ref().and_then(|page| {
-            let mut members = page.members.iter();
-            members.find(|rep| rep.form == ask.form && rep.is_selected_by(&ask.fields))
-        });
-        let mut prior = None;
-        if let (Some(page), Some(rep)) = (&page, selected) {
-            let standing = inner.store.standing_under(page, rep, &ask.route.tags);
-            let age = crate::clock::now().since(rep.generated);
-            let stale = standing == Standing::Stale;
-            let terms = ask.judge().of(rep).terms.filter(|_| standing != Standing::Dead);
-            if terms.is_some_and(|terms| matches!(terms.state(age, stale), State::Fresh { .. })) {
-                return;
-            }
-            prior = terms.map(|_| Arc::clone(rep));
-        }
-        // It was not for all just now, or failed.
-        let about = inner.notes.client(ask.key.as_str(), ask.client() ^ FOR_ALL);
-        if self.is_waiting(about, &ask.key, page.as_ref()) {
-            return;
-        }
-        let Some(guard) = self.mark((ask.key.clone(), FOR_ALL)) else { return };
-        let born = inner.store.seq();
-        let replaces = selected.map(Arc::clone);
-        let member = self.member(&ask, ask.form, ask.fields.clone(), prior, replaces);
-        let (this, running) = (self.clone(), self.running());
-        tokio::spawn(async move {
-            let renewed = this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
-            let notes = &this.0.notes;
-            if let Renewed::Failed(_) = renewed {
-                notes.failed(about, Duration::ZERO, ask.route.backoff, born);
-            } else if renewed.failure().is_some() {
-                notes.wait(about, NOT_FOR_ALL, born);
-            }
-            drop((guard, running));
-        });
     }
 
     /// Counts a task as running until it is dropped.

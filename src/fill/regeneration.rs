@@ -353,7 +353,8 @@ impl Fills {
         let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
         self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
         let crowd = ask.crowd(form, &fields, None);
-        Member { form, fields, flight: self.flight(place, fill), crowd, prior, replaces }
+        let flight = self.flight(place, fill);
+        Member { form, fields, flight, crowd, goes_first: None, prior, replaces }
     }
 
     /// Whether another render has taken the place of `stale` since it was looked

@@ -74,6 +74,9 @@ pub struct Ask {
     /// It carries fields of a client beyond those that select what it asks for. How
     /// the origin answers it may be that client's doing.
     pub of_a_client: bool,
+    /// On page routes: its leader carries nothing that it leaves out (see
+    /// [`leaves_out`](Self::leaves_out)), and gets what it brings, whatever that is.
+    pub is_whole: bool,
 }
 
 /// Fields that belong to the visitor's request and not to a fill: conditions and
@@ -313,6 +316,31 @@ impl Ask {
         self.cookie && self.route.cookies != Cookies::Shared && !listed(varies, "cookie")
     }
 
+    /// Whether this fill, which is for all, leaves out something that a client carries:
+    /// `whole` is the client's own request. Conditions and codings, what says how a request
+    /// came, and what it wants of caches do not count.
+    pub(crate) fn leaves_out(&self, whole: &Ask) -> bool {
+        let query = |target: &str| target.split_once('?').map(|(_, query)| query.to_owned());
+        let sent = |name: &str| self.fields.get(name).is_some();
+        let own = |name: &str| listed(&["accept", "cache-control", "pragma"], name);
+        query(&self.target) != query(&whole.target)
+            || whole.fields.iter().any(|(name, _)| {
+                !(own(name) || sent(name) || self.decides_form(name) || is_of_the_way(name))
+            })
+    }
+
+    /// Whether it carries nothing but what browsers and the framework's own client send with
+    /// any request.
+    pub(super) fn is_a_browsers(&self) -> bool {
+        let of_the_preset = |name: &str| {
+            self.decides_form(name)
+                || listed(self.preset.marked_by(), name)
+                || self.preset.asks(self.form).is_some_and(|(n, _)| n.eq_ignore_ascii_case(name))
+        };
+        !(self.authorization || self.no_store || self.prefetch)
+            && self.uncommon(&self.fields).all(|(name, _)| of_the_preset(name))
+    }
+
     /// Fields that browsers do not send with any request, such as the key of an
     /// interface.
     fn uncommon<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a str, &'a [u8])> {
@@ -363,7 +391,8 @@ impl Ask {
                 None => return None,
             }
         };
-        Some(Ask { form, fields, target, ..self.clone() })
+        let is_whole = self.is_whole && own;
+        Some(Ask { form, fields, target, is_whole, ..self.clone() })
     }
 
     /// The fields that select among the representations of its form, hashed.

@@ -180,6 +180,12 @@ impl Fill {
         state.lead.is_some() || !(state.orphaned || slow)
     }
 
+    /// Whether it carries fields of a client: how it goes may be that client's doing.
+    #[must_use]
+    pub fn is_of_a_client(&self) -> bool {
+        self.of_a_client
+    }
+
     /// Its leader: the reader whose request it carries. `seq` is the sequence
     /// number now.
     #[must_use]

@@ -1,12 +1,15 @@
 //! Fills by themselves, where a test must know who has joined before the origin
 //! answers.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::flight::Regenerating;
 use super::*;
+
 use crate::config::Config;
 use crate::deployment::Deployments;
 use crate::framework::Preset;
@@ -83,6 +86,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         no_store: false,
         prefetch: false,
         of_a_client: mode == "ssr",
+        is_whole: false,
     };
     Scripted { requests, fills: Fills::new(store, Assets::new().0, &config.cache), ask }
 }

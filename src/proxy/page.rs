@@ -150,7 +150,7 @@ impl Visit<'_> {
         if page.is_none() && self.of_another_deployment(session, ctx, now).await? {
             return Ok(Step::Done);
         }
-        let ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
+        let mut ask = plan::ask(&self.live, self.request, self.facts, &self.key, &self.wanted);
         if let Some(stale) = &stale
             && (self.wanted.page || stale.if_error)
             && engine.fills.holds_back(&ask, page.as_ref())
@@ -167,7 +167,10 @@ impl Visit<'_> {
         let fwd = if engine.fills.collapsible(&ask, page.as_ref()) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
         let again = self.may_look_again;
-        let joined = engine.fills.join(&ask, page.as_ref(), prior, &self.refused, again);
+        let joined = match self.goes_first(&mut ask, page.is_some()) {
+            Some(whole) => engine.fills.join_first(&ask, whole, again),
+            None => engine.fills.join(&ask, page.as_ref(), prior, &self.refused, again),
+        };
         let Some(mut subscriber) = joined else { return Ok(self.replan()) };
         loop {
             let next = if session.is_body_done() {
@@ -246,7 +249,7 @@ impl Visit<'_> {
                 }
                 // What another client's request came to says nothing of this one.
                 Lead::Failed(Failure::Reset | Failure::Timeout)
-                    if !subscriber.leader && !ask.page =>
+                    if !subscriber.leader && (!ask.page || subscriber.fill().is_of_a_client()) =>
                 {
                     self.refused.push(Arc::clone(subscriber.fill()));
                     Ok(Step::Again)
@@ -263,6 +266,26 @@ impl Visit<'_> {
                 },
             };
         }
+    }
+
+    /// The client's own request, where it goes first: nothing is known of the path, and the
+    /// client carries more than `ask`, which is for all, would send. Where it carries no
+    /// more, `ask` is the client's own request, too.
+    fn goes_first(&self, ask: &mut Ask, stored: bool) -> Option<Ask> {
+        let (live, facts) = (&self.live, self.facts);
+        // Another client's went first, and said nothing of the path.
+        let unknown = !stored && self.refused.is_empty();
+        // A fill carries no body, and opens no tunnel.
+        let may = !(facts.body || facts.websocket);
+        if !(unknown && may && plan::is_unknown_path(live, &self.wanted, &self.key)) {
+            return None;
+        }
+        let whole = plan::whole(live, self.request, facts, &self.key, &self.wanted);
+        if ask.leaves_out(&whole) {
+            return Some(whole);
+        }
+        ask.is_whole = true;
+        None
     }
 
     fn choose(&self, page: Option<&Page>, now: Time) -> Choice {

@@ -67,6 +67,9 @@ pub enum Reason {
     ServerError,
     /// The path is server-rendered for now (`isr: { revalidate: origin }`).
     ServerRendered,
+    /// Nothing was known of the path: the client's own request went first, and a fill for
+    /// all begins behind it.
+    FirstVisit,
     /// The request forbids it (RFC 9111 §5.2.1.5).
     RequestNoStore,
     /// An invalidation arrived while it was rendered.
@@ -101,6 +104,7 @@ impl Reason {
             Self::Truncated => "truncated",
             Self::ServerError => "server-error",
             Self::ServerRendered => "server-rendered",
+            Self::FirstVisit => "first-visit",
             Self::RequestNoStore => "request-no-store",
             Self::Invalidated => "invalidated",
             Self::Superseded => "superseded",
@@ -128,6 +132,7 @@ impl Reason {
         Self::Truncated,
         Self::ServerError,
         Self::ServerRendered,
+        Self::FirstVisit,
         Self::RequestNoStore,
         Self::Invalidated,
         Self::Superseded,

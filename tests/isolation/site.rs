@@ -199,11 +199,15 @@ fn selects(mode: Mode, vary: &[&str], ask: &Visit, request: &Request) -> bool {
         let form = same("rsc") || request.header("rsc").is_none();
         return form && !request.target.contains('?') && vary.iter().all(|name| same(name));
     }
-    // What carries a visit has been passed through, whole.
+    // What carries a visit is whole: passed through, or the first where nothing is known of
+    // the path. That one gets what is for all unless it says who asks.
+    let own = ["cookie", "x-api-key", "authorization", "range", "cache-control"];
+    let plain = !request.target.contains('?') && own.iter().all(|n| request.header(n).is_none());
+    let may = request.header(VISIT).is_none() || (mode.by_origin() && plain);
     let json = request.header("accept") == Some("application/json");
     let payload = ["rsc", "next-router-prefetch", "next-router-segment-prefetch"];
     let declared = !mode.by_language() || same("accept-language");
-    request.header(VISIT).is_none() && !json && declared && payload.iter().all(|name| same(name))
+    may && !json && declared && payload.iter().all(|name| same(name))
 }
 
 fn etag(serial: usize) -> String {

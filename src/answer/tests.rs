@@ -181,7 +181,7 @@ fn which_representation_answers() {
         let judge = Judge {
             route: routes.find("h", "/a"),
             page: !route.starts_with("ssr"),
-            preset: &Preset::Generic,
+            preset: &Preset::generic(),
         };
         let fields: Vec<_> = fields
             .iter()
@@ -227,7 +227,7 @@ fn a_judgement_is_kept_until_the_route_changes() {
         let (config, _) = Config::from_yaml(&yaml, "test.yaml", &|_| None).unwrap();
         let routes = Routes::new(&config);
         let route = Arc::clone(routes.find("h", "/a"));
-        let judge = Judge { route: &route, page: true, preset: &Preset::Generic };
+        let judge = Judge { route: &route, page: true, preset: &Preset::generic() };
         Arc::clone(&judge.of(&rep))
     };
     let first = judge("isr: { revalidate: 60s }");

@@ -67,7 +67,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         route: Arc::clone(routes.find("example.com", "/a")),
         page: mode != "ssr",
         server_rendered: None,
-        preset: Preset::Generic,
+        preset: Preset::generic(),
         request_fields: Arc::clone(&config.request_fields),
         deployments: Arc::new(Deployments::new(&config.deployment, None)),
         build: None,

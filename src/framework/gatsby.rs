@@ -5,13 +5,14 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::{MAX_NAME, Names, Place, Told, below, other, split};
+use super::{Framework, MAX_NAME, Names, Place, Told, below, other, split};
 use crate::config;
 use crate::page::Form;
+use crate::request::Request;
 
 /// A Gatsby site.
 #[derive(Debug)]
-pub struct Gatsby {
+pub(super) struct Gatsby {
     site: config::Gatsby,
 }
 
@@ -26,18 +27,20 @@ impl Gatsby {
     pub(super) fn new(site: &config::Gatsby) -> Gatsby {
         Gatsby { site: site.clone() }
     }
+}
 
-    pub(super) fn build(&self) -> Option<&str> {
+impl Framework for Gatsby {
+    fn build(&self) -> Option<&str> {
         self.site.build_id.as_deref()
     }
 
-    pub(super) fn probe(&self) -> String {
-        format!("{}/page-data/app-data.json", self.site.path_prefix)
+    fn probe(&self) -> Option<String> {
+        Some(format!("{}/page-data/app-data.json", self.site.path_prefix))
     }
 
     /// `/page-data/p/page-data.json` is the data of `/p/`, and `index` stands for
     /// the root.
-    pub(super) fn locate<'a>(&self, path: &'a str) -> Place<'a> {
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
         let page = below(path, &self.site.path_prefix)
             .and_then(|rest| rest.strip_prefix(DATA))
             .and_then(|rest| rest.strip_suffix(DATA_FILE));
@@ -53,7 +56,7 @@ impl Gatsby {
         Place { path: Cow::Owned(path), form: Form::Data, build: None }
     }
 
-    pub(super) fn target<'a>(&self, page: &'a str, form: Form) -> Option<Cow<'a, str>> {
+    fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
         let (path, query) = split(page);
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
@@ -70,9 +73,25 @@ impl Gatsby {
         }
     }
 
+    /// What a document or `app-data.json` tells.
+    fn told(&self, form: Form, body: &[u8]) -> Told {
+        let after = |mark: &[u8]| {
+            let start = memmem::find(body, mark)? + mark.len();
+            let end = start + memchr::memchr(b'"', &body[start..])?;
+            let hash = std::str::from_utf8(&body[start..end]).ok()?;
+            let plain = hash.bytes().all(|b| b.is_ascii_alphanumeric());
+            (plain && (8..=64).contains(&hash.len())).then(|| hash.into())
+        };
+        let build = match form {
+            Form::Document => after(HASH).or_else(|| after(APP_DATA_HASH)),
+            Form::Data | Form::Rsc => None,
+        };
+        Told { build, pair: Some(other(form)) }
+    }
+
     /// Bundles carry a hash in their names; `/static` files lie in a folder
     /// that is one, or carry one.
-    pub(super) fn is_asset(&self, path: &str) -> bool {
+    fn is_asset(&self, path: &str) -> bool {
         let Some(path) = below(path, &self.site.path_prefix) else { return false };
         if path.starts_with("/static/") {
             return true;
@@ -85,7 +104,7 @@ impl Gatsby {
     }
 
     /// The bundles that a document names, in its tags and in its chunk map.
-    pub(super) fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
+    fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
         let prefix = &self.site.path_prefix;
         let mut found = Names::default();
         if self.is_asset(path) {
@@ -129,24 +148,9 @@ fn is_file(path: &str) -> bool {
         && !matches!(kind, "html" | "htm")
 }
 
-/// What a document or `app-data.json` tells.
-pub(super) fn told(form: Form, body: &[u8]) -> Told {
-    let after = |mark: &[u8]| {
-        let start = memmem::find(body, mark)? + mark.len();
-        let end = start + memchr::memchr(b'"', &body[start..])?;
-        let hash = std::str::from_utf8(&body[start..end]).ok()?;
-        let plain = hash.bytes().all(|b| b.is_ascii_alphanumeric());
-        (plain && (8..=64).contains(&hash.len())).then(|| hash.into())
-    };
-    let build = match form {
-        Form::Document => after(HASH).or_else(|| after(APP_DATA_HASH)),
-        Form::Data | Form::Rsc => None,
-    };
-    Told { build, pair: Some(other(form)) }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::testing::get;
     use super::*;
 
     fn site(prefix: &str, trailing_slash: bool) -> Gatsby {
@@ -175,10 +179,10 @@ mod tests {
             ("", false, "/v1.2", "/page-data/v1.2/page-data.json"),
         ] {
             let gatsby = site(prefix, slash);
-            assert_eq!(gatsby.target(page, Form::Data).as_deref(), Some(data), "{page}");
-            let place = gatsby.locate(data);
+            assert_eq!(gatsby.target(page, Form::Data, None).as_deref(), Some(data), "{page}");
+            let place = gatsby.locate(data, &get(data));
             assert_eq!((&*place.path, place.form), (page, Form::Data), "{data}");
-            let place = gatsby.locate(page);
+            let place = gatsby.locate(page, &get(page));
             assert_eq!((&*place.path, place.form), (page, Form::Document), "{page}");
         }
     }
@@ -189,13 +193,13 @@ mod tests {
         for path in
             ["/page-data/app-data.json", "/page-data/sq/d/1.json", "/page-datax/p/page-data.json"]
         {
-            assert_eq!(gatsby.locate(path).form, Form::Document, "{path}");
+            assert_eq!(gatsby.locate(path, &get(path)).form, Form::Document, "{path}");
         }
         for file in ["/robots.txt", "/a/feed.xml", "/logo.png", "/site.webmanifest"] {
-            assert_eq!(gatsby.target(file, Form::Data), None, "{file}");
+            assert_eq!(gatsby.target(file, Form::Data, None), None, "{file}");
         }
         assert_eq!(
-            gatsby.target("/p/?a=1", Form::Data).as_deref(),
+            gatsby.target("/p/?a=1", Form::Data, None).as_deref(),
             Some("/page-data/p/page-data.json?a=1")
         );
     }
@@ -243,7 +247,7 @@ mod tests {
     fn the_build() {
         let html =
             b"<script>window.pagePath=\"/\";window.___webpackCompilationHash=\"0123456789abcdef\";";
-        let told_by = |form, body: &[u8]| told(form, body).build;
+        let told_by = |form, body: &[u8]| site("", true).told(form, body).build;
         assert_eq!(told_by(Form::Document, html).as_deref(), Some("0123456789abcdef"));
         let app = b"{\"webpackCompilationHash\":\"0123456789abcdef\"}\n";
         assert_eq!(told_by(Form::Document, app).as_deref(), Some("0123456789abcdef"));

@@ -1,20 +1,50 @@
 //! The preset for any renderer: a page's HTML and JSON share its URL, and
 //! `Accept` picks between them.
 
+use std::borrow::Cow;
+
+use super::{DOCUMENTS, Framework, Place, Told, other};
 use crate::page::Form;
 use crate::request::Request;
 use crate::rules::Lines;
 use crate::rules::negotiate::prefers_json;
 
-/// The form that the request prefers.
-pub(super) fn form(request: &Request<'_>) -> Form {
-    if prefers_json(request.lines("accept")) { Form::Data } else { Form::Document }
-}
+/// Any renderer.
+#[derive(Debug)]
+pub(super) struct Generic;
 
-/// What a fill sends as `Accept`.
-pub(super) fn accept(form: Form) -> &'static str {
-    match form {
-        Form::Data => "application/json",
-        _ => "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+impl Framework for Generic {
+    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
+        let json = prefers_json(request.lines("accept"));
+        let form = if json { Form::Data } else { Form::Document };
+        Place { path: Cow::Borrowed(path), form, build: None }
+    }
+
+    fn target<'a>(&self, page: &'a str, _form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
+        Some(Cow::Borrowed(page))
+    }
+
+    /// The other form is tried, see `is_probe`.
+    fn told(&self, form: Form, _body: &[u8]) -> Told {
+        Told { build: None, pair: Some(other(form)) }
+    }
+
+    fn accept(&self, form: Form) -> &'static str {
+        match form {
+            Form::Data => "application/json",
+            _ => DOCUMENTS,
+        }
+    }
+
+    fn is_probe(&self, form: Form) -> bool {
+        form == Form::Data
+    }
+
+    fn vary(&self) -> &'static [&'static str] {
+        &["Accept"]
+    }
+
+    fn names_assets(&self) -> bool {
+        false
     }
 }

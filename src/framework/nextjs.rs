@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use super::{MAX_NAME, Names, Place, Told, below, split};
+use super::{Framework, MAX_NAME, Names, Place, Told, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
@@ -20,7 +20,7 @@ use crate::rules::vary::{self, Vary};
 
 /// A Next.js site.
 #[derive(Debug)]
-pub struct Nextjs {
+pub(super) struct Nextjs {
     site: config::Nextjs,
     /// `BASE/_next/data/`
     data: String,
@@ -30,23 +30,20 @@ pub struct Nextjs {
 
 /// A fill asks as a crawler: with `fallback: true` a browser gets a loading
 /// shell and a crawler the page.
-pub(super) const AGENT: &str =
-    concat!("Perennial/", env!("CARGO_PKG_VERSION"), " (like Googlebot)");
+const AGENT: &str = concat!("Perennial/", env!("CARGO_PKG_VERSION"), " (like Googlebot)");
 
 /// The query parameter by which browsers' own caches tell RSC payloads apart.
-pub(super) const RSC_PARAMETER: &str = "_rsc";
+const RSC_PARAMETER: &str = "_rsc";
 
 /// What Next hashes to check that parameter.
-pub(super) const MARKED_BY: &[&str] =
+const MARKED_BY: &[&str] =
     &["next-router-prefetch", "next-router-segment-prefetch", "next-router-state-tree", "next-url"];
 
 /// What a client sends to say which payload of a page it wants.
-pub(super) const RSC_FIELDS: &[&str] =
-    &["next-router-prefetch", "next-router-segment-prefetch", "next-url"];
+const RSC_FIELDS: &[&str] = &["next-router-prefetch", "next-router-segment-prefetch", "next-url"];
 
 /// For `Vary`: what chooses between a page and its payloads.
-pub(super) const VARY: &[&str] =
-    &["RSC", "Next-Router-Prefetch", "Next-Router-Segment-Prefetch", "Next-Url"];
+const VARY: &[&str] = &["RSC", "Next-Router-Prefetch", "Next-Router-Segment-Prefetch", "Next-Url"];
 
 impl Nextjs {
     pub(super) fn new(site: &config::Nextjs) -> Nextjs {
@@ -56,34 +53,6 @@ impl Nextjs {
             assets: format!("{base}/_next/static/"),
             site: site.clone(),
         }
-    }
-
-    pub(super) fn build(&self) -> Option<&str> {
-        self.site.build_id.as_deref()
-    }
-
-    /// A path that no site has: the 404 page is rendered once, and tells the build.
-    pub(super) fn probe(&self) -> String {
-        format!("{}/_next/perennial-looks-for-a-new-build", self.site.base_path)
-    }
-
-    pub(super) fn anew(&self) -> Option<(&'static str, &str)> {
-        Some(("x-prerender-revalidate", self.site.preview_mode_id.as_deref()?))
-    }
-
-    pub(super) fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
-        if let Some((build, file)) = path.strip_prefix(&*self.data).and_then(|p| p.split_once('/'))
-            && let Some(page) = file.strip_suffix(".json")
-            && !build.is_empty()
-        {
-            return Place {
-                path: Cow::Owned(self.page_of(page)),
-                form: Form::Data,
-                build: Some(build),
-            };
-        }
-        let form = if is_rsc(request) { Form::Rsc } else { Form::Document };
-        Place { path: Cow::Borrowed(path), form, build: None }
     }
 
     /// The page whose data is `NAME.json`.
@@ -108,13 +77,38 @@ impl Nextjs {
             (name, false) => format!("{base}/{name}"),
         }
     }
+}
 
-    pub(super) fn target<'a>(
-        &self,
-        page: &'a str,
-        form: Form,
-        build: Option<&str>,
-    ) -> Option<Cow<'a, str>> {
+impl Framework for Nextjs {
+    fn build(&self) -> Option<&str> {
+        self.site.build_id.as_deref()
+    }
+
+    /// A path that no site has: the 404 page is rendered once, and tells the build.
+    fn probe(&self) -> Option<String> {
+        Some(format!("{}/_next/perennial-looks-for-a-new-build", self.site.base_path))
+    }
+
+    fn anew(&self) -> Option<(&'static str, &str)> {
+        Some(("x-prerender-revalidate", self.site.preview_mode_id.as_deref()?))
+    }
+
+    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
+        if let Some((build, file)) = path.strip_prefix(&*self.data).and_then(|p| p.split_once('/'))
+            && let Some(page) = file.strip_suffix(".json")
+            && !build.is_empty()
+        {
+            return Place {
+                path: Cow::Owned(self.page_of(page)),
+                form: Form::Data,
+                build: Some(build),
+            };
+        }
+        let form = if is_rsc(request) { Form::Rsc } else { Form::Document };
+        Place { path: Cow::Borrowed(path), form, build: None }
+    }
+
+    fn target<'a>(&self, page: &'a str, form: Form, build: Option<&str>) -> Option<Cow<'a, str>> {
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
             // Appended where a client puts it; what follows the sign is for `attempt`.
@@ -142,13 +136,13 @@ impl Nextjs {
         }
     }
 
-    pub(super) fn is_asset(&self, path: &str) -> bool {
+    fn is_asset(&self, path: &str) -> bool {
         path.starts_with(&*self.assets)
     }
 
     /// A draft cookie, the true one where that is known (`__next_preview_data`
     /// alone does nothing), or a server action.
-    pub(super) fn draft(&self, request: &Request<'_>, facts: &Facts) -> bool {
+    fn draft(&self, request: &Request<'_>, facts: &Facts) -> bool {
         if request.lines("next-action").next().is_some() {
             return true;
         }
@@ -168,7 +162,7 @@ impl Nextjs {
     }
 
     /// The bundles, style sheets and fonts that a body names.
-    pub(super) fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
+    fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
         const MARK: &[u8] = b"static/";
         // As a browser encodes them, and as a canonical path is.
         const ESCAPED: &AsciiSet = &CONTROLS.add(b'[').add(b']').add(b' ');
@@ -230,11 +224,80 @@ impl Nextjs {
         }
         found.list
     }
+
+    fn told(&self, form: Form, body: &[u8]) -> Told {
+        told(form, body)
+    }
+
+    fn asks(&self, form: Form) -> Option<(&'static str, &'static str)> {
+        match form {
+            Form::Document => None,
+            // Middleware answers such a request with fields instead of a redirect.
+            Form::Data => Some(("x-nextjs-data", "1")),
+            Form::Rsc => Some(("RSC", "1")),
+        }
+    }
+
+    fn agent(&self) -> &'static str {
+        AGENT
+    }
+
+    fn forms(&self) -> &'static [Form] {
+        &[Form::Document, Form::Data, Form::Rsc]
+    }
+
+    fn is_probe(&self, form: Form) -> bool {
+        form == Form::Rsc
+    }
+
+    fn is_part(&self, form: Form, fields: &Fields) -> bool {
+        is_part(form, fields)
+    }
+
+    fn fields(&self, form: Form) -> &'static [&'static str] {
+        if form == Form::Rsc { RSC_FIELDS } else { &[] }
+    }
+
+    fn is_foreign(&self, request: &Request<'_>, form: Form) -> bool {
+        form == Form::Rsc && is_foreign(request)
+    }
+
+    fn selecting(&self, form: Form, response: &HeaderMap) -> Vec<Box<str>> {
+        if form == Form::Rsc { selecting(response) } else { Vec::new() }
+    }
+
+    fn vary(&self) -> &'static [&'static str] {
+        VARY
+    }
+
+    fn parameter(&self) -> Option<&'static str> {
+        Some(RSC_PARAMETER)
+    }
+
+    fn marked_by(&self) -> &'static [&'static str] {
+        MARKED_BY
+    }
+
+    fn strips(&self, name: &str, form: Form) -> bool {
+        strips(name, form)
+    }
+
+    fn cache_field(&self) -> Option<&'static str> {
+        Some("x-nextjs-cache")
+    }
+
+    fn silent_is_static(&self) -> bool {
+        true
+    }
+
+    fn is_exported(&self, body: &[u8]) -> bool {
+        is_exported(body)
+    }
 }
 
 /// Whether a request has values in the fields that choose a payload that Next's
 /// router does not send: kinds of prefetch that there are not, or what is no path.
-pub(super) fn is_foreign(request: &Request<'_>) -> bool {
+fn is_foreign(request: &Request<'_>) -> bool {
     /// No path of a page is longer.
     const MAX_PATH: usize = 2048;
     let path = |value: &[u8]| {
@@ -261,7 +324,7 @@ fn is_rsc(request: &Request<'_>) -> bool {
 /// Which of the fields that were sent select the payload: the kinds of prefetch
 /// always, the page that the visitor is on only where the response says so (it
 /// tells intercepted routes apart, and few pages have those).
-pub(super) fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
+fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = RSC_FIELDS[..2].iter().map(|name| (*name).into()).collect();
     let says = match vary::parse(response) {
         Vary::Names(names) => names.iter().any(|name| name == "next-url"),
@@ -275,7 +338,7 @@ pub(super) fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
 }
 
 /// Data at a URL of their own, and one segment of a payload.
-pub(super) fn is_part(form: Form, fields: &Fields) -> bool {
+fn is_part(form: Form, fields: &Fields) -> bool {
     match form {
         Form::Document => false,
         Form::Data => true,
@@ -285,7 +348,7 @@ pub(super) fn is_part(form: Form, fields: &Fields) -> bool {
 
 /// Fields that speak to the inside of Next, from middleware to renderer, and
 /// that a visitor could use to pass by the one or to mislead the other.
-pub(super) fn strips(name: &str, form: Form) -> bool {
+fn strips(name: &str, form: Form) -> bool {
     const PREFIXES: &[&str] = &["x-middleware-", "x-invoke-"];
     const NAMES: &[&str] = &[
         "next-resume",
@@ -328,12 +391,12 @@ fn next_data(body: &[u8]) -> Option<NextData<'_>> {
 }
 
 /// Whether a document is a page that the build made.
-pub(super) fn is_exported(body: &[u8]) -> bool {
+fn is_exported(body: &[u8]) -> bool {
     next_data(body).is_some_and(|data| data.exported)
 }
 
 /// What a document tells.
-pub(super) fn told(form: Form, body: &[u8]) -> Told {
+fn told(form: Form, body: &[u8]) -> Told {
     match form {
         Form::Document => of_document(body),
         Form::Rsc => Told { build: in_flight(body), pair: Some(Form::Document) },

@@ -1,8 +1,11 @@
 //! Presets and deployments, with what a real site would hardly do on demand:
 //! `tests/frameworks` has the real ones.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::support::{Edge, Origin, Response, eventually};
 
@@ -611,6 +614,58 @@ async fn silence_means_something_only_of_what_next_has_exported() {
         assert_eq!(page.text(), format!("<p>/legacy{query} for Some(\"me\")</p>"), "{page}");
         assert_ne!(page.x_cache(), "HIT", "{page}");
     }
+    edge.stop().await;
+}
+
+/// Next renders a page for the URL of the request that made it do so, and that of data
+/// ends in no slash: where pages do, the document is asked for ahead of data.
+#[tokio::test]
+async fn data_are_not_what_makes_next_render_where_pages_end_in_a_slash() {
+    let data = |page: &str| format!("/_next/data/B1/{page}.json");
+    let origin = {
+        // For which URL each page was rendered.
+        let rendered = Mutex::new(HashMap::new());
+        Origin::serve(move |request| {
+            let path = request.path();
+            let name = path.trim_start_matches("/_next/data/B1").trim_matches('/');
+            let name = name.trim_end_matches(".json").to_owned();
+            let url = if path.ends_with('/') { format!("/{name}/") } else { format!("/{name}") };
+            if request.header("x-prerender-revalidate").is_some() {
+                rendered.lock().remove(&name);
+            }
+            let url = rendered.lock().entry(name).or_insert(url).clone();
+            match path.ends_with('/') {
+                true if path == "/login/" => pages("B1", "you").cache(PRIVATE),
+                true => pages("B1", &url),
+                false if path.ends_with("/login.json") => Response::json("{}").cache(PRIVATE),
+                false => Response::json("{}").cache(ISR),
+            }
+        })
+        .await
+    };
+    let yaml = "framework: nextjs\n\
+                nextjs: { preview_mode_id: true-id, trailing_slash: true }\n\
+                deployment: { probe: off, settle: 1h }\n\
+                routes: [ { path: /a/, isr: { revalidate: 1h } } ]\n";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client();
+    let hit = |path: String| {
+        let client = client.clone();
+        async move {
+            eventually("a hit", || async {
+                let answer = client.get(&path).await;
+                (answer.header("x-cache") == Some("HIT")).then(|| answer.text().to_owned())
+            })
+            .await
+        }
+    };
+    // The build is known from now on.
+    client.get("/first/").await.is(200, "MISS", &pages_text("B1", "/first/"));
+    client.get(&data("a")).await.is(200, "MISS", "{}");
+    assert_eq!(hit("/a/".to_owned()).await, pages_text("B1", "/a/"));
+    // A page that nobody knows may be rendered for each visitor: nothing goes ahead.
+    assert_eq!(client.get(&data("login")).await.status, 200);
+    assert_eq!(origin.count("/login/"), 0);
     edge.stop().await;
 }
 

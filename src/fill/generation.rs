@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fetch::{Brought, Fetched};
-use super::request::Ask;
+use super::request::{Ask, variant_fields};
 use super::stream::Lead;
 use super::{Fills, Flight, Member, Renewed};
+use crate::config::Mode;
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
@@ -82,6 +83,10 @@ impl Fills {
         }
         let began = Instant::now();
         let mut ask = ask.clone();
+        if self.lead(&ask, &members, priority).await {
+            // One render serves both.
+            ask.anew = false;
+        }
         let mut gathered = Gathered {
             regeneration: members.len() > 1 || priority == Priority::Background,
             pages: Vec::new(),
@@ -122,6 +127,29 @@ impl Fills {
         ask.metrics.fill(ask.route.origin, gathered.result, began.elapsed());
         gathered.pages.into_iter().for_each(Arrival::end);
         outcome
+    }
+
+    /// Brings the document ahead of data that must not be what makes the renderer render
+    /// (see [`Framework::needs_document_first`]); answers whether it did. Not where nothing
+    /// says that the page is static: a page that is rendered for each visitor would be
+    /// rendered twice.
+    ///
+    /// [`Framework::needs_document_first`]: crate::framework::Framework::needs_document_first
+    async fn lead(&self, ask: &Ask, members: &[Member], priority: Priority) -> bool {
+        let unknown = priority == Priority::Visitor
+            && matches!(ask.route.mode, Mode::Isr { revalidate: None, .. })
+            && ask.preset.build().is_none()
+            && members.iter().all(|member| member.replaces.is_none());
+        let needs = |member: &Member| ask.preset.needs_document_first(member.form);
+        let led = members.iter().any(|member| member.form == Form::Document);
+        if !ask.page || unknown || led || !members.iter().any(needs) {
+            return false;
+        }
+        let document = ask.for_form(Form::Document, variant_fields(&ask.key));
+        let Some(brought) = document.and_then(|ask| self.bring(ask)) else { return false };
+        // If it failed, the data will show.
+        let _ = brought.await;
+        true
     }
 
     /// Fetches a member; none if nobody knows its URL.

@@ -128,6 +128,12 @@ pub trait Framework: Debug + Send + Sync {
         false
     }
 
+    /// Whether a page's document must be asked for before this form of it: the renderer
+    /// makes both in one go, and the document for the URL that it was asked for.
+    fn needs_document_first(&self, _form: Form) -> bool {
+        false
+    }
+
     /// Whether a fill with these fields asks for a part of a page only: that there
     /// is none, or that it is private, says nothing of the page.
     fn is_part(&self, _form: Form, _fields: &Fields) -> bool {

@@ -136,6 +136,13 @@ impl Framework for Nextjs {
         }
     }
 
+    /// From version 15 on Next renders a page for the URL of the request that made it do
+    /// so. That of data carries no slash at its end: with `trailingSlash` the document then
+    /// shows another path than the browser, and React refuses it (errors 418 and 425).
+    fn needs_document_first(&self, form: Form) -> bool {
+        self.site.trailing_slash && form == Form::Data
+    }
+
     fn is_asset(&self, path: &str) -> bool {
         path.starts_with(&*self.assets)
     }

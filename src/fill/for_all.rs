@@ -34,8 +34,9 @@ impl Fills {
     pub fn join_first(&self, ask: &Ask, whole: Ask, may_look_again: bool) -> Option<Subscriber> {
         let inner = &self.0;
         let seq = inner.store.seq();
-        let crowd = ask.crowd(ask.form, &ask.fields, None);
-        let alone = !inner.notes.collapsible(ask.about(&inner.notes, ask.form, crowd));
+        // What one client is told makes nobody ask alone but who sends the same.
+        let crowd = whole.crowd(whole.form, &whole.fields, None);
+        let alone = !inner.notes.collapsible(whole.about(&inner.notes, whole.form, crowd));
         let kind = whole.kind(&whole.fields);
         let place = place(ask);
         let fill;
@@ -105,7 +106,6 @@ impl Fills {
             notes.set_no_data(ask.about(notes, ask.form, ask.selection()), self.0.store.seq());
             return Reason::ContentType;
         }
-        let crowd = ask.about(notes, ask.form, ask.crowd(ask.form, &ask.fields, None));
         match verdict {
             Verdict::Store { .. } => {
                 self.begin_for_all(ask, None, None, None, Priority::Visitor);
@@ -117,7 +117,8 @@ impl Fills {
                 Reason::ServerRendered
             }
             Verdict::Refuse { reason, .. } => {
-                notes.set_uncollapsible(crowd);
+                let crowd = whole.crowd(whole.form, &whole.fields, None);
+                notes.set_uncollapsible(whole.about(notes, whole.form, crowd));
                 reason
             }
         }

@@ -1,5 +1,6 @@
 //! The resolved configuration: what the program runs with.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,6 +176,37 @@ pub struct Nextjs {
     pub locales: Vec<String>,
     /// The build id, if it was read from the build.
     pub build_id: Option<String>,
+    /// What the build says of its pages, if it was read.
+    pub pages: Option<Arc<NextPages>>,
+}
+
+/// What the build of a Next.js site says of its pages. Patterns are JavaScript's regular
+/// expressions, as Next writes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NextPages {
+    /// Pages whose path has no parameters, and those that the build has made, by their
+    /// path below `basePath`. It begins with the locale where the build says so.
+    pub named: BTreeMap<String, Made>,
+    /// Pages whose path has parameters, in the order in which Next tries them: a pattern
+    /// of the path below `basePath` and locale. None: nothing is known of it.
+    pub with_parameters: Vec<(String, Option<Made>)>,
+    /// Redirects, and rewrites that come before any page: patterns of whole paths.
+    pub before: Vec<String>,
+    /// Rewrites that come before pages with parameters.
+    pub between: Vec<String>,
+    /// The paths that middleware runs on, whatever else it asks of a request.
+    pub middleware: Vec<String>,
+}
+
+/// For whom a page is rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// For all alike: by the build, or later without any request's fields.
+    ForAll,
+    /// For each visitor.
+    ForEach,
+    /// Its shell for all, the rest for each visitor.
+    Partly,
 }
 
 impl std::fmt::Debug for Nextjs {
@@ -186,6 +218,7 @@ impl std::fmt::Debug for Nextjs {
             .field("default_locale", &self.default_locale)
             .field("locales", &self.locales)
             .field("build_id", &self.build_id)
+            .field("pages", &self.pages.is_some())
             .finish()
     }
 }

@@ -9,72 +9,22 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::resolved::{Gatsby, Nextjs};
+use super::resolved::Gatsby;
+
+mod nextjs;
+
+pub(super) use nextjs::nextjs;
 
 /// Bytes of one file that are read; those of real sites are far smaller.
 const MAX_FILE: u64 = 64 << 20;
 /// Files of a Gatsby build that list its pages.
 const MAX_PAGE_FILES: usize = 10_000;
 
-/// What `.next` tells of a Next.js site.
-///
-/// # Errors
-/// A file cannot be read, or is not what Next writes: its name, why, and the cure.
-pub(super) fn nextjs(build: &Path) -> Result<Nextjs, String> {
-    let build_id = text(&build.join("BUILD_ID"), "next build")?.trim().to_owned();
-    let prerender: Prerender = json(&build.join("prerender-manifest.json"), "next build")?;
-    let required: Required = json(&build.join("required-server-files.json"), "next build")?;
-    let site = required.config;
-    let i18n = site.i18n.unwrap_or_default();
-    Ok(Nextjs {
-        preview_mode_id: Some(prerender.preview.id),
-        base_path: site.base_path,
-        trailing_slash: site.trailing_slash,
-        default_locale: i18n.default,
-        locales: i18n.locales,
-        build_id: Some(build_id),
-    })
-}
-
-#[derive(Deserialize)]
-struct Prerender {
-    preview: Preview,
-}
-
-#[derive(Deserialize)]
-struct Preview {
-    #[serde(rename = "previewModeId")]
-    id: String,
-}
-
-#[derive(Deserialize)]
-struct Required {
-    config: Site,
-}
-
-#[derive(Deserialize)]
-struct Site {
-    #[serde(rename = "basePath", default)]
-    base_path: String,
-    #[serde(rename = "trailingSlash", default)]
-    trailing_slash: bool,
-    #[serde(default)]
-    i18n: Option<I18n>,
-}
-
-#[derive(Default, Deserialize)]
-struct I18n {
-    #[serde(rename = "defaultLocale")]
-    default: Option<String>,
-    #[serde(default)]
-    locales: Vec<String>,
-}
-
 /// What the folder of a Gatsby site tells after `gatsby build`: the site, and the
 /// paths of its server-rendered pages as patterns.
 ///
 /// # Errors
-/// As for [`nextjs`].
+/// As for [`nextjs()`].
 pub(super) fn gatsby(site: &Path) -> Result<(Gatsby, Vec<String>), String> {
     let app: AppData = json(&site.join("public/page-data/app-data.json"), "gatsby build")?;
     let pages = site.join(".cache/redux");
@@ -211,40 +161,6 @@ mod tests {
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
-    }
-
-    #[test]
-    fn a_next_build() {
-        let build = folder();
-        let write = |name: &str, text: &str| fs::write(build.path().join(name), text).unwrap();
-        let missing = nextjs(build.path()).unwrap_err();
-        assert!(
-            missing.contains("BUILD_ID") && missing.ends_with("run `next build` first"),
-            "{missing}"
-        );
-        write("BUILD_ID", "b1\n");
-        write("prerender-manifest.json", r#"{"version":4,"preview":{"previewModeId":"id","x":1}}"#);
-        write(
-            "required-server-files.json",
-            r#"{"config":{"basePath":"/docs","trailingSlash":true,
-            "i18n":{"locales":["en","fr"],"defaultLocale":"en"}}}"#,
-        );
-        let site = nextjs(build.path()).unwrap();
-        assert_eq!(
-            site,
-            Nextjs {
-                preview_mode_id: Some("id".to_owned()),
-                base_path: "/docs".to_owned(),
-                trailing_slash: true,
-                default_locale: Some("en".to_owned()),
-                locales: vec!["en".to_owned(), "fr".to_owned()],
-                build_id: Some("b1".to_owned()),
-            }
-        );
-        write("required-server-files.json", r#"{"config":{"i18n":null}}"#);
-        assert_eq!(nextjs(build.path()).unwrap().base_path, "");
-        write("prerender-manifest.json", "{");
-        assert!(nextjs(build.path()).unwrap_err().contains("prerender-manifest.json: EOF"));
     }
 
     /// A page as V8 writes it, as far as it is read.

@@ -74,6 +74,23 @@ pub struct Told {
     pub pair: Option<Form>,
 }
 
+/// What the site's build says of a page: for whom it is rendered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rendering {
+    /// Nothing: no build is at hand, or it does not know the path.
+    #[default]
+    Unknown,
+    /// Without any request's fields: it is the same for all.
+    ForAll,
+    /// For each visitor.
+    ForEach,
+    /// Middleware runs before it, whose answer is for who asked alone.
+    Guarded {
+        /// What it lets through is the same for all.
+        for_all: bool,
+    },
+}
+
 /// Everything that is particular to a framework. What one does not say is as for a
 /// renderer with documents and, for each of them, data at a URL of its own.
 pub trait Framework: Debug + Send + Sync {
@@ -96,6 +113,12 @@ pub trait Framework: Debug + Send + Sync {
     /// The build that was read from the site's files.
     fn build(&self) -> Option<&str> {
         None
+    }
+
+    /// What the site's build says of the page at a canonical path. It is asked for every
+    /// request: one look into a table.
+    fn rendering(&self, _path: &str, _form: Form) -> Rendering {
+        Rendering::Unknown
     }
 
     /// The `Accept` field that asks the origin for a form.

@@ -2,6 +2,8 @@
 //! JSON at a URL of its own that names the build (pages router) or an RSC payload
 //! at the same URL, chosen by request fields (app router).
 
+mod build;
+
 use std::borrow::Cow;
 
 use http::HeaderMap;
@@ -11,7 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use super::{Framework, MAX_NAME, Names, Place, Told, below, split};
+use self::build::Build;
+use super::{Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
@@ -26,6 +29,8 @@ pub(super) struct Nextjs {
     data: String,
     /// `BASE/_next/static/`
     assets: String,
+    /// What its build says of its pages, where it is at hand.
+    pages: Option<Build>,
 }
 
 /// A fill asks as a crawler: with `fallback: true` a browser gets a loading
@@ -51,6 +56,7 @@ impl Nextjs {
         Nextjs {
             data: format!("{base}/_next/data/"),
             assets: format!("{base}/_next/static/"),
+            pages: site.pages.as_ref().map(|pages| Build::new(site, pages)),
             site: site.clone(),
         }
     }
@@ -82,6 +88,10 @@ impl Nextjs {
 impl Framework for Nextjs {
     fn build(&self) -> Option<&str> {
         self.site.build_id.as_deref()
+    }
+
+    fn rendering(&self, path: &str, form: Form) -> Rendering {
+        self.pages.as_ref().map_or(Rendering::Unknown, |pages| pages.rendering(path, form))
     }
 
     /// A path that no site has: the 404 page is rendered once, and tells the build.

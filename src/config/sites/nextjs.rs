@@ -1,0 +1,407 @@
+//! What `next build` wrote down: the site, its pages, and what runs before them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{json, text};
+use crate::config::resolved::{Made, NextPages, Nextjs};
+
+const CURE: &str = "next build";
+
+/// What `.next` tells of a Next.js site.
+///
+/// # Errors
+/// A file cannot be read, or is not what Next writes: its name, why, and the cure.
+pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
+    let build_id = text(&build.join("BUILD_ID"), CURE)?.trim().to_owned();
+    let prerender: Prerender = json(&build.join("prerender-manifest.json"), CURE)?;
+    let required: Required = json(&build.join("required-server-files.json"), CURE)?;
+    let site = required.config;
+    let i18n = site.i18n.unwrap_or_default();
+    let pages = pages(build, &prerender, &i18n.locales)?;
+    Ok(Nextjs {
+        preview_mode_id: Some(prerender.preview.id),
+        base_path: site.base_path,
+        trailing_slash: site.trailing_slash,
+        default_locale: i18n.default,
+        locales: i18n.locales,
+        build_id: Some(build_id),
+        pages: Some(Arc::new(pages)),
+    })
+}
+
+/// `prerender-manifest.json`
+#[derive(Deserialize)]
+struct Prerender {
+    preview: Preview,
+    /// The pages that the build made, by path.
+    #[serde(default)]
+    routes: BTreeMap<String, Prerendered>,
+    /// The pages with parameters of which it made some, or that are made when somebody
+    /// asks for them, by their path as in the source.
+    #[serde(rename = "dynamicRoutes", default)]
+    with_parameters: BTreeMap<String, Prerendered>,
+    /// Paths that are not found, as `getStaticProps` said.
+    #[serde(rename = "notFoundRoutes", default)]
+    not_found: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Preview {
+    #[serde(rename = "previewModeId")]
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Prerendered {
+    /// It may have parts that are rendered for each visitor.
+    #[serde(rename = "experimentalPPR", default)]
+    partial: bool,
+    /// Newer builds say how much of it there is: `complete`, `initial` or `empty`.
+    #[serde(default)]
+    response: Option<String>,
+    /// What is answered while a page is made that the build did not make: false: it is
+    /// not found.
+    #[serde(default)]
+    fallback: Option<serde_json::Value>,
+}
+
+impl Prerendered {
+    /// Of a page that the build made.
+    fn made(&self) -> Made {
+        match self.response.as_deref() {
+            Some("complete") => Made::ForAll,
+            Some("initial") => Made::Partly,
+            _ if self.partial => Made::Partly,
+            _ => Made::ForAll,
+        }
+    }
+
+    /// Of a page that is made when somebody asks for it. What may have parts for each
+    /// visitor is only known then, and what is not found may be rewritten.
+    fn made_later(&self) -> Option<Made> {
+        let never = self.fallback == Some(serde_json::Value::Bool(false));
+        (!self.partial && !never).then_some(Made::ForAll)
+    }
+}
+
+/// `required-server-files.json`
+#[derive(Deserialize)]
+struct Required {
+    config: Site,
+}
+
+#[derive(Deserialize)]
+struct Site {
+    #[serde(rename = "basePath", default)]
+    base_path: String,
+    #[serde(rename = "trailingSlash", default)]
+    trailing_slash: bool,
+    #[serde(default)]
+    i18n: Option<I18n>,
+}
+
+#[derive(Default, Deserialize)]
+struct I18n {
+    #[serde(rename = "defaultLocale")]
+    default: Option<String>,
+    #[serde(default)]
+    locales: Vec<String>,
+}
+
+/// `routes-manifest.json`
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Routes {
+    redirects: Vec<Custom>,
+    rewrites: Rewrites,
+    #[serde(rename = "staticRoutes")]
+    named: Vec<Page>,
+    #[serde(rename = "dynamicRoutes")]
+    with_parameters: Vec<Page>,
+}
+
+#[derive(Deserialize)]
+struct Custom {
+    regex: String,
+    /// Next's own, for slashes at the end.
+    #[serde(default)]
+    internal: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Rewrites {
+    Staged {
+        #[serde(rename = "beforeFiles", default)]
+        before: Vec<Custom>,
+        #[serde(rename = "afterFiles", default)]
+        after: Vec<Custom>,
+    },
+    /// Older builds: all of them come after files.
+    Plain(Vec<Custom>),
+}
+
+impl Default for Rewrites {
+    fn default() -> Rewrites {
+        Rewrites::Plain(Vec::new())
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    page: String,
+    regex: String,
+}
+
+/// `server/middleware-manifest.json`
+#[derive(Default, Deserialize)]
+struct Edge {
+    #[serde(default)]
+    middleware: BTreeMap<String, Matched>,
+}
+
+/// `server/functions-config-manifest.json`, where middleware is that Node.js runs.
+#[derive(Default, Deserialize)]
+struct Functions {
+    #[serde(default)]
+    functions: BTreeMap<String, Matched>,
+}
+
+#[derive(Deserialize)]
+struct Matched {
+    /// None: every path.
+    matchers: Option<Vec<Matcher>>,
+}
+
+#[derive(Deserialize)]
+struct Matcher {
+    regexp: String,
+}
+
+impl Matched {
+    fn patterns(self) -> Vec<String> {
+        match self.matchers {
+            Some(matchers) => matchers.into_iter().map(|matcher| matcher.regexp).collect(),
+            None => vec![".*".to_owned()],
+        }
+    }
+}
+
+fn pages(build: &Path, prerender: &Prerender, locales: &[String]) -> Result<NextPages, String> {
+    let routes: Routes = json(&build.join("routes-manifest.json"), CURE)?;
+    // A site of the app router alone may lack the files of the other.
+    let files: BTreeMap<String, String> = maybe(&build.join("server/pages-manifest.json"))?;
+    let patterns = |customs: Vec<Custom>| {
+        customs.into_iter().filter(|custom| !custom.internal).map(|custom| custom.regex)
+    };
+    let (first, between) = match routes.rewrites {
+        Rewrites::Staged { before, after } => (before, after),
+        Rewrites::Plain(after) => (Vec::new(), after),
+    };
+    let mut named: BTreeMap<String, Made> =
+        prerender.routes.iter().map(|(path, page)| (path.clone(), page.made())).collect();
+    named.extend(prerender.not_found.iter().map(|path| (path.clone(), Made::ForAll)));
+    let made_as_files = files.iter().filter(|(_, file)| file.ends_with(".html"));
+    named.extend(made_as_files.map(|(path, _)| (path.clone(), Made::ForAll)));
+    for Page { page, .. } in routes.named {
+        let made = |path: &str| named.contains_key(path);
+        if !made(&page) && !locales.iter().any(|locale| made(&format!("/{locale}{page}"))) {
+            named.insert(page, Made::ForEach);
+        }
+    }
+    let with_parameters = routes.with_parameters.into_iter().map(|Page { page, regex }| {
+        let made = match prerender.with_parameters.get(&page) {
+            Some(page) => page.made_later(),
+            None => Some(Made::ForEach),
+        };
+        (regex, made)
+    });
+    Ok(NextPages {
+        named,
+        with_parameters: with_parameters.collect(),
+        before: patterns(routes.redirects).chain(patterns(first)).collect(),
+        between: patterns(between).collect(),
+        middleware: middleware(build)?,
+    })
+}
+
+fn middleware(build: &Path) -> Result<Vec<String>, String> {
+    let edge: Edge = maybe(&build.join("server/middleware-manifest.json"))?;
+    let mut functions: Functions = maybe(&build.join("server/functions-config-manifest.json"))?;
+    let node = functions.functions.remove("/_middleware");
+    Ok(edge.middleware.into_values().chain(node).flat_map(Matched::patterns).collect())
+}
+
+/// What a file tells that not every build has.
+fn maybe<T: DeserializeOwned + Default>(path: &Path) -> Result<T, String> {
+    if path.try_exists().is_ok_and(|there| !there) {
+        return Ok(T::default());
+    }
+    json(path, CURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn write(build: &Path, files: &[(&str, &str)]) {
+        fs::create_dir_all(build.join("server")).unwrap();
+        for (name, text) in files {
+            fs::write(build.join(name), text).unwrap();
+        }
+    }
+
+    /// The files that every build has.
+    const LEAST: [(&str, &str); 4] = [
+        ("BUILD_ID", "b1\n"),
+        ("prerender-manifest.json", r#"{"version":4,"preview":{"previewModeId":"id","x":1}}"#),
+        ("required-server-files.json", r#"{"config":{"i18n":null}}"#),
+        ("routes-manifest.json", r#"{"version":3}"#),
+    ];
+
+    #[test]
+    fn a_build() {
+        let build = tempfile::tempdir().unwrap();
+        let missing = nextjs(build.path()).unwrap_err();
+        assert!(
+            missing.contains("BUILD_ID") && missing.ends_with("run `next build` first"),
+            "{missing}"
+        );
+        write(build.path(), &LEAST);
+        assert_eq!(
+            nextjs(build.path()).unwrap(),
+            Nextjs {
+                preview_mode_id: Some("id".to_owned()),
+                build_id: Some("b1".to_owned()),
+                pages: Some(Arc::default()),
+                ..Nextjs::default()
+            }
+        );
+        let config = r#"{"config":{"basePath":"/docs","trailingSlash":true,
+            "i18n":{"locales":["en","fr"],"defaultLocale":"en"}}}"#;
+        write(build.path(), &[("required-server-files.json", config)]);
+        let site = nextjs(build.path()).unwrap();
+        assert_eq!((&*site.base_path, site.trailing_slash), ("/docs", true));
+        assert_eq!((site.default_locale.as_deref(), site.locales.len()), (Some("en"), 2));
+        write(build.path(), &[("prerender-manifest.json", "{")]);
+        assert!(nextjs(build.path()).unwrap_err().contains("prerender-manifest.json: EOF"));
+    }
+
+    fn read(files: &[(&str, &str)]) -> NextPages {
+        let build = tempfile::tempdir().unwrap();
+        write(build.path(), &LEAST);
+        write(build.path(), files);
+        (*nextjs(build.path()).unwrap().pages.unwrap()).clone()
+    }
+
+    /// As Next 16 writes them.
+    #[test]
+    fn pages_of_both_routers() {
+        let prerender = r#"{"version":4,"preview":{"previewModeId":"id"},
+            "routes":{
+              "/about":{"routeType":"page","response":"complete","compute":"static",
+                "initialRevalidateSeconds":900,"srcRoute":"/about","dataRoute":"/about.rsc"},
+              "/shell":{"renderingMode":"PARTIALLY_STATIC","response":"initial",
+                "compute":"resuming","experimentalPPR":true,"dataRoute":"/shell.rsc"},
+              "/whole":{"renderingMode":"PARTIALLY_STATIC","response":"complete",
+                "compute":"static","experimentalPPR":true},
+              "/older":{"experimentalPPR":true},
+              "/c/1":{"response":"complete","srcRoute":"/c/[id]"}},
+            "dynamicRoutes":{
+              "/c/[id]":{"response":"empty","compute":"blocking","fallback":null,
+                "routeRegex":"^/c/([^/]+?)(?:/)?$"},
+              "/only/[id]":{"fallback":false},
+              "/p/[id]":{"experimentalPPR":true,"fallback":"/p/[id].html"}},
+            "notFoundRoutes":["/gone"]}"#;
+        let routes = r#"{"version":3,"basePath":"",
+            "redirects":[
+              {"source":"/:path+/","internal":true,"regex":"^(?:/((?:[^/]+?)(?:/(?:[^/]+?))*))/$"},
+              {"source":"/r","destination":"/about","regex":"^(?!/_next)/r(?:/)?$"}],
+            "headers":[],
+            "rewrites":{"beforeFiles":[{"source":"/bf","regex":"^/bf(?:/)?$"}],
+              "afterFiles":[{"source":"/af","regex":"^/af(?:/)?$"}],
+              "fallback":[{"source":"/old/:p*","regex":"^/old"}]},
+            "dynamicRoutes":[
+              {"page":"/c/[id]","regex":"^/c/([^/]+?)(?:/)?$","routeKeys":{"nxtPid":"nxtPid"}},
+              {"page":"/only/[id]","regex":"^/only/([^/]+?)(?:/)?$"},
+              {"page":"/p/[id]","regex":"^/p/([^/]+?)(?:/)?$"},
+              {"page":"/u/[id]","regex":"^/u/([^/]+?)(?:/)?$"}],
+            "staticRoutes":[{"page":"/about","regex":"^/about(?:/)?$"},
+              {"page":"/account","regex":"^/account(?:/)?$"},
+              {"page":"/plain","regex":"^/plain(?:/)?$"}]}"#;
+        let pages = r#"{"/_app":"pages/_app.js","/plain":"pages/plain.html"}"#;
+        let read = read(&[
+            ("prerender-manifest.json", prerender),
+            ("routes-manifest.json", routes),
+            ("server/pages-manifest.json", pages),
+        ]);
+        use Made::{ForAll, ForEach, Partly};
+        let named = [
+            ("/about", ForAll),
+            ("/account", ForEach),
+            ("/c/1", ForAll),
+            ("/gone", ForAll),
+            ("/older", Partly),
+            ("/plain", ForAll),
+            ("/shell", Partly),
+            ("/whole", ForAll),
+        ];
+        assert_eq!(read.named, named.map(|(path, made)| (path.to_owned(), made)).into());
+        let made: Vec<_> = read.with_parameters.iter().map(|(_, made)| *made).collect();
+        assert_eq!(made, [Some(ForAll), None, None, Some(ForEach)]);
+        assert_eq!(read.before, ["^(?!/_next)/r(?:/)?$", "^/bf(?:/)?$"]);
+        assert_eq!(read.between, ["^/af(?:/)?$"]);
+        assert_eq!(read.middleware, Vec::<String>::new());
+    }
+
+    /// Pages of other locales are listed by them, those for each visitor are not.
+    #[test]
+    fn pages_of_locales() {
+        let read = read(&[
+            (
+                "required-server-files.json",
+                r#"{"config":{"i18n":{"locales":["en","fr"],"defaultLocale":"en"}}}"#,
+            ),
+            (
+                "prerender-manifest.json",
+                r#"{"preview":{"previewModeId":"id"},"routes":{"/fr/a":{"srcRoute":null}}}"#,
+            ),
+            (
+                "routes-manifest.json",
+                r#"{"rewrites":[{"source":"/af","regex":"^/af$"}],
+                "staticRoutes":[{"page":"/a","regex":"^/a$"},{"page":"/s","regex":"^/s$"}]}"#,
+            ),
+        ]);
+        let named = [("/fr/a", Made::ForAll), ("/s", Made::ForEach)];
+        assert_eq!(read.named, named.map(|(path, made)| (path.to_owned(), made)).into());
+        assert_eq!(read.between, ["^/af$"]);
+    }
+
+    #[test]
+    fn middleware_of_either_runtime() {
+        let edge = r#"{"version":3,"middleware":{"/":{"files":[],"name":"middleware",
+            "matchers":[{"regexp":"^/member$","originalSource":"/member"},
+              {"has":[{"type":"cookie","key":"x"}],"regexp":"^/has$"}]}},"functions":{}}"#;
+        let none = r#"{"version":3,"middleware":{},"sortedMiddleware":[],"functions":{}}"#;
+        let node = r#"{"version":1,"functions":{"/api":{},"/_middleware":{"runtime":"nodejs",
+            "matchers":[{"regexp":"^/p$","originalSource":"/p"}]}}}"#;
+        let everywhere = r#"{"version":1,"functions":{"/_middleware":{"runtime":"nodejs"}}}"#;
+        let (middleware, functions) =
+            ("server/middleware-manifest.json", "server/functions-config-manifest.json");
+        for (files, patterns) in [
+            (&[][..], &[][..]),
+            (&[(middleware, none)], &[]),
+            (&[(middleware, edge)], &["^/member$", "^/has$"]),
+            (&[(middleware, none), (functions, node)], &["^/p$"]),
+            (&[(functions, everywhere)], &[".*"]),
+        ] {
+            assert_eq!(read(files).middleware, patterns, "{files:?}");
+        }
+    }
+}

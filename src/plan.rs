@@ -12,7 +12,7 @@ use crate::fill::{
     Ask, Notes, SERVER_RENDERED, Subject, end_to_end, selection, variant_field, variant_fields,
     without,
 };
-use crate::framework::{Place, Preset};
+use crate::framework::{Place, Preset, Rendering};
 use crate::host;
 use crate::live::Live;
 use crate::page::{Fields, FieldsBuf, Form, KeyBuf, PageKey, Representation, canonical_path};
@@ -260,6 +260,7 @@ pub fn is_unknown_path(live: &Live, wanted: &Wanted, key: &KeyBuf) -> bool {
     wanted.page
         && matches!(wanted.route.mode, Mode::Isr { revalidate: None, .. })
         && !live.preset.is_asset(path)
+        && live.preset.rendering(path, wanted.form) != Rendering::ForAll
 }
 
 /// The target of a request on `ssr`: the visitor's own, less what its route does

@@ -77,6 +77,11 @@ pub fn plan(
         Mode::Isr { .. } | Mode::Dsg { .. } if is_unknown(live, route, request, &place) => {
             return bypass(Bypass::Unknown);
         }
+        Mode::Isr { .. } | Mode::Dsg { .. }
+            if route.preset && live.preset.is_negotiated(&place) =>
+        {
+            return bypass(Bypass::Negotiated);
+        }
         Mode::Isr { .. } | Mode::Dsg { .. } => true,
         Mode::Ssr { .. } if facts.websocket => return bypass(Bypass::Upgrade),
         // A fill carries no body.

@@ -52,6 +52,8 @@ pub struct Route {
     pub forward_tags: bool,
     /// Waiting after failed regenerations.
     pub backoff: Backoff,
+    /// Brought by the framework's preset: the preset knows better.
+    pub preset: bool,
     /// A hash of the options by which a stored response is judged (see
     /// [`crate::terms`]). Even, so that its lowest bit can tell two sets of terms
     /// apart.
@@ -91,6 +93,7 @@ impl Route {
             unsafe_invalidates: route.unsafe_invalidates,
             forward_tags: route.forward_tags,
             backoff: route.backoff,
+            preset: route.preset,
             stamp: stamp(route),
         }
     }

@@ -669,6 +669,52 @@ async fn data_are_not_what_makes_next_render_where_pages_end_in_a_slash() {
     edge.stop().await;
 }
 
+/// Next redirects from `/` by language and by the cookie of a chosen one: it is asked each
+/// time, the data of that page are not.
+#[tokio::test]
+async fn the_root_of_a_site_in_several_languages_is_its_visitors() {
+    let site = |more: &str| {
+        format!(
+            "framework: nextjs\nnextjs: {{ base_path: /docs, locales: [en, de], \
+             default_locale: en{more} }}\ndeployment: {{ probe: off, settle: 1h }}\n"
+        )
+    };
+    let data = "/docs/_next/data/B1/en.json";
+    for (yaml, negotiated) in [
+        (site(""), true),
+        (site(", locale_detection: false"), false),
+        (format!("{}routes: [ {{ path: /docs, isr: {{ revalidate: 1h }} }} ]\n", site("")), false),
+    ] {
+        let origin = Origin::serve(move |request| match request.path() {
+            "/docs" => match (request.header("accept-language"), request.header("cookie")) {
+                (Some("de"), None) | (_, Some("NEXT_LOCALE=de")) => {
+                    Response::status(307).header("Location", "/docs/de")
+                }
+                _ => pages("B1", "home"),
+            },
+            "/docs/p" => pages("B1", "p"),
+            _ => Response::json("{}").cache(ISR),
+        })
+        .await;
+        let edge = Edge::start(&yaml, &origin).await;
+        let client = edge.client();
+        let root = async |name: &'static str, value: &'static str| {
+            client.get("/docs").header(name, value).await.status
+        };
+        client.get("/docs/p").await.is(200, "MISS", &pages_text("B1", "p"));
+        assert_eq!(client.get("/docs").await.status, 200, "{yaml}");
+        let german = if negotiated { 307 } else { 200 };
+        assert_eq!(root("Accept-Language", "de").await, german, "{yaml}");
+        assert_eq!(root("Accept-Language", "en").await, 200, "{yaml}");
+        assert_eq!(root("Cookie", "NEXT_LOCALE=de").await, german, "{yaml}");
+        eventually("its data", || async {
+            (client.get(data).await.header("x-cache") == Some("HIT")).then_some(())
+        })
+        .await;
+        edge.stop().await;
+    }
+}
+
 /// Files that Next makes of `app/sitemap.ts` and the like say `max-age=0` and have an
 /// entity tag: they are hits, and asked for by that when a minute is over.
 #[tokio::test]

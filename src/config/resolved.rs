@@ -174,6 +174,8 @@ pub struct Nextjs {
     pub default_locale: Option<String>,
     /// All locales (`i18n.locales`); empty without internationalised routing.
     pub locales: Vec<String>,
+    /// Whether `/` sends each visitor to a language of theirs (`i18n.localeDetection`).
+    pub detects_locale: bool,
     /// The build id, if it was read from the build.
     pub build_id: Option<String>,
     /// What the build says of its pages, if it was read.
@@ -217,6 +219,7 @@ impl std::fmt::Debug for Nextjs {
             .field("trailing_slash", &self.trailing_slash)
             .field("default_locale", &self.default_locale)
             .field("locales", &self.locales)
+            .field("detects_locale", &self.detects_locale)
             .field("build_id", &self.build_id)
             .field("pages", &self.pages.is_some())
             .finish()

@@ -50,6 +50,12 @@ pub fn table(config: &Config) -> String {
     if config.routes.iter().any(|route| route.preset) {
         let framework = config.framework.as_str();
         let _ = writeln!(out, "\n*  brought by framework: {framework}");
+        if let Framework::Nextjs(site) = &config.framework
+            && site.detects_locale
+        {
+            let base = &site.base_path;
+            let _ = writeln!(out, "   {base}/ passes: Next sends visitors to their language");
+        }
     }
     out
 }

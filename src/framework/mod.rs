@@ -205,6 +205,12 @@ pub trait Framework: Debug + Send + Sync {
         false
     }
 
+    /// Whether the origin may send visitors of this place elsewhere, by what they say of
+    /// themselves.
+    fn is_negotiated(&self, _place: &Place<'_>) -> bool {
+        false
+    }
+
     /// Whether a visitor may not send this field: it would speak to the
     /// renderer's inside.
     fn strips(&self, _name: &str, _form: Form) -> bool {

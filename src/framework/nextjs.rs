@@ -146,6 +146,13 @@ impl Framework for Nextjs {
         }
     }
 
+    /// With several locales Next redirects from `/` by the cookie `NEXT_LOCALE`, by
+    /// `Accept-Language`, and to other domains; from no other path, and not for data.
+    fn is_negotiated(&self, place: &Place<'_>) -> bool {
+        let root = || below(&place.path, &self.site.base_path) == Some("/");
+        self.site.detects_locale && place.form == Form::Document && root()
+    }
+
     /// From version 15 on Next renders a page for the URL of the request that made it do
     /// so. That of data carries no slash at its end: with `trailingSlash` the document then
     /// shows another path than the browser, and React refuses it (errors 418 and 425).

@@ -118,6 +118,9 @@ pub enum Bypass {
     /// The request names a form of a page that is not known: of another build, or
     /// with values that no client of the framework sends.
     Unknown,
+    /// The origin sends visitors of this URL elsewhere by what they say of themselves,
+    /// such as their language.
+    Negotiated,
 }
 
 /// What went wrong where no page could be served.
@@ -200,7 +203,7 @@ names!(Fwd {
 names!(Bypass {
     Pass => "pass", Method => "method", Authorization => "authorization", Draft => "draft",
     Upgrade => "upgrade", Dev => "dev", ServerRendered => "server-rendered",
-    Unknown => "unknown",
+    Unknown => "unknown", Negotiated => "negotiated",
 });
 names!(Failure {
     BadRequest => "bad-request", HeadTooLarge => "head-too-large", UriTooLong => "uri-too-long",

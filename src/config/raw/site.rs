@@ -38,6 +38,12 @@ pub(in crate::config) struct Nextjs {
     /// `i18n.locales` of the site.
     #[schemars(example = ["en", "fr"])]
     pub(in crate::config) locales: Vec<String>,
+    /// `i18n.localeDetection` of the site. Where there are several locales and it is not
+    /// `false`, Next sends visitors from `/` to their language, so that `/` is asked for
+    /// each visitor, unless a route of this file names it. Its data are a page's like
+    /// others.
+    #[schemars(example = false)]
+    pub(in crate::config) locale_detection: Option<Flag>,
 }
 
 /// What `framework: gatsby` knows of the site.

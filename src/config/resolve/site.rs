@@ -45,7 +45,7 @@ pub(super) fn framework(
 }
 
 fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut Report) -> Nextjs {
-    let mut site = Nextjs::default();
+    let mut site = Nextjs { detects_locale: true, ..Nextjs::default() };
     if let Some(build) = &raw.build {
         match sites::nextjs(&beside.join(build)) {
             Ok(read) => site = read,
@@ -88,6 +88,10 @@ fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut
     {
         site.locales.push(locale.clone());
     }
+    if let Some(detects) = raw.locale_detection {
+        site.detects_locale = detects.0;
+    }
+    site.detects_locale &= site.locales.len() > 1;
     site
 }
 

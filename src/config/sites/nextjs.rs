@@ -29,6 +29,7 @@ pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
         trailing_slash: site.trailing_slash,
         default_locale: i18n.default,
         locales: i18n.locales,
+        detects_locale: i18n.detection,
         build_id: Some(build_id),
         pages: Some(Arc::new(pages)),
     })
@@ -105,12 +106,25 @@ struct Site {
     i18n: Option<I18n>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct I18n {
     #[serde(rename = "defaultLocale")]
     default: Option<String>,
     #[serde(default)]
     locales: Vec<String>,
+    #[serde(rename = "localeDetection", default = "detection")]
+    detection: bool,
+}
+
+impl Default for I18n {
+    fn default() -> Self {
+        I18n { default: None, locales: Vec::new(), detection: detection() }
+    }
+}
+
+/// What Next does where the site does not say otherwise.
+fn detection() -> bool {
+    true
 }
 
 /// `routes-manifest.json`
@@ -289,6 +303,7 @@ mod tests {
         let site = nextjs(build.path()).unwrap();
         assert_eq!((&*site.base_path, site.trailing_slash), ("/docs", true));
         assert_eq!((site.default_locale.as_deref(), site.locales.len()), (Some("en"), 2));
+        assert!(site.detects_locale);
         write(build.path(), &[("prerender-manifest.json", "{")]);
         assert!(nextjs(build.path()).unwrap_err().contains("prerender-manifest.json: EOF"));
     }

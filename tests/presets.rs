@@ -715,6 +715,109 @@ async fn the_root_of_a_site_in_several_languages_is_its_visitors() {
     }
 }
 
+/// Next tells the client of an action alone that something was revalidated: the page that
+/// it is on and the one it is sent to are new when it asks for them.
+#[tokio::test]
+async fn who_calls_an_action_sees_what_it_changed() {
+    for (status, revalidated, redirect, renewed) in [
+        (200, "1", None, &["/docs/posts"][..]),
+        (303, "[[],1,0]", Some("/list"), &["/docs/posts", "/docs/list"]),
+        (200, "1", Some("/list?page=1;push"), &["/docs/posts", "/docs/list"]),
+        (200, "1", Some("http://perennial.test/docs/list;push"), &["/docs/posts", "/docs/list"]),
+        (200, "1", Some("https://other.test/docs/list;push"), &["/docs/posts"]),
+        // Cookies, or what is rendered for each visitor; and what nobody can read.
+        (200, "[[],0,1]", Some("/list"), &[]),
+        (200, "2", Some("/list;push"), &[]),
+        (200, "0", Some("/list;push"), &[]),
+        (200, "true", Some("/list;push"), &[]),
+        (500, "1", Some("/list;push"), &[]),
+    ] {
+        let version = Arc::new(AtomicUsize::new(1));
+        let origin = {
+            let version = Arc::clone(&version);
+            Origin::serve(move |request| {
+                if request.method == "POST" {
+                    version.fetch_add(1, Ordering::SeqCst);
+                    let answer =
+                        Response::status(status).header("X-Action-Revalidated", revalidated);
+                    return match redirect {
+                        Some(to) => answer.header("X-Action-Redirect", to),
+                        None => answer,
+                    };
+                }
+                let text = format!("{} {}", request.path(), version.load(Ordering::SeqCst));
+                match request.header("rsc") {
+                    Some(_) => rsc("B1", &text),
+                    None => app("B1", &text),
+                }
+            })
+            .await
+        };
+        let yaml = NEXTJS.replace("true-id", "true-id, base_path: /docs");
+        let edge = Edge::start(&yaml, &origin).await;
+        let client = edge.client().host("perennial.test");
+        let pages = ["/docs/posts", "/docs/list", "/docs/other"];
+        let hit = async |path: &str| {
+            eventually("a hit", || async {
+                let document = client.get(path).await;
+                let payload = client.get(path).header("RSC", "1").await;
+                let hits = [&document, &payload].map(|a| a.header("x-cache") == Some("HIT"));
+                (hits == [true, true]).then_some((document, payload))
+            })
+            .await
+        };
+        for path in pages {
+            hit(path).await;
+        }
+        let action = client.ssr().post("/docs/posts", "[]").header("Next-Action", "abc");
+        assert_eq!(action.await.status, status);
+        for path in pages {
+            let text = format!("{path} {}", if renewed.contains(&path) { 2 } else { 1 });
+            let client = edge.client().host("perennial.test");
+            let document = client.get(path).await;
+            let payload = client.get(path).header("RSC", "1").await;
+            for answer in [&document, &payload] {
+                assert_eq!(answer.header("x-cache"), Some("HIT"), "{path} after {revalidated}");
+                assert!(answer.text().contains(&text), "{text}: {answer}");
+            }
+        }
+        edge.stop().await;
+    }
+}
+
+/// Whoever can call an action takes no page away: others get what is stored until the new
+/// one is there, and if it cannot be rendered.
+#[tokio::test]
+async fn an_action_takes_no_page_away() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client();
+    origin.on("/p").reply(app("B1", "one"));
+    origin.on("/p").with("rsc", "1").always().reply(rsc("B1", "one"));
+    let action = client.clone().ssr().post("/p", "[]").header("Next-Action", "abc");
+    let answer = Response::status(200).header("X-Action-Revalidated", "1");
+    origin.on("/p").method("POST").always().reply(answer);
+    assert!(client.get("/p").await.text().contains("one"));
+    eventually("its payload", || async {
+        let payload = client.get("/p").header("RSC", "1").await;
+        (payload.header("x-cache") == Some("HIT")).then_some(())
+    })
+    .await;
+    let turn = origin.on("/p").method("GET").hold(Response::status(500));
+    origin.on("/p").method("GET").always().reply(Response::status(500));
+    let caller = tokio::spawn(async move { action.await });
+    turn.reached().await;
+    // Nobody else waits for it.
+    let others = client.get("/p").await;
+    assert!(others.text().contains("one"), "{others}");
+    assert_eq!(others.x_cache(), "STALE", "{others}");
+    turn.release();
+    assert_eq!(caller.await.expect("it ends").status, 200);
+    let kept = client.get("/p").await;
+    assert!(kept.text().contains("one"), "{kept}");
+    edge.stop().await;
+}
+
 /// Files that Next makes of `app/sitemap.ts` and the like say `max-age=0` and have an
 /// entity tag: they are hits, and asked for by that when a minute is over.
 #[tokio::test]

@@ -59,9 +59,15 @@ struct Inner {
     inflight: Mutex<InFlight>,
     /// Pages (and variants) with a regeneration under way.
     regenerating: Mutex<HashSet<(PageKey, u64)>>,
+    /// Pages that are rendered anew one after the other, by their hash: see
+    /// [`Fills::renew_changed`].
+    turns: [tokio::sync::Mutex<()>; TURNS],
     compressor: compress::Compressor,
     running: watch::Sender<usize>,
 }
+
+/// Pages that are rendered at once because clients changed them.
+const TURNS: usize = 16;
 
 /// Fills of others that a request waits for in vain before it begins its own.
 const MAX_REFUSED: usize = 2;
@@ -94,6 +100,7 @@ impl Fills {
             notes: Notes::new(cache.max_notes),
             inflight: Mutex::default(),
             regenerating: Mutex::default(),
+            turns: Default::default(),
             running: watch::Sender::new(0),
         }))
     }

@@ -252,6 +252,22 @@ impl Fills {
         Renewal { result, left }
     }
 
+    /// Renders a page now that a client has changed, as far as it is stored and was marked
+    /// stale for that: then this client sees what it did, others do not wait, and what is
+    /// stored stays where the render fails. Who changes the same page meanwhile waits for
+    /// its turn, and then for one render with all the others.
+    pub async fn renew_changed(&self, ask: &Ask) {
+        let inner = &self.0;
+        let hash = xxhash_rust::xxh3::xxh3_64(ask.key.as_str().as_bytes());
+        let Some(turn) = inner.turns.get(hash as usize % inner.turns.len()) else { return };
+        let _turn = turn.lock().await;
+        let Some(page) = inner.store.lookup(ask.key.as_str()).await else { return };
+        let standing = |rep| inner.store.standing_under(&page, rep, &ask.route.tags);
+        if page.members.iter().any(|rep| standing(rep) != Standing::Live) {
+            self.renew(ask, Some(&page)).await;
+        }
+    }
+
     /// Whether the next regeneration of a page waits, because one has failed since
     /// the page was last invalidated. `page` is what is stored.
     #[must_use]

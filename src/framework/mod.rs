@@ -91,6 +91,14 @@ pub enum Rendering {
     },
 }
 
+/// An answer says that pages were changed by its request: the one that was asked, at
+/// least.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Where its client goes from there, as a reference.
+    pub next: Option<String>,
+}
+
 /// Everything that is particular to a framework. What one does not say is as for a
 /// renderer with documents and, for each of them, data at a URL of its own.
 pub trait Framework: Debug + Send + Sync {
@@ -203,6 +211,11 @@ pub trait Framework: Debug + Send + Sync {
     /// where that is known, or calls an action, and bypasses the cache.
     fn draft(&self, _request: &Request<'_>, _facts: &Facts) -> bool {
         false
+    }
+
+    /// What the answer to a request that changes something tells of pages.
+    fn changed(&self, _request: &Request<'_>, _response: &HeaderMap) -> Option<Changed> {
+        None
     }
 
     /// Whether the origin may send visitors of this place elsewhere, by what they say of

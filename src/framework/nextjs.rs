@@ -14,7 +14,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use self::build::Build;
-use super::{Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
+use super::{Changed, Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
@@ -144,6 +144,24 @@ impl Framework for Nextjs {
                 Some(Cow::Owned(format!("{data}{build}/{name}.json{query}")))
             }
         }
+    }
+
+    /// Next tells the client that called an action, and nobody else, that `updateTag`,
+    /// `revalidateTag` or `revalidatePath` was called, not for what: its router throws away
+    /// all that it has.
+    fn changed(&self, request: &Request<'_>, response: &HeaderMap) -> Option<Changed> {
+        request.lines("next-action").next()?;
+        let said = response.get("x-action-revalidated")?;
+        if !is_revalidated(said.as_bytes()) {
+            return None;
+        }
+        let redirect = response.get("x-action-redirect").and_then(|value| value.to_str().ok());
+        // `/path;push`, and without the site's base path, which the router adds.
+        let next = redirect.and_then(|redirect| redirect.split(';').next()).map(|next| {
+            let base = if next.starts_with('/') { self.site.base_path.as_str() } else { "" };
+            format!("{base}{next}")
+        });
+        Some(Changed { next })
     }
 
     /// With several locales Next redirects from `/` by the cookie `NEXT_LOCALE`, by
@@ -338,6 +356,21 @@ fn is_foreign(request: &Request<'_>) -> bool {
         };
         !known || more.is_some()
     })
+}
+
+/// Whether an action has changed what is cached: `1` (2: what is rendered for each
+/// visitor), or up to Next 15 `[[path, …], tags, cookies]` with 1 for what was changed.
+/// That cookies were set, Next 16 says by `1`, too.
+fn is_revalidated(said: &[u8]) -> bool {
+    match serde_json::from_slice(said) {
+        Ok(Value::Number(kind)) => kind.as_u64() == Some(1),
+        Ok(Value::Array(parts)) => {
+            let paths = parts.first().and_then(Value::as_array);
+            paths.is_some_and(|paths| !paths.is_empty())
+                || parts.get(1).and_then(Value::as_u64) == Some(1)
+        }
+        _ => false,
+    }
 }
 
 /// Whether an RSC payload is asked for.

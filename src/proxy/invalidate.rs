@@ -1,15 +1,28 @@
-//! What unsafe methods invalidate (RFC 9111 §4.4).
+//! What unsafe methods invalidate (RFC 9111 §4.4), and what else their answers say was
+//! changed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use http::Method;
 use http::header::{CONTENT_LOCATION, LOCATION};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::{Ctx, Proxy, fields, host, request};
 use crate::host;
+use crate::live::Live;
 use crate::metrics::Invalidation;
-use crate::page::{PageKey, canonical_path};
+use crate::page::{Form, KeyBuf, PageKey, canonical_path};
+use crate::plan::{Plan, ask_for_page, plan};
+use crate::request::{Facts, Request};
+use crate::route::Route;
 use crate::rules::Outcome;
 use crate::rules::cache_status::Bypass;
+
+/// How long an answer waits for the pages that it says were changed.
+const WAIT_FOR_RENEWAL: Duration = Duration::from_secs(5);
 
 impl Proxy {
     /// A non-error answer to an unsafe method invalidates its target, `Location` and
@@ -23,7 +36,7 @@ impl Proxy {
     ) {
         let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return };
         let bypass = matches!(ctx.outcome, Outcome::Bypass { why: Bypass::Method });
-        let safe = matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE");
+        let safe = is_safe(&head.method);
         let obeys = !route.mode.is_page() || route.unsafe_invalidates;
         if !bypass || safe || !obeys || response.status.as_u16() >= 400 {
             return;
@@ -50,6 +63,82 @@ impl Proxy {
             }
         }
     }
+}
+
+impl Proxy {
+    /// What an answer says was changed, where the framework does (see
+    /// [`Framework::changed`]): the page that was asked and the one that its client goes
+    /// to are rendered anew before it hears of it, so that it sees what it did.
+    ///
+    /// Anybody may call such a request. So the pages are only marked stale, and recorded
+    /// apart like those of unsafe methods: others get what is stored as long as the render
+    /// takes, or if it fails.
+    ///
+    /// [`Framework::changed`]: crate::framework::Framework::changed
+    pub(super) async fn renew_what_changed(
+        &self,
+        session: &Session,
+        ctx: &Ctx,
+        response: &ResponseHeader,
+    ) {
+        let Some(head) = &ctx.head else { return };
+        if is_safe(&head.method) || response.status.as_u16() >= 400 || ctx.live.config.dev {
+            return;
+        }
+        let live = &ctx.live;
+        let fields = fields(head);
+        let request = request(live, head, &fields, Proxy::peer(session));
+        let Some(changed) = live.preset.changed(&request, &response.headers) else { return };
+        let host = host::canonical(host(head), request.scheme);
+        let next = changed.next.as_deref();
+        let next = next.and_then(|next| same_origin(request.scheme, &host, head.uri.path(), next));
+        let mut renewals = Vec::new();
+        for target in [Some(request.target), next.as_deref()].into_iter().flatten() {
+            let Some((key, route)) = self.page_of(live, &request, target) else { continue };
+            live.metrics.invalidation(Invalidation::Unsafe);
+            if !route.mode.is_page() {
+                self.engine.store.invalidate_unsafe(&key);
+                continue;
+            }
+            self.engine.store.outdate_unsafe(&key);
+            let (engine, live) = (Arc::clone(&self.engine), Arc::clone(live));
+            // A task of its own: it goes to its end if the client leaves.
+            renewals.push(tokio::spawn(async move {
+                engine.fills.renew_changed(&ask_for_page(&live, &key, Form::Document)).await;
+            }));
+        }
+        // What takes longer is stale until it is there.
+        let _ = tokio::time::timeout(WAIT_FOR_RENEWAL, join_all(renewals)).await;
+    }
+
+    /// The page that this client would get of a target, and its route; none where
+    /// nothing is stored of it.
+    fn page_of(
+        &self,
+        live: &Arc<Live>,
+        request: &Request<'_>,
+        target: &str,
+    ) -> Option<(PageKey, Arc<Route>)> {
+        let host = host::canonical(request.host, request.scheme);
+        let path = canonical_path(target.split('?').next().unwrap_or(target));
+        let route = live.routes.find(&host, &live.preset.locate(&path, request).path);
+        // As its browser asks for it, and as little as that.
+        let declared =
+            |name: &str| route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()));
+        let fields: Vec<_> = request.fields.iter().filter(|f| declared(f.name)).copied().collect();
+        let request = Request { method: "GET", target, fields: &fields, ..*request };
+        let mut key = KeyBuf::default();
+        let notes = self.engine.fills.notes();
+        match plan(live, notes, &request, &Facts::of(&request), &mut key) {
+            Plan::Page(wanted) => Some((key.key(), wanted.route)),
+            Plan::Webhook | Plan::Bypass(..) => None,
+        }
+    }
+}
+
+/// Whether a method changes nothing (RFC 9110 §9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
 }
 
 /// The path of a reference, if that is of this origin: the canonical `host` by

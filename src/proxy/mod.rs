@@ -325,6 +325,7 @@ impl ProxyHttp for Proxy {
             }
         }
         self.invalidate_by_method(session, ctx, response);
+        self.renew_what_changed(session, ctx, response).await;
         let mut result = Ok(());
         cache_fields(ctx.outcome, also, &mut |name, value| {
             let value = http::HeaderValue::from_bytes(value);

@@ -211,17 +211,17 @@ impl Invalidations {
     }
 
     /// Invalidates the page of a URI after an unsafe method (RFC 9111 §4.4), and
-    /// fills of it in flight; hard. `host` and `path` as the page's key has them.
+    /// fills of it in flight. `host` and `path` as the page's key has them.
     /// Costs no log write, and raises no floor, because anybody can cause it.
     ///
     /// The names are bounded: the oldest is forgotten when 16,384 others came
     /// after it. So the caller also removes what is stored under the target's
     /// own key, and what can escape then are other queries and variants of it,
     /// and a fill in flight during that many unsafe requests.
-    pub fn invalidate_unsafe(&self, host: &str, path: &str) {
+    pub fn invalidate_unsafe(&self, host: &str, path: &str, hardness: Hardness) {
         let mut table = self.table.write();
         let seq = table.reserve();
-        table.record_unsafe(host, path, seq);
+        table.record_unsafe(host, path, seq, hardness);
         self.advance_in(&mut table, seq);
     }
 
@@ -517,9 +517,9 @@ impl Table {
         }
     }
 
-    fn record_unsafe(&mut self, host: &str, path: &str, seq: Seq) {
+    fn record_unsafe(&mut self, host: &str, path: &str, seq: Seq, with: Hardness) {
         let hash = self.hash(Kind::Unsafe, Some((host, None)), path);
-        self.unsafe_paths.record((Kind::Unsafe, hash), seq, Hardness::Hard);
+        self.unsafe_paths.record((Kind::Unsafe, hash), seq, with);
     }
 
     /// How something of that key, those tags (`None`: not known) and that birth
@@ -732,7 +732,7 @@ mod tests {
         soft(&these, path("/a")).await;
         let born = these.seq();
         for n in 0..MAX_UNSAFE + 100 {
-            these.invalidate_unsafe("example.com", &format!("/post/{n}"));
+            these.invalidate_unsafe("example.com", &format!("/post/{n}"), Hardness::Hard);
         }
         assert_eq!(these.len(), MAX_UNSAFE + 1);
         let none = tags(&[]);
@@ -828,7 +828,7 @@ mod tests {
         let open = || Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
         let these = open();
         soft(&these, tag("t")).await;
-        these.invalidate_unsafe("example.com", "/x");
+        these.invalidate_unsafe("example.com", "/x", Hardness::Hard);
         let (born, tagged) = (these.seq(), tags(&["t"]));
         *log.high.lock() = 1 << 32;
         let these = open();
@@ -862,7 +862,7 @@ mod tests {
         asking.abort();
         assert!(asking.await.unwrap_err().is_cancelled());
         // Meanwhile an unsafe method does not wait, and nothing is published yet.
-        these.invalidate_unsafe("example.com", "/x");
+        these.invalidate_unsafe("example.com", "/x", Hardness::Hard);
         let overtaken = these.seq();
         assert!(overtaken > before);
         let tagged = tags(&["t"]);

@@ -191,8 +191,15 @@ impl Store {
     /// the URI would have.
     pub fn invalidate_unsafe(&self, key: &PageKey) {
         // First the name, or a fill could commit between the two.
-        self.invalidations.invalidate_unsafe(key.host(), key.path());
+        self.invalidations.invalidate_unsafe(key.host(), key.path(), Hardness::Hard);
         self.remove(key);
+    }
+
+    /// Marks the page of a URI as stale after an unsafe method: every query and variant
+    /// of its path, and what fills in flight will bring. Recorded and bounded as by
+    /// [`invalidate_unsafe`](Self::invalidate_unsafe).
+    pub fn outdate_unsafe(&self, key: &PageKey) {
+        self.invalidations.invalidate_unsafe(key.host(), key.path(), Hardness::Soft);
     }
 
     /// Merges members into the page of that key, at once: one of the same form and

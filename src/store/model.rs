@@ -157,7 +157,7 @@ fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
             }
             (Actor::Unsafe, _) => {
                 events[which].started = Some(now);
-                invalidations.invalidate_unsafe(key.host(), key.path());
+                invalidations.invalidate_unsafe(key.host(), key.path(), Hardness::Hard);
                 events[which].acknowledged = Some(now);
             }
             (Actor::Fill(..), 0) => {

@@ -1,9 +1,11 @@
 // Checks, each in a world of its own: a fresh Perennial in front of the site. As a
-// control the same checks are made without Perennial, or without its preset, and
-// then each of them must fail: a check that cannot fail shows nothing.
+// control the same checks are made without Perennial, without its preset, or with a
+// cache that takes no care, and then each of them must fail: a check that cannot
+// fail shows nothing.
 
 import assert from "node:assert/strict";
 import { appendFileSync } from "node:fs";
+import { Careless } from "./careless.mjs";
 import { Edge, get } from "./edge.mjs";
 import { Tab, launch } from "./browser.mjs";
 import { Origin } from "./origin.mjs";
@@ -12,24 +14,27 @@ import { until } from "./process.mjs";
 const all = [];
 
 // `notWith`: a control that says nothing of the check, because what it shows may hold
-// there, too.
-export function check(name, body, { notWith } = {}) {
-  all.push({ name, body, notWith });
+// there, too; or `controls`: all that say something. `mode` is the configuration, as
+// `run` has them. A `brief` check says in its failure all that is to be known of it.
+export function check(name, body, { notWith, controls, mode = "preset", brief = false } = {}) {
+  all.push({ name, body, mode, brief, controls: controls ?? ["direct", "generic"].filter((one) => one !== notWith) });
 }
 
-// Runs every check. `lines` is the configuration, `lines.generic` the one without
-// the preset; `site.port` is where the site listens. Answers how many went wrong.
+// Runs every check. `lines` are configurations: `lines.preset`, `lines.generic` without
+// the preset; without a word of `alone`, that is the program with `--origin` and
+// nothing else. `site.port` is where the site listens, unless each check starts
+// its own. Answers how many went wrong.
 // `log` is the file to which every request of a browser is written.
 export async function run({ program, control, only, log, port, site, lines }) {
   const browser = await launch();
   let wrong = 0;
   let made = 0;
-  for (const { name, body, notWith } of all) {
+  for (const { name, body, mode, brief, controls } of all) {
     if (only && !name.includes(only)) continue;
-    if (control && control === notWith) continue;
+    if (control && !controls.includes(control)) continue;
     made += 1;
     const begun = Date.now();
-    const world = await World.make({ program, control, port, site, lines, browser });
+    const world = await World.make({ program, control, mode, port, site, lines, browser });
     let failed;
     try {
       await body(world);
@@ -41,31 +46,34 @@ export async function run({ program, control, only, log, port, site, lines }) {
     if (!good) wrong += 1;
     const verdict = good ? "ok" : "FAILED";
     console.log(`  ${verdict}  ${name} (${took})${control && good ? `: ${firstLine(failed)}` : ""}`);
-    if (!good && failed) console.log(indent(`${failed.stack}\n${world.requests()}`));
+    if (!good && failed) console.log(indent(brief ? failed.message : `${failed.stack}\n${world.requests()}`));
     if (!good && control) console.log("      it passes without what it is to show");
     if (log) appendFileSync(log, `== ${control ?? "checks"}: ${name}\n${world.requests()}`);
     await world.end();
   }
   await browser.close();
-  if (made === 0) throw new Error("no check was made");
+  if (made === 0 && !control) throw new Error("no check was made");
   console.log(`  ${made - wrong} of ${made} checks ${control ? `fail with ${control}, as they must` : "passed"}`);
   return wrong;
 }
 
 class World {
-  static async make({ program, control, port, site, lines, browser }) {
+  static async make({ program, control, mode, port, site, lines, browser }) {
     const world = new World();
     world.control = control;
     world.site = site;
     world.browser = browser;
     world.tabs = [];
     world.within = control ? 1_500 : 10_000;
-    world.origin = await Origin.start(site.port);
+    world.origin = await Origin.start(site?.port);
     if (control === "direct") {
       world.url = world.origin.url;
       world.edge = { webhook: () => Promise.reject(new Error("there is no webhook")), stop: () => {} };
+    } else if (control === "mixed") {
+      world.edge = await Careless.start({ port, origin: world.origin });
+      world.url = world.edge.url;
     } else {
-      const chosen = control === "generic" ? lines.generic : lines.preset;
+      const chosen = control === "generic" ? lines.generic : lines[mode];
       world.edge = await Edge.start({ program, port, origin: world.origin, lines: chosen });
       world.url = world.edge.url;
     }

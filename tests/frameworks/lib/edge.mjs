@@ -9,14 +9,28 @@ import { start } from "./process.mjs";
 export const SECRET = "the-secret-of-these-tests";
 
 export class Edge {
-  // `lines` is the part of the configuration that a suite adds.
+  // `lines` is the part of the configuration that a suite adds; without it the program
+  // is told nothing but the origin.
   static async start({ program, port, origin, lines }) {
+    const edge = new Edge();
+    edge.url = `http://127.0.0.1:${port}`;
+    const listen = `127.0.0.1:${port}`;
+    const args = lines ? ["--config", edge.#file(listen, origin, lines)] : ["--origin", origin.url, "--listen", listen, "--admin", "off"];
+    edge.process = await start(program, args, {
+      env: {},
+      within: 10_000,
+      ready: (output) => output.includes(" is ready"),
+    });
+    return edge;
+  }
+
+  #file(listen, origin, lines) {
     const folder = mkdtempSync(join(tmpdir(), "perennial-edge-"));
     const file = join(folder, "perennial.yaml");
     writeFileSync(
       file,
       [
-        `listen: 127.0.0.1:${port}`,
+        `listen: ${listen}`,
         "admin: off",
         `origins: { web: { servers: "${origin.url}", fill_timeout: 20s } }`,
         `revalidate: { secret: ${SECRET} }`,
@@ -24,15 +38,8 @@ export class Edge {
         ...lines,
       ].join("\n"),
     );
-    const edge = new Edge();
-    edge.folder = folder;
-    edge.url = `http://127.0.0.1:${port}`;
-    edge.process = await start(program, ["--config", file], {
-      env: {},
-      within: 10_000,
-      ready: (output) => output.includes(" is ready"),
-    });
-    return edge;
+    this.folder = folder;
+    return file;
   }
 
   // Tells the edge to renew something, as a CMS would.
@@ -43,7 +50,7 @@ export class Edge {
 
   async stop() {
     await this.process.stop();
-    rmSync(this.folder, { recursive: true });
+    if (this.folder) rmSync(this.folder, { recursive: true });
   }
 }
 

@@ -8,6 +8,7 @@ export class Origin {
     const origin = new Origin();
     origin.target = port;
     origin.requests = [];
+    origin.busy = 0; // requests that are not answered yet
     origin.server = http.createServer((request, response) => origin.#pass(request, response));
     origin.server.keepAliveTimeout = 60_000;
     await new Promise((resolve) => origin.server.listen(0, "127.0.0.1", resolve));
@@ -39,8 +40,12 @@ export class Origin {
       answer.pipe(response);
       answer.on("error", () => response.destroy());
     });
+    this.busy += 1;
     onward.on("error", () => response.destroy());
-    response.on("close", () => onward.destroy());
+    response.on("close", () => {
+      this.busy -= 1;
+      onward.destroy();
+    });
     request.pipe(onward);
   }
 }

@@ -293,6 +293,7 @@ mod tests {
             Nextjs {
                 preview_mode_id: Some("id".to_owned()),
                 build_id: Some("b1".to_owned()),
+                detects_locale: true,
                 pages: Some(Arc::default()),
                 ..Nextjs::default()
             }

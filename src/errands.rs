@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use crate::assets::{Choice, Named, Search};
 use crate::engine::Engine;
-use crate::framework::Told;
 use crate::live::Live;
 use crate::page::{Form, KeyBuf};
 use crate::plan::{Plan, ask, plan};
@@ -103,10 +102,10 @@ pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
             _ = draining.wait_for(|draining| *draining) => return,
         }
         if every.is_some()
-            && let Some((route, headers, told)) = look(&live).await
+            && let Some((route, headers, build)) = look(&live).await
         {
             let deployments = live.deployments(&route);
-            if let Some(deployment) = deployments.of(&headers, told.build.as_deref()) {
+            if let Some(deployment) = deployments.of(&headers, build.as_deref()) {
                 deployments.seen(&deployment);
             }
         }
@@ -114,7 +113,7 @@ pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
 }
 
 /// What the renderer answers now; none if it does not.
-async fn look(live: &Live) -> Option<(Arc<Route>, HeaderMap, Told)> {
+async fn look(live: &Live) -> Option<(Arc<Route>, HeaderMap, Option<Box<str>>)> {
     let path = live.preset.probe()?;
     let route = live.routes.find("", &path);
     let origin = live.origin(route);
@@ -136,5 +135,5 @@ async fn look(live: &Live) -> Option<(Arc<Route>, HeaderMap, Told)> {
         body.extend_from_slice(&chunk);
     }
     exchange.finish().await;
-    Some((Arc::clone(route), headers, live.preset.told(Form::Document, &body)))
+    Some((Arc::clone(route), headers, live.preset.probed(&body)))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::ACCEPT;
 
-use super::resolved::{Framework, Gatsby, Mode, Nextjs, Query, Route};
+use super::resolved::{Cookies, Framework, Gatsby, Mode, Nextjs, Query, Route, Site};
 
 /// For what carries a hash of its content in its name.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -29,6 +29,10 @@ pub(super) fn routes(framework: &Framework, server_rendered: Vec<String>) -> Vec
         Framework::Generic => Vec::new(),
         Framework::Nextjs(site) => nextjs(site),
         Framework::Gatsby(site) => gatsby(site, server_rendered),
+        Framework::Sveltekit(site) => sveltekit(site),
+        Framework::ReactRouter(site) => react_router(site),
+        Framework::Nuxt(site) => nuxt(site),
+        Framework::Astro(site) => astro(site),
     }
 }
 
@@ -77,6 +81,67 @@ fn gatsby(site: &Gatsby, server_rendered: Vec<String>) -> Vec<Route> {
     }
     routes.push(route("/**".to_owned(), STATIC_UNLESS));
     routes
+}
+
+// The pages of these four are `ssr`: any of them may read cookies and the query, and say a
+// lifetime all the same.
+
+fn sveltekit(site: &Site) -> Vec<Route> {
+    let (base, app) = (&site.base, folder(site, "/_app"));
+    vec![
+        immutable(format!("{base}{app}/immutable/**")),
+        // Remote functions: they may go by the page that a field names.
+        route(format!("{base}{app}/remote/**"), Mode::Pass),
+        route("/**".to_owned(), RENDERED),
+    ]
+}
+
+fn react_router(site: &Site) -> Vec<Route> {
+    let (base, assets) = (&site.base, folder(site, "/assets"));
+    // What the bundler puts into the names of scripts and styles.
+    let hash = "[0-9A-Za-z_-]".repeat(8);
+    vec![
+        immutable(format!("{base}{assets}/**/*-{hash}.{{js,css}}")),
+        // There may be files of the site's own among them: browsers keep them for as long
+        // as the origin says.
+        for_all(format!("{base}{assets}/**")),
+        for_all(format!("{base}/__manifest")),
+        route("/**".to_owned(), RENDERED),
+    ]
+}
+
+fn nuxt(site: &Site) -> Vec<Route> {
+    let (base, assets) = (&site.base, folder(site, "/_nuxt"));
+    vec![
+        // `latest.json` changes with each deployment.
+        for_all(format!("{base}{assets}/builds/**")),
+        immutable(format!("{base}{assets}/**")),
+        route("/**".to_owned(), RENDERED),
+    ]
+}
+
+fn astro(site: &Site) -> Vec<Route> {
+    let (base, assets) = (&site.base, folder(site, "/_astro"));
+    vec![
+        immutable(format!("{base}{assets}/**")),
+        route(format!("{base}/_actions/**"), Mode::Pass),
+        route("/**".to_owned(), RENDERED),
+    ]
+}
+
+/// The folder of the files that a site's build makes.
+fn folder<'a>(site: &'a Site, default: &'a str) -> &'a str {
+    site.assets.as_deref().unwrap_or(default)
+}
+
+/// Files that carry a hash of their content in their names.
+fn immutable(path: String) -> Route {
+    Route { browser: Some(IMMUTABLE.to_owned()), ..route(path, BY_ORIGIN) }
+}
+
+/// What is the same for every visitor, for as long as the origin says.
+fn for_all(path: String) -> Route {
+    Route { cookies: Cookies::Names(Vec::new()), ..route(path, RENDERED) }
 }
 
 fn route(path: String, mode: Mode) -> Route {

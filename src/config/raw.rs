@@ -17,7 +17,7 @@ use super::values::{Address, AdminAddress, Count, Network, OneOrMany, Secret, Si
 
 pub(super) use origin::{Encoding, Origin, OriginOptions, Origins};
 pub(super) use route::Route;
-pub(super) use site::{Deployment, DeploymentOptions, Gatsby, Nextjs, TrailingSlash};
+pub(super) use site::{Deployment, DeploymentOptions, Gatsby, Nextjs, Site, TrailingSlash};
 
 const fn secs(secs: u64) -> Span {
     Span(Duration::from_secs(secs))
@@ -69,6 +69,9 @@ pub(super) struct Raw {
     pub(super) nextjs: Option<Nextjs>,
     /// What `framework: gatsby` knows of the site. Default: nothing.
     pub(super) gatsby: Option<Gatsby>,
+    /// What `framework: sveltekit`, `react-router`, `nuxt` and `astro` know of the site.
+    /// Default: nothing.
+    pub(super) site: Option<Site>,
     /// The deployment, a release number or commit, say: it is part of every
     /// page's key, so that a new one does not mix with the one before. Either its
     /// name, or how it is noticed. Default: with a preset the build that pages
@@ -111,6 +114,7 @@ impl Default for Raw {
             framework: Framework::Generic,
             nextjs: None,
             gatsby: None,
+            site: None,
             deployment: None,
             log: Log::default(),
             revalidate: None,
@@ -170,6 +174,15 @@ pub(super) enum Framework {
     Nextjs,
     /// Gatsby 5
     Gatsby,
+    /// SvelteKit 2
+    Sveltekit,
+    /// React Router 7 as a framework, Remix 2 with single fetch
+    #[serde(rename = "react-router")]
+    ReactRouter,
+    /// Nuxt 3 and 4
+    Nuxt,
+    /// Astro 5 and newer
+    Astro,
 }
 
 /// Logging.

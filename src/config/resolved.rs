@@ -146,6 +146,14 @@ pub enum Framework {
     Nextjs(Nextjs),
     /// Gatsby.
     Gatsby(Gatsby),
+    /// SvelteKit.
+    Sveltekit(Site),
+    /// React Router as a framework, and Remix.
+    ReactRouter(Site),
+    /// Nuxt.
+    Nuxt(Site),
+    /// Astro.
+    Astro(Site),
 }
 
 impl Framework {
@@ -156,7 +164,17 @@ impl Framework {
             Self::Generic => "generic",
             Self::Nextjs(_) => "nextjs",
             Self::Gatsby(_) => "gatsby",
+            Self::Sveltekit(_) => "sveltekit",
+            Self::ReactRouter(_) => "react-router",
+            Self::Nuxt(_) => "nuxt",
+            Self::Astro(_) => "astro",
         }
+    }
+
+    /// Whether what it renders tells the build.
+    #[must_use]
+    pub const fn tells_build(&self) -> bool {
+        !matches!(self, Self::Generic | Self::Astro(_))
     }
 }
 
@@ -235,6 +253,18 @@ pub struct Gatsby {
     pub trailing_slash: bool,
     /// The build's hash (`webpackCompilationHash`), if it was read from the build.
     pub build_id: Option<String>,
+}
+
+/// A site of a framework that needs to know little of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Site {
+    /// Below which path it lies: empty, or a path such as `/docs`.
+    pub base: String,
+    /// The folder of the files that the build names by their content, below `base`, such
+    /// as `/_app`; none: the framework's own.
+    pub assets: Option<String>,
+    /// Whether its pages end in a slash.
+    pub trailing_slash: bool,
 }
 
 /// How the deployment is known that a page is of.

@@ -305,8 +305,9 @@ fn mistakes() {
             &["p.yaml:3: revalidate.secret: expected a string, found a number; put it in quotes"],
         ),
         (
-            "framework: nuxt",
-            &["p.yaml:2: framework: expected `generic`, `nextjs` or `gatsby`, found \"nuxt\""],
+            "framework: nux",
+            &["p.yaml:2: framework: expected `generic`, `nextjs`, `gatsby`, `sveltekit`, \
+               `react-router`, `nuxt` or `astro`, found \"nux\"; did you mean \"nuxt\"?"],
         ),
         (
             "log: { access: of }",
@@ -949,7 +950,7 @@ fn the_reference_is_up_to_date() {
 fn the_reference_is_a_configuration() {
     let (config, warnings) = load(&reference()).unwrap_or_else(|e| panic!("{}", e.join("\n")));
     // That there is no secret, what needs a preset or a mode, and an origin for show.
-    let said = ["secret", "nextjs", "gatsby", "deployment.probe", "origins.api", "cookies"];
+    let said = ["secret", "nextjs", "gatsby", "site", "deployment.probe", "origins.api", "cookies"];
     assert_eq!(warnings.len(), said.len(), "{warnings:?}");
     assert!(said.iter().all(|said| warnings.iter().any(|w| w.contains(said))), "{warnings:?}");
     let modes: Vec<&str> = config.routes.iter().map(|route| route.mode.as_str()).collect();
@@ -1088,6 +1089,47 @@ fn presets_bring_their_routes() {
     let bundles = PathPattern::new(&gatsby.routes[0].path).unwrap();
     assert!(bundles.matches("/app-3f12132802bab8d907a3.js"));
     assert!(!bundles.matches("/my-lib.js") && !bundles.matches("/sw.js"));
+    for (text, routes) in [
+        (
+            "framework: sveltekit\nsite: { base: /docs/, assets: /_kit }",
+            &[("/docs/_kit/immutable/**", "isr"), ("/docs/_kit/remote/**", "pass"), ("/**", "ssr")]
+                [..],
+        ),
+        (
+            "framework: react-router",
+            &[
+                ("/assets/**/*-HASH.{js,css}", "isr"),
+                ("/assets/**", "ssr"),
+                ("/__manifest", "ssr"),
+                ("/**", "ssr"),
+            ],
+        ),
+        (
+            "framework: nuxt\nsite: { base: /docs }",
+            &[("/docs/_nuxt/builds/**", "ssr"), ("/docs/_nuxt/**", "isr"), ("/**", "ssr")],
+        ),
+        ("framework: astro", &[("/_astro/**", "isr"), ("/_actions/**", "pass"), ("/**", "ssr")]),
+    ] {
+        let config = good(&format!("origins: {{ web: http://a }}\n{text}"));
+        let hash = "[0-9A-Za-z_-]".repeat(8);
+        let paths: Vec<_> = config.routes.iter().map(|r| r.path.replace(&hash, "HASH")).collect();
+        let modes: Vec<_> = config.routes.iter().map(|r| r.mode.as_str()).collect();
+        let found: Vec<_> = paths.iter().map(|path| &**path).zip(modes).collect();
+        assert_eq!(found, routes, "{text}");
+        assert!(
+            config.routes.iter().all(|route| route.mode.is_page() == (route.query != Query::All))
+        );
+    }
+    let router = good("origins: { web: http://a }\nframework: react-router");
+    let bundles = PathPattern::new(&router.routes[0].path).unwrap();
+    for (path, hashed) in [
+        ("/assets/root-BkZ3lq1A.js", true),
+        ("/assets/x/a.b-_-aZ09_-.css", true),
+        ("/assets/logo-original.png", false),
+        ("/assets/root.js", false),
+    ] {
+        assert_eq!(bundles.matches(path), hashed, "{path}");
+    }
     // What the file says of everything leaves nothing to the preset.
     let all = good(
         "origins: { web: http://a }\nframework: nextjs\nroutes: [ { path: '/**', pass: {} } ]",

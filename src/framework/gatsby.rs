@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
+use http::HeaderMap;
 use memchr::memmem;
 
-use super::{Framework, MAX_NAME, Names, Place, Told, below, other, split};
+use super::{Found, Framework, MAX_NAME, Names, Place, Told, below, other, split};
 use crate::config;
 use crate::page::Form;
 use crate::request::Request;
@@ -146,6 +147,20 @@ fn is_file(path: &str) -> bool {
         && kind.bytes().all(|b| b.is_ascii_alphanumeric())
         && kind.bytes().any(|b| b.is_ascii_alphabetic())
         && !matches!(kind, "html" | "htm")
+}
+
+/// Whether a document is Gatsby's.
+pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+    // Each in a tag: text that visitors wrote has no `<` that is not escaped.
+    const SIGNS: [(&[u8], &str); 2] = [
+        (b"<div id=\"___gatsby\"", "the page has an element `___gatsby`"),
+        (b"<meta name=\"generator\" content=\"Gatsby", "the page says `generator: Gatsby`"),
+    ];
+    let (_, because) = SIGNS.iter().find(|(sign, _)| memmem::find(body, sign).is_some())?;
+    let path_prefix = super::base_before(body, b"/page-data/app-data.json\"");
+    // As Gatsby's own default is.
+    let site = config::Gatsby { path_prefix, trailing_slash: true, build_id: None };
+    Some(Found { framework: config::Framework::Gatsby(site), because })
 }
 
 #[cfg(test)]

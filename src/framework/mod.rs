@@ -4,9 +4,14 @@
 //! Nothing outside this room knows a framework by name, but the configuration
 //! that chooses one.
 
+mod astro;
 mod gatsby;
 mod generic;
+mod html;
 mod nextjs;
+mod nuxt;
+mod react_router;
+mod sveltekit;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,15 +20,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use memchr::memmem;
 
 use crate::config;
-use crate::page::{Fields, Form};
+use crate::page::{Fields, Form, canonical_path};
 use crate::request::{Facts, Request};
 
 /// A preset: a framework with what is known of the site. Cloning is cheap.
 ///
-/// A new one is a file in this folder with a [`Framework`], its arm in
-/// [`Preset::new`], and what the configuration says of it: a variant of
+/// A new one is a file in this folder with a [`Framework`] and a function that recognises
+/// it, each named in a list below, and what the configuration says of it: a variant of
 /// [`config::Framework`] and the routes that it brings.
 #[derive(Clone, Debug)]
 pub struct Preset(Arc<dyn Framework>);
@@ -36,6 +42,10 @@ impl Preset {
             config::Framework::Generic => Arc::new(generic::Generic),
             config::Framework::Nextjs(site) => Arc::new(nextjs::Nextjs::new(site)),
             config::Framework::Gatsby(site) => Arc::new(gatsby::Gatsby::new(site)),
+            config::Framework::Sveltekit(site) => Arc::new(sveltekit::Sveltekit::new(site)),
+            config::Framework::ReactRouter(site) => Arc::new(react_router::ReactRouter::new(site)),
+            config::Framework::Nuxt(site) => Arc::new(nuxt::Nuxt::new(site)),
+            config::Framework::Astro(site) => Arc::new(astro::Astro::new(site)),
         })
     }
 
@@ -52,6 +62,36 @@ impl Deref for Preset {
     fn deref(&self) -> &Self::Target {
         &*self.0
     }
+}
+
+/// How to tell a framework by a page that it rendered: the page's path, the response's
+/// fields, and its body.
+type Recognise = fn(&str, &HeaderMap, &[u8]) -> Option<Found>;
+
+/// In this order: what only one of them prints comes first.
+const RECOGNISE: [Recognise; 6] = [
+    nextjs::recognise,
+    gatsby::recognise,
+    sveltekit::recognise,
+    react_router::recognise,
+    nuxt::recognise,
+    astro::recognise,
+];
+
+/// A framework that was told by a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The framework, with what the page tells of the site.
+    pub framework: config::Framework,
+    /// What told it.
+    pub because: &'static str,
+}
+
+/// The framework that rendered the page at `path`, if it is one of those that there are
+/// presets for.
+#[must_use]
+pub fn recognise(path: &str, headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+    RECOGNISE.iter().find_map(|recognise| recognise(path, headers, body))
 }
 
 /// What a URL means.
@@ -116,6 +156,11 @@ pub trait Framework: Debug + Send + Sync {
     /// A path that is cheap to render and tells the build, to look for a new one.
     fn probe(&self) -> Option<String> {
         None
+    }
+
+    /// The build that the answer to this names.
+    fn probed(&self, body: &[u8]) -> Option<Box<str>> {
+        self.told(Form::Document, body).build
     }
 
     /// The build that was read from the site's files.
@@ -316,6 +361,38 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     }
 }
 
+/// A path below which a site lies, as presets write it: empty, or as in `/docs`. Empty,
+/// too, for what is none.
+fn base(path: String) -> String {
+    let path = match path.trim_end_matches('/') {
+        path if path.starts_with('/') => canonical_path(path).into_owned(),
+        _ => return String::new(),
+    };
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"'<>?#*{[".contains(&b);
+    let good = path.len() <= MAX_NAME && path.bytes().all(plain);
+    if good && !path.starts_with("//") { path } else { String::new() }
+}
+
+/// What comes before the first URL with `mark` in it, in a document's tag.
+fn base_before(body: &[u8], mark: &[u8]) -> String {
+    let Some(at) = memmem::find(body, mark) else { return String::new() };
+    let from = body[..at].iter().rposition(|b| matches!(b, b'"' | b'\'')).map_or(at, |q| q + 1);
+    std::str::from_utf8(&body[from..at]).map_or_else(|_| String::new(), |path| base(path.into()))
+}
+
+/// A path by its way from the page at `page`: `./a`, `../a`, or all of it.
+fn resolve(page: &str, way: &str) -> Option<String> {
+    if way.starts_with('/') {
+        return Some(way.to_owned());
+    }
+    let mut folder = &page[..page.rfind('/')?];
+    let mut way = way.strip_prefix("./").unwrap_or(way);
+    while let Some(rest) = way.strip_prefix("../") {
+        (folder, way) = (&folder[..folder.rfind('/')?], rest);
+    }
+    Some(format!("{folder}/{way}"))
+}
+
 /// Path and query of a target.
 fn split(target: &str) -> (&str, &str) {
     target.find('?').map_or((target, ""), |at| target.split_at(at))
@@ -334,6 +411,125 @@ mod testing {
             scheme: "http",
             fields: &[],
             peer: [127, 0, 0, 1].into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Framework::*, Gatsby as G, Nextjs as N, Site};
+
+    /// What each framework prints, as real sites did.
+    #[test]
+    fn frameworks_are_recognised_by_what_they_print() {
+        let site = |base: &str, assets: Option<&str>| Site {
+            base: base.to_owned(),
+            assets: assets.map(str::to_owned),
+            trailing_slash: false,
+        };
+        let next = |base: &str| N { base_path: base.to_owned(), ..N::default() };
+        let gatsby = |prefix: &str| G {
+            path_prefix: prefix.to_owned(),
+            trailing_slash: true,
+            build_id: None,
+        };
+        let text = "<p>self.__next_f.push([1,\"x\"]) __NEXT_DATA__ __sveltekit_1 = { \
+                    window.__reactRouterContext = {} window.__NUXT__ ___gatsby /_astro/ \
+                    <code>&lt;script>window.__NUXT__</code></p>";
+        for (path, field, body, framework) in [
+            ("/", None, text, None),
+            ("/", None, "{\"version\":\"1\"}", None),
+            (
+                "/",
+                None,
+                r#"<script src="/docs/_next/static/a.js"></script><script>self.__next_f.push([1,"x"])</script>"#,
+                Some(Nextjs(next("/docs"))),
+            ),
+            (
+                "/",
+                None,
+                r#"<script src="/_next/static/a.js"></script><script id="__NEXT_DATA__" type="application/json">
+                   {"buildId":"b","locale":"en","defaultLocale":"en","locales":["en","fr"]}</script>"#,
+                Some(Nextjs(N {
+                    default_locale: Some("en".to_owned()),
+                    locales: vec!["en".to_owned(), "fr".to_owned()],
+                    ..next("")
+                })),
+            ),
+            ("/", Some(("x-powered-by", "Next.js")), "Not found", Some(Nextjs(next("")))),
+            (
+                "/",
+                None,
+                r#"<link as="fetch" href="/blog/page-data/app-data.json"/><div id="___gatsby">"#,
+                Some(Gatsby(gatsby("/blog"))),
+            ),
+            ("/", None, r#"<div id="___gatsby">"#, Some(Gatsby(gatsby("")))),
+            (
+                "/docs/",
+                Some(("x-sveltekit-page", "true")),
+                r#"<link href="./_kit/immutable/entry/start.a.js" rel="modulepreload">"#,
+                Some(Sveltekit(site("/docs", Some("/_kit")))),
+            ),
+            (
+                "/",
+                None,
+                "<script>\n{\n__sveltekit_1a = { base: \"\" };import(\"/_app/immutable/entry/a.js\")}</script>",
+                Some(Sveltekit(site("", Some("/_app")))),
+            ),
+            ("/", Some(("x-sveltekit-page", "true")), "<p>", Some(Sveltekit(site("", None)))),
+            (
+                "/",
+                None,
+                r#"<script>window.__reactRouterContext = {"basename":"/docs/","ssr":true};x</script>"#,
+                Some(ReactRouter(site("/docs", None))),
+            ),
+            (
+                "/",
+                None,
+                r#"<script>window.__remixContext = {"basename":"/"};</script>"#,
+                Some(ReactRouter(site("", None))),
+            ),
+            (
+                "/",
+                None,
+                r#"<script>window.__NUXT__={};window.__NUXT__.config={public:{},app:{baseURL:"/docs/",buildId:"b",buildAssetsDir:"/_x/"}}</script>"#,
+                Some(Nuxt(site("/docs", Some("/_x")))),
+            ),
+            ("/", Some(("x-powered-by", "Nuxt")), "", Some(Nuxt(site("", None)))),
+            ("/", None, r#"<link href="/docs/_astro/a.css">"#, None),
+            (
+                "/",
+                None,
+                r#"<meta name="generator" content="Astro v5.1"><link href="/docs/_astro/a.css">"#,
+                Some(Astro(site("/docs", None))),
+            ),
+            ("/", None, r#"<link href="/_astro/a.css">"#, Some(Astro(site("", None)))),
+            ("/", None, r#"<astro-island uid="x">"#, Some(Astro(site("", None)))),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some((name, value)) = field {
+                headers.insert(name, value.parse().unwrap());
+            }
+            let found = recognise(path, &headers, body.as_bytes());
+            assert_eq!(found.map(|found| found.framework), framework, "{body}");
+        }
+    }
+
+    #[test]
+    fn where_a_site_lies() {
+        for (path, good) in
+            [("/docs/", "/docs"), ("/", ""), ("", ""), ("//evil", ""), ("/a*", ""), ("x", "")]
+        {
+            assert_eq!(base(path.to_owned()), good, "{path}");
+        }
+        for (way, path) in [
+            ("./_app", Some("/a/_app")),
+            ("../_app", Some("/_app")),
+            ("/_app", Some("/_app")),
+            ("../../x", None),
+        ] {
+            assert_eq!(resolve("/a/b", way).as_deref(), path, "{way}");
         }
     }
 }

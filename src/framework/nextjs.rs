@@ -14,7 +14,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use self::build::Build;
-use super::{Changed, Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
+use super::{Changed, Found, Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
@@ -433,6 +433,10 @@ struct NextData<'a> {
     /// A loading shell.
     #[serde(rename = "isFallback", default)]
     fallback: bool,
+    #[serde(rename = "defaultLocale", borrow)]
+    default_locale: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    locales: Vec<Cow<'a, str>>,
     /// Made by the build, of a page without data.
     #[serde(rename = "nextExport", default)]
     exported: bool,
@@ -530,6 +534,36 @@ fn rows(payload: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 fn plain(id: &str) -> Option<Box<str>> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
     ((1..=128).contains(&id.len()) && id.bytes().all(good)).then(|| id.into())
+}
+
+/// Whether a document is Next's.
+pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+    let data = next_data(body);
+    let powered = headers.get("x-powered-by").is_some_and(|value| value == "Next.js");
+    let because = if data.is_some() {
+        "the page has `__NEXT_DATA__`"
+    } else if memmem::find(body, b"self.__next_f.push(").is_some_and(|at| in_script(&body[..at])) {
+        "the page sets `__next_f`"
+    } else if powered {
+        "the field `x-powered-by: Next.js`"
+    } else {
+        return None;
+    };
+    let mut site = config::Nextjs {
+        base_path: super::base_before(body, b"/_next/static/"),
+        ..config::Nextjs::default()
+    };
+    if let Some(data) = data {
+        site.default_locale = data.default_locale.map(Cow::into_owned);
+        site.locales = data.locales.into_iter().map(Cow::into_owned).collect();
+    }
+    Some(Found { framework: config::Framework::Nextjs(site), because })
+}
+
+/// Whether what comes before is the beginning of a script.
+fn in_script(before: &[u8]) -> bool {
+    let open = memmem::rfind(before, b"<script");
+    open.is_some_and(|at| memmem::find(&before[at..], b"</script").is_none())
 }
 
 #[cfg(test)]

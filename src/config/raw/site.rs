@@ -69,6 +69,26 @@ pub(in crate::config) struct Gatsby {
     pub(in crate::config) server_rendered: Vec<String>,
 }
 
+/// What `framework: sveltekit`, `react-router`, `nuxt` and `astro` know of the site.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "the keys of `site`")]
+#[schemars(inline)]
+pub(in crate::config) struct Site {
+    /// Below which path it lies: `paths.base` of SvelteKit, `basename` of React Router,
+    /// `app.baseURL` of Nuxt, `base` of Astro.
+    #[schemars(example = &"/docs")]
+    pub(in crate::config) base: Option<String>,
+    /// The folder of the files that the build makes: `appDir` of SvelteKit (default
+    /// `/_app`), `build.assetsDir` of the bundler for React Router (`/assets`),
+    /// `app.buildAssetsDir` of Nuxt (`/_nuxt`), `build.assets` of Astro (`/_astro`).
+    #[schemars(example = &"/_app")]
+    pub(in crate::config) assets: Option<String>,
+    /// Whether pages end in a slash, where the URLs of their data do not tell: with
+    /// React Router and Nuxt.
+    #[schemars(example = true)]
+    pub(in crate::config) trailing_slash: Flag,
+}
+
 /// `trailingSlash` of a Gatsby site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

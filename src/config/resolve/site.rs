@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{Report, is_path};
-use crate::config::resolved::{Deployment, Framework, Gatsby, Nextjs};
+use crate::config::resolved::{Deployment, Framework, Gatsby, Nextjs, Site};
 use crate::config::source::Path;
 use crate::config::values::Span;
 use crate::config::{raw, sites};
@@ -27,8 +27,27 @@ pub(super) fn framework(
             report.warn(root.key(key), format!("has no effect without `framework: {key}`"));
         }
     }
+    if raw.site.is_some()
+        && matches!(
+            raw.framework,
+            raw::Framework::Generic | raw::Framework::Nextjs | raw::Framework::Gatsby
+        )
+    {
+        let message = "has no effect but with `framework: sveltekit`, `react-router`, `nuxt` or \
+                       `astro`";
+        report.warn(root.key("site"), message);
+    }
     let nothing = Vec::new();
+    let path = root.key("site");
+    let mut known = |framework: fn(Site) -> Framework| {
+        let site = raw.site.as_ref().map(|raw| site(raw, &path, report));
+        (framework(site.unwrap_or_default()), Vec::new())
+    };
     match raw.framework {
+        raw::Framework::Sveltekit => known(Framework::Sveltekit),
+        raw::Framework::ReactRouter => known(Framework::ReactRouter),
+        raw::Framework::Nuxt => known(Framework::Nuxt),
+        raw::Framework::Astro => known(Framework::Astro),
         raw::Framework::Generic => (Framework::Generic, nothing),
         raw::Framework::Nextjs => {
             let default = raw::Nextjs::default();
@@ -122,6 +141,15 @@ fn gatsby(
     (site, patterns)
 }
 
+fn site(raw: &raw::Site, path: &Path, report: &mut Report) -> Site {
+    let mut read = |value: &Option<String>, key: &'static str| {
+        value.as_ref().map(|value| base(value, &path.key(key), report))
+    };
+    let assets = read(&raw.assets, "assets").filter(|folder| !folder.is_empty());
+    let base = read(&raw.base, "base").unwrap_or_default();
+    Site { base, assets, trailing_slash: raw.trailing_slash.0 }
+}
+
 /// A path below which a site lies: none, or as in `/docs`.
 fn base(base: &str, path: &Path, report: &mut Report) -> String {
     let base = base.trim_end_matches('/');
@@ -169,7 +197,7 @@ pub(super) fn deployment(
     {
         report.error(path.key("cookie"), format!("{cookie:?} is not the name of a cookie"));
     }
-    let preset = *framework != Framework::Generic;
+    let preset = framework.tells_build();
     if fields.is_empty() && raw.cookie.is_none() && !preset {
         fields = FIELDS.map(HeaderName::from_static).to_vec();
     }
@@ -178,7 +206,7 @@ pub(super) fn deployment(
         None => preset.then_some(Duration::from_secs(10)),
     };
     if probe.is_some() && !preset {
-        report.warn(path.key("probe"), "has no effect without a preset, which knows where to look");
+        report.warn(path.key("probe"), "has no effect without a preset that knows where to look");
     }
     let assets_per_minute =
         report.count(path.key("assets_per_minute"), raw.assets_per_minute, 0, 1 << 20);

@@ -1,0 +1,96 @@
+//! Astro: documents alone. Its islands and actions have URLs of their own, which are
+//! pages like others; nothing that it prints tells the build.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use memchr::memmem;
+
+use super::html::hashed_files;
+use super::{Found, Framework, Place, Told};
+use crate::config;
+use crate::page::Form;
+use crate::request::Request;
+
+/// An Astro site.
+#[derive(Debug)]
+pub(super) struct Astro {
+    /// `/BASE/_astro/`
+    assets: String,
+    /// `/_astro/`
+    mark: String,
+}
+
+/// Where `build.assets` is by default.
+const ASSETS: &str = "/_astro";
+
+impl Astro {
+    pub(super) fn new(site: &config::Site) -> Astro {
+        let folder = site.assets.as_deref().unwrap_or(ASSETS);
+        Astro { assets: format!("{}{folder}/", site.base), mark: format!("{folder}/") }
+    }
+}
+
+impl Framework for Astro {
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
+        Place { path: Cow::Borrowed(path), form: Form::Document, build: None }
+    }
+
+    fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
+        (form == Form::Document).then_some(Cow::Borrowed(page))
+    }
+
+    fn told(&self, _form: Form, _body: &[u8]) -> Told {
+        Told::default()
+    }
+
+    fn forms(&self) -> &'static [Form] {
+        &[Form::Document]
+    }
+
+    fn is_asset(&self, path: &str) -> bool {
+        path.starts_with(&*self.assets)
+    }
+
+    fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
+        hashed_files(&self.assets, &self.mark, path, body, |_| true)
+    }
+}
+
+/// Whether a document is Astro's.
+pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+    // Each in a tag: text that visitors wrote has no `<` and no `"` that is not escaped.
+    const SIGNS: [(&[u8], &str); 4] = [
+        (b"<astro-island ", "the page has an `astro-island`"),
+        (b"<meta name=\"generator\" content=\"Astro v", "the page says `generator: Astro`"),
+        (b"=\"/_astro/", "the page names files in `/_astro/`"),
+        (b"data-astro-cid-", "the page has `data-astro-cid-…`"),
+    ];
+    let (_, because) = SIGNS.iter().find(|(sign, _)| memmem::find(body, sign).is_some())?;
+    let site = config::Site { base: super::base_before(body, b"/_astro/"), ..Default::default() };
+    Some(Found { framework: config::Framework::Astro(site), because })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::get;
+    use super::*;
+
+    #[test]
+    fn documents_alone() {
+        let astro = Astro::new(&config::Site { base: "/docs".to_owned(), ..Default::default() });
+        for path in ["/docs", "/docs/_server-islands/A", "/docs/x.json"] {
+            let place = astro.locate(path, &get(path));
+            assert_eq!((&*place.path, place.form), (path, Form::Document));
+            assert_eq!(astro.target(path, Form::Document, None).as_deref(), Some(path));
+            assert_eq!(astro.target(path, Form::Data, None), None);
+        }
+        assert!(astro.is_asset("/docs/_astro/a.css") && !astro.is_asset("/_astro/a.css"));
+        let page = br#"<link href="/docs/_astro/a.css"><astro-island
+            component-url="/docs/_astro/B.x.js" renderer-url="/docs/_astro/client.y.js">"#;
+        assert_eq!(
+            astro.assets("/docs/", page),
+            ["/docs/_astro/a.css", "/docs/_astro/B.x.js", "/docs/_astro/client.y.js"]
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! React Router 7 as a framework, and Remix 2 with single fetch: the data of `/p` are at
+//! `/p.data`, those of the root at `/_root.data`.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use memchr::memmem;
+use serde::Deserialize;
+
+use super::html::{hashed_files, scripts, word};
+use super::{Found, Framework, Place, Told, below, split};
+use crate::config;
+use crate::page::{Fields, Form};
+use crate::request::Request;
+
+/// A site of React Router or Remix.
+#[derive(Debug)]
+pub(super) struct ReactRouter {
+    base: String,
+    slash: bool,
+    /// `/BASE/assets/`
+    assets: String,
+    /// `assets/`: scripts name others without the slash before it.
+    mark: String,
+}
+
+/// Where the bundler's files are by default.
+const ASSETS: &str = "/assets";
+const DATA: &str = ".data";
+/// What stands for the name of the root.
+const ROOT: &str = "/_root";
+/// What stands for the name of a page whose path ends in a slash, where data requests tell
+/// that (`v8_trailingSlashAwareDataRequests`).
+const SLASHED: &str = "/_";
+
+impl ReactRouter {
+    pub(super) fn new(site: &config::Site) -> ReactRouter {
+        let folder = site.assets.as_deref().unwrap_or(ASSETS);
+        ReactRouter {
+            base: site.base.clone(),
+            slash: site.trailing_slash,
+            assets: format!("{}{folder}/", site.base),
+            mark: format!("{}/", folder.trim_start_matches('/')),
+        }
+    }
+}
+
+impl Framework for ReactRouter {
+    /// Which routes are to be loaded stays in the query (`_routes`): they may say
+    /// different lifetimes.
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
+        let Some(page) = path.strip_suffix(DATA).filter(|page| !page.ends_with('/')) else {
+            return Place { path: Cow::Borrowed(path), form: Form::Document, build: None };
+        };
+        let base = &self.base;
+        let page = if below(page, base) == Some(ROOT) {
+            match self.slash || base.is_empty() {
+                true => format!("{base}/"),
+                false => base.clone(),
+            }
+        } else if let Some(page) = page.strip_suffix(SLASHED) {
+            format!("{page}/")
+        } else {
+            format!("{page}{}", if self.slash { "/" } else { "" })
+        };
+        Place { path: Cow::Owned(page), form: Form::Data, build: None }
+    }
+
+    fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
+        match form {
+            Form::Document => Some(Cow::Borrowed(page)),
+            Form::Rsc => None,
+            Form::Data => {
+                let (path, query) = split(page);
+                let rest = below(path, &self.base)?;
+                if path.starts_with(&*self.assets) {
+                    return None;
+                }
+                let base = &self.base;
+                let name = match rest.trim_end_matches('/') {
+                    "" => ROOT,
+                    name => name,
+                };
+                Some(Cow::Owned(format!("{base}{name}{DATA}{query}")))
+            }
+        }
+    }
+
+    fn told(&self, form: Form, body: &[u8]) -> Told {
+        match form {
+            Form::Document => {
+                let starts = scripts(body).any(is_context);
+                Told { build: build(body), pair: starts.then_some(Form::Data) }
+            }
+            Form::Data | Form::Rsc => Told { build: None, pair: Some(Form::Document) },
+        }
+    }
+
+    /// A path that no site has: what is rendered then tells the build. The manifest's
+    /// URL does not, to who does not know it.
+    fn probe(&self) -> Option<String> {
+        Some(format!("{}/__perennial-looks-for-a-new-build", self.base))
+    }
+
+    fn is_part(&self, form: Form, _fields: &Fields) -> bool {
+        form == Form::Data
+    }
+
+    /// The bundler's folder may hold files of the site's own, whose names say nothing.
+    fn is_asset(&self, path: &str) -> bool {
+        path.starts_with(&*self.assets) && is_hashed(path)
+    }
+
+    fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
+        hashed_files(&self.assets, &self.mark, path, body, |name| self.is_asset(name))
+    }
+}
+
+/// Whether a file has a name as the bundler gives it to scripts and styles: `x-HASH.js`,
+/// the hash being eight letters, digits, hyphens and underscores.
+fn is_hashed(path: &str) -> bool {
+    const HASH: usize = 8;
+    let name = path.rsplit('/').next().unwrap_or(path).as_bytes();
+    let Some(dot) = memchr::memrchr(b'.', name) else { return false };
+    let (stem, kind) = name.split_at(dot);
+    let Some(hyphen) = stem.len().checked_sub(HASH + 1) else { return false };
+    let in_hash = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+    stem[hyphen] == b'-'
+        && stem[hyphen + 1..].iter().all(in_hash)
+        && matches!(kind, b".js" | b".css")
+}
+
+/// Whether a script hands the server's state to the client.
+fn is_context(script: &[u8]) -> bool {
+    [&b"window.__reactRouterContext = "[..], b"window.__remixContext = "]
+        .iter()
+        .any(|start| script.starts_with(start))
+}
+
+/// The version of the manifest with which a document starts its client: that is part of
+/// the document, or a file that is named by it.
+fn build(body: &[u8]) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        version: String,
+    }
+    const MANIFESTS: [&[u8]; 2] =
+        [b"window.__reactRouterManifest = ", b"window.__remixManifest = "];
+    let version = |version: &str| {
+        let plain = version.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        (plain && (1..=64).contains(&version.len())).then(|| version.into())
+    };
+    // What begins otherwise may hold what visitors wrote.
+    for script in scripts(body).filter(|script| script.starts_with(b"import ")) {
+        for start in MANIFESTS {
+            let Some(at) = memmem::find(script, start) else { continue };
+            let json = &script[at + start.len()..];
+            let mut manifests = serde_json::Deserializer::from_slice(json).into_iter::<Manifest>();
+            if let Some(Ok(manifest)) = manifests.next() {
+                return version(&manifest.version);
+            }
+        }
+        if let Some(name) = word(script, b"/manifest-", b'"') {
+            return version(name.strip_suffix(".js")?);
+        }
+    }
+    None
+}
+
+/// Whether a document is React Router's.
+pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+    let context = scripts(body).find(|script| is_context(script))?;
+    let site = config::Site { base: super::base(basename(context)), ..config::Site::default() };
+    let because = match context.starts_with(b"window.__remix") {
+        true => "the page sets `window.__remixContext`",
+        false => "the page sets `window.__reactRouterContext`",
+    };
+    Some(Found { framework: config::Framework::ReactRouter(site), because })
+}
+
+/// The path of the site's root.
+fn basename(context: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Context {
+        basename: Option<String>,
+    }
+    let json = memchr::memchr(b'{', context).map_or(&[][..], |at| &context[at..]);
+    let context = serde_json::Deserializer::from_slice(json).into_iter::<Context>().next();
+    context.and_then(Result::ok).and_then(|context| context.basename).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::get;
+    use super::*;
+
+    fn site(base: &str, trailing_slash: bool) -> ReactRouter {
+        let base = base.to_owned();
+        ReactRouter::new(&config::Site { base, trailing_slash, ..config::Site::default() })
+    }
+
+    #[test]
+    fn pages_and_their_data() {
+        for (base, slash, page, data) in [
+            ("", false, "/", "/_root.data"),
+            ("", false, "/p", "/p.data"),
+            ("", false, "/a/b.c", "/a/b.c.data"),
+            ("", true, "/", "/_root.data"),
+            ("", true, "/p/", "/p.data"),
+            ("/docs", false, "/docs", "/docs/_root.data"),
+            ("/docs", true, "/docs/", "/docs/_root.data"),
+            ("/docs", false, "/docs/p", "/docs/p.data"),
+            ("", false, "/caf%C3%A9", "/caf%C3%A9.data"),
+        ] {
+            let router = site(base, slash);
+            assert_eq!(router.target(page, Form::Data, None).as_deref(), Some(data), "{page}");
+            let place = router.locate(data, &get(data));
+            assert_eq!((&*place.path, place.form), (page, Form::Data), "{data}");
+            assert_eq!(router.locate(page, &get(page)).form, Form::Document, "{page}");
+        }
+        let router = site("", false);
+        let of = |page| router.target(page, Form::Data, None).map(Cow::into_owned);
+        assert_eq!(of("/p?_routes=a&x=1").as_deref(), Some("/p.data?_routes=a&x=1"));
+        assert_eq!(of("/p/").as_deref(), Some("/p.data"));
+        assert_eq!(of("/assets/a-01234567.js"), None);
+        assert_eq!(site("/docs", false).target("/p", Form::Data, None), None);
+        // Where data requests tell whether the path ends in a slash.
+        for (data, page) in [("/p/_.data", "/p/"), ("/_.data", "/"), ("/docs/_.data", "/docs/")] {
+            assert_eq!(&*router.locate(data, &get(data)).path, page, "{data}");
+        }
+        for path in ["/.data", "/p/.data", "/data", "/p.data/"] {
+            assert_eq!(router.locate(path, &get(path)).form, Form::Document, "{path}");
+        }
+    }
+
+    #[test]
+    fn hashed_assets() {
+        let router = site("", false);
+        for (path, asset) in [
+            ("/assets/root-BkZ3lq1A.js", true),
+            ("/assets/a.b-_-aZ09_-.css", true),
+            ("/assets/x/root-BkZ3lq1A.js", true),
+            ("/assets/logo-original.png", false),
+            ("/assets/root.js", false),
+            ("/assets/root-BkZ3lq1.js", false),
+            ("/assets/-BkZ3lq1A.js.map", false),
+            ("/root-BkZ3lq1A.js", false),
+        ] {
+            assert_eq!(router.is_asset(path), asset, "{path}");
+        }
+        let page = br#"<link href="/assets/root-BkZ3lq1A.css"><img src="/assets/logo.png">
+            import "/assets/manifest-0a1b2c3d.js" ["assets/a-01234567.js"]"#;
+        assert_eq!(
+            router.assets("/p", page),
+            ["/assets/root-BkZ3lq1A.css", "/assets/manifest-0a1b2c3d.js", "/assets/a-01234567.js"]
+        );
+        assert_eq!(
+            router.assets("/assets/root-BkZ3lq1A.js", br#"import"./chunk-01234567.js""#),
+            ["/assets/chunk-01234567.js"]
+        );
+    }
+
+    #[test]
+    fn what_documents_tell() {
+        let router = site("", false);
+        const CONTEXT: &str = r#"<script>window.__reactRouterContext = {"basename":"/"};</script>"#;
+        for (script, build) in [
+            (
+                r#"import * as route0 from "/assets/root-1.js";
+                   window.__reactRouterManifest = {"entry": {}, "version": "0a1b2c3d"};
+                   import("/assets/entry.client-1.js");"#,
+                Some("0a1b2c3d"),
+            ),
+            (
+                r#"import "/assets/manifest-deadbeef.js"; import * as r from "/assets/r.js""#,
+                Some("deadbeef"),
+            ),
+            (r#"import * as r from "x"; window.__remixManifest = {"version":"9"};"#, Some("9")),
+            (r#"window.__reactRouterManifest = {"version":"evil"};"#, None),
+            (r#"import "x"; window.__reactRouterManifest = {"version":"../x"};"#, None),
+        ] {
+            let body = format!("{CONTEXT}<script type=\"module\" async=\"\">{script}</script>");
+            let told = router.told(Form::Document, body.as_bytes());
+            assert_eq!((told.build.as_deref(), told.pair), (build, Some(Form::Data)), "{script}");
+        }
+        assert_eq!(router.told(Form::Document, b"{}").pair, None);
+    }
+}

@@ -246,7 +246,8 @@ impl Engine {
         let tags = &wanted.route.tags;
         let standing =
             |page: &Page, rep: &Representation| self.store.standing_under(page, rep, tags);
-        choose(page, wanted.form, request, facts, now, &judge(live, wanted), standing)
+        let choice = choose(page, wanted.form, request, facts, now, &judge(live, wanted), standing);
+        if wanted.rendering.is_guarded() { choice.asked_first() } else { choice }
     }
 
     /// The answer from a stored representation.

@@ -9,8 +9,8 @@ use http::header::ACCEPT;
 
 use crate::config::Mode;
 use crate::fill::{
-    Ask, Notes, SERVER_RENDERED, Subject, end_to_end, selection, variant_field, variant_fields,
-    without,
+    Ask, GUARDED, Notes, SERVER_RENDERED, Subject, end_to_end, selection, variant_field,
+    variant_fields, without,
 };
 use crate::framework::{Place, Preset, Rendering};
 use crate::host;
@@ -45,6 +45,8 @@ pub struct Wanted {
     pub selection: u64,
     /// What its route would make of the URL, were it not server-rendered for now.
     pub server_rendered: Option<Subject>,
+    /// What the site's build says of it, where that counts.
+    pub rendering: Rendering,
 }
 
 /// Decides what a request is about, and makes the key of the page it names.
@@ -112,26 +114,43 @@ pub fn plan(
         let subject = notes.form(key.as_str(), form, selection);
         notes.server_rendered(subject).then_some(subject)
     };
-    if matches!(route.mode, Mode::Isr { revalidate: None, .. })
-        && let Some(subject) = noted()
-    {
+    // A route of the configuration's own says more than the build does.
+    let rendering = match page && route.preset && !live.preset.is_asset(&path) {
+        true => live.preset.rendering(&place.path, form),
+        false => Rendering::Unknown,
+    };
+    let by_origin = matches!(route.mode, Mode::Isr { revalidate: None, .. });
+    let server_rendered = if by_origin && !rendering.is_guarded() { noted() } else { None };
+    let each = by_origin && rendering == Rendering::ForEach;
+    if server_rendered.is_some() || each || rendering.is_guarded() {
         if facts.websocket {
             return bypass(Bypass::Upgrade);
         }
         if facts.body {
             return bypass(Bypass::Method);
         }
-        let server_rendered = Some(subject);
+        let wanted = Wanted {
+            route: Arc::clone(route),
+            page: false,
+            form,
+            selection,
+            server_rendered,
+            rendering,
+        };
+        if rendering.is_guarded() {
+            // Apart from what anybody gets. A copy is the same whatever the query.
+            key.variant(GUARDED, "");
+            return Plan::Page(wanted);
+        }
         // All of the query, and apart from the page that its route makes.
         begin(key);
         key.query(&query);
         variants(route, request, longest, |name, value| key.variant(name, value));
         key.variant(SERVER_RENDERED, "");
-        let route = Arc::clone(route);
-        return Plan::Page(Wanted { route, page: false, form, selection, server_rendered });
+        return Plan::Page(wanted);
     }
     let route = Arc::clone(route);
-    Plan::Page(Wanted { route, page, form, selection, server_rendered: None })
+    Plan::Page(Wanted { route, page, form, selection, server_rendered: None, rendering })
 }
 
 /// Whether a request names a form of a page that nobody has heard of: of a build
@@ -228,6 +247,7 @@ pub fn ask(
         route: Arc::clone(&wanted.route),
         page,
         server_rendered: wanted.server_rendered,
+        rendering: wanted.rendering,
         key: key.key(),
         form: wanted.form,
         target,
@@ -264,6 +284,7 @@ pub fn is_unknown_path(live: &Live, wanted: &Wanted, key: &KeyBuf) -> bool {
     let path = key.target().split('?').next().unwrap_or_default();
     wanted.page
         && matches!(wanted.route.mode, Mode::Isr { revalidate: None, .. })
+        && wanted.rendering == Rendering::Unknown
         && !live.preset.is_asset(path)
         && live.preset.rendering(path, wanted.form) != Rendering::ForAll
 }
@@ -342,6 +363,7 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         deployments: Arc::clone(live.deployments(&route)),
         page: route.mode.is_page() && !server_rendered,
         server_rendered: None,
+        rendering: Rendering::Unknown,
         key: key.clone(),
         form,
         target: target.map_or_else(|| key.target().into(), Into::into),

@@ -52,7 +52,7 @@ pub struct Route {
     pub forward_tags: bool,
     /// Waiting after failed regenerations.
     pub backoff: Backoff,
-    /// Brought by the framework's preset: the preset knows better.
+    /// It was brought by the preset, and gives way to what the site's build says.
     pub preset: bool,
     /// A hash of the options by which a stored response is judged (see
     /// [`crate::terms`]). Even, so that its lowest bit can tell two sets of terms

@@ -12,6 +12,7 @@ mod cookies;
 mod differential;
 mod fills;
 mod first_visits;
+mod guarded;
 mod headers;
 mod hostile;
 mod isolation;

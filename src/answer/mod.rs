@@ -42,6 +42,20 @@ pub enum Choice {
     },
 }
 
+impl Choice {
+    /// The same where nothing goes to anybody without the origin's word.
+    #[must_use]
+    pub fn asked_first(self) -> Choice {
+        let (rep, ttl) = match self {
+            Choice::Serve { rep, ttl, .. } => (rep, ttl),
+            Choice::Fetch { stale: Some(Stale { rep, ttl, .. }), .. } => (rep, ttl),
+            Choice::Fetch { .. } => return self,
+        };
+        let stale = Some(Stale { rep, ttl, if_error: false, if_unreachable: false });
+        Choice::Fetch { fwd: Fwd::Stale, stale }
+    }
+}
+
 /// A stale representation, and when it may be served.
 #[derive(Clone, Debug)]
 pub struct Stale {

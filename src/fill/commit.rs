@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LOCATION, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::decode::Coded;
+use super::guarded::NOBODY;
 use super::request::Ask;
 use super::stream::{Fill, Preview};
 use crate::answer::head::{Audience, compressible};
@@ -99,6 +100,36 @@ impl Arrived {
         self.fields = fields.done();
     }
 
+    /// The same response with no other fields than these.
+    pub(super) fn with_fields(&self, keeps: impl Fn(&HeaderName) -> bool) -> Arrived {
+        let mut headers = HeaderMap::new();
+        let mut fields = FieldsBuf::default();
+        for (name, value) in self.headers.iter().filter(|(name, _)| keeps(name)) {
+            headers.append(name.clone(), value.clone());
+            fields.push(name.as_str(), value.as_bytes());
+        }
+        Arrived { headers, fields: fields.done(), coded: self.coded.clone(), ..*self }
+    }
+
+    /// Adds a field.
+    pub(super) fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        let mut fields = FieldsBuf::default();
+        self.fields.iter().for_each(|(name, value)| fields.push(name, value));
+        fields.push(name.as_str(), value.as_bytes());
+        self.fields = fields.done();
+        self.headers.append(name, value);
+    }
+
+    /// The fields that go on from here, `Set-Cookie` included.
+    pub(super) fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// When its head had arrived.
+    pub(super) fn received(&self) -> Time {
+        self.response_time
+    }
+
     /// The cookies that it sets.
     pub(super) fn cookies(&self) -> Vec<HeaderValue> {
         self.headers.get_all(SET_COOKIE).iter().cloned().collect()
@@ -173,7 +204,7 @@ impl Arrived {
     }
 
     /// The same where the body was asked for with other fields.
-    fn judge_as(&self, ask: &Ask, asked: Asked) -> Verdict {
+    pub(super) fn judge_as(&self, ask: &Ask, asked: Asked) -> Verdict {
         let verdict = ask.judge().response(&Response {
             form: ask.form,
             status: self.status,
@@ -210,6 +241,7 @@ impl Arrived {
         failed: bool,
     ) -> Preview {
         let audience = match stored {
+            Ok(()) if ask.rendering.is_guarded() => Audience::One,
             Ok(()) | Err(Reason::NoCache) => Audience::All,
             Err(_) if failed => Audience::Waiting,
             Err(_) => Audience::One,
@@ -264,7 +296,8 @@ impl Arrived {
     /// the framework tells apart (anything else was not sent), elsewhere what the
     /// response says, less what is in the key or was not the visitor's to say.
     pub(super) fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
-        if ask.page {
+        // What middleware goes by, it is asked each time.
+        if ask.page || ask.rendering.is_guarded() {
             return ask.preset.selecting(ask.form, &self.headers);
         }
         match vary::parse(&self.headers) {
@@ -296,7 +329,8 @@ impl Arrived {
             }
         }
         let vary = self.vary_names(ask);
-        let request = if ask.page { Fields::default() } else { ask.kept(&vary) };
+        let guarded = ask.rendering.is_guarded();
+        let request = if ask.page || guarded { Fields::default() } else { ask.kept(&vary) };
         Representation {
             form: ask.form,
             vary: vary
@@ -306,7 +340,7 @@ impl Arrived {
             status: self.status,
             origin: origin.done(),
             set_cookie: self.headers.contains_key(SET_COOKIE),
-            asked: ask.asked(),
+            asked: if guarded { NOBODY } else { ask.asked() },
             request,
             origin_etag: has_etag,
             last_modified: last_modified(&self.headers, self.response_time),
@@ -332,7 +366,7 @@ impl Arrived {
     }
 
     /// When the response was generated, by its corrected initial age.
-    fn generated(&self) -> Time {
+    pub(super) fn generated(&self) -> Time {
         let age = initial_age(&self.headers, self.request_time, self.response_time);
         Time(self.response_time.0.saturating_sub(age.as_millis() as u64))
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::decode::{self, Coded};
 use super::request::Ask;
 use super::stream::{Broken, Fill, Lead};
-use super::{Fills, Member, commit};
+use super::{Fills, Member, commit, guarded};
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::{
@@ -29,6 +29,8 @@ pub(super) enum Brought {
     /// What is stored is good again; the cookies are for the leader. Whether it is
     /// a stale copy all the same.
     Refreshed(Arc<Representation>, Vec<HeaderValue>, bool),
+    /// Middleware let the client through to what is stored.
+    Confirmed,
     /// The page has no such form.
     NoData,
     /// The path is server-rendered.
@@ -162,6 +164,13 @@ impl Fills {
         }
         if arrived.status == 304 {
             let Some(prior) = prior else { return Err(Again::Unconditional) };
+            if ask.rendering.is_guarded() {
+                let confirmed = guarded::confirmed(ask, prior, &arrived);
+                let Some(rep) = confirmed else { return Err(Again::Unconditional) };
+                drain(exchange).await;
+                fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
+                return Ok(Brought::Confirmed);
+            }
             let Some((rep, stale)) = commit::refreshed(ask, &cache, prior, &arrived) else {
                 return Err(Again::Unconditional);
             };
@@ -192,7 +201,13 @@ impl Fills {
             return Ok(Brought::NoData);
         }
         let mut stale = false;
-        let mut verdict = arrived.judge(judging);
+        let kept = ask.rendering.is_guarded().then(|| guarded::kept(ask, &arrived));
+        let mut verdict = match &kept {
+            None => arrived.judge(judging),
+            Some(Ok(kept)) => kept.page.judge_as(ask, guarded::NOBODY),
+            Some(Err(refused)) => *refused,
+        };
+        let kept = kept.and_then(Result::ok);
         let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
         let mut ahead = None;
         if matches!(verdict, Verdict::Store { .. })
@@ -275,7 +290,7 @@ impl Fills {
         };
         if refused.is_none()
             && answered == Some(OriginVerdict::Served)
-            && !(ask.authorization || ask.cookie)
+            && !(ask.authorization || ask.cookie || kept.is_some())
         {
             let html = media::is_html(&as_sent);
             let sample = Sample { target: &ask.target, site, page: ask.page, html, took };
@@ -290,7 +305,7 @@ impl Fills {
         let preview = Arc::new(preview);
         let crowd = ask.about(&inner.notes, ask.form, member.crowd);
         let mut permit = Some(permit);
-        let shared = refused.is_none() || shared_error;
+        let shared = (refused.is_none() && kept.is_none()) || shared_error;
         if shared {
             if terms.is_some_and(|terms| terms.always_validate()) && !ask.page {
                 // Nobody waits in vain from now on.
@@ -300,7 +315,8 @@ impl Fills {
         } else {
             // What one client is told says nothing of a page that another request brought, nor
             // of what will be for all.
-            if !(first.is_some() || ask.of_a_client && member.replaces.is_some()) {
+            let alone = first.is_some() || ask.rendering.is_guarded();
+            if !(alone || ask.of_a_client && member.replaces.is_some()) {
                 inner.notes.set_uncollapsible(crowd);
             }
             fill.decide(Lead::Private(preview));
@@ -355,9 +371,16 @@ impl Fills {
                     coming.exchange.finish().await;
                     let Some((reason, class)) = refused else {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
+                        if kept.as_ref().is_some_and(|kept| kept.if_exported)
+                            && !ask.preset.is_exported(&body)
+                        {
+                            fill.finish(Ok(None));
+                            return Ok(Brought::Refused(Reason::Middleware, Class::Unshared));
+                        }
                         let told = arrived.told(ask, &body);
                         let deployment = ask.deployments.of(&as_sent, told.build.as_deref());
-                        let rep = Arc::new(arrived.store(ask, &cache, terms, body));
+                        let page = kept.as_ref().map_or(&arrived, |kept| &kept.page);
+                        let rep = Arc::new(page.store(ask, &cache, terms, body));
                         return Ok(Brought::Page(Fetched { rep, told, deployment, stale }));
                     };
                     fill.finish(Ok(None));
@@ -382,6 +405,8 @@ impl Fills {
         Ok(match refused {
             Some((reason @ Reason::TooLarge, _)) => Brought::Failed(FillResult::Rejected(reason)),
             Some((reason, _)) => Brought::Refused(reason, Class::Unshared),
+            // Its one reader left.
+            None if kept.is_some() => Brought::Refused(Reason::Middleware, Class::Unshared),
             None => Brought::Failed(FillResult::Rejected(Reason::Truncated)),
         })
     }

@@ -200,6 +200,10 @@ impl Fills {
                 let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
                 gathered.pages.push(arrival(fetched, member, Some(lead)));
             }
+            Some(Brought::Confirmed) => {
+                gathered.outcome = Some(Renewed::Stored);
+                gathered.result = FillResult::Refreshed;
+            }
             Some(Brought::Page(fetched)) => {
                 if alone && matches!(fetched.rep.status.as_u16(), 404 | 410) {
                     gathered.gone.extend(member.replaces.clone());

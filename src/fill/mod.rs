@@ -14,6 +14,7 @@ mod fetch;
 mod flight;
 mod for_all;
 mod generation;
+mod guarded;
 mod notes;
 mod regeneration;
 mod request;
@@ -33,8 +34,8 @@ use flight::{Flight, InFlight, Place, Running, known_to_vary, place};
 pub use notes::{Notes, Subject};
 pub use regeneration::{Renewal, Renewed};
 pub use request::{
-    Ask, FORWARDED_FOR, SERVER_RENDERED, end_to_end, forwarded_for, selection, variant_field,
-    variant_fields, without,
+    Ask, FORWARDED_FOR, GUARDED, SERVER_RENDERED, end_to_end, forwarded_for, selection,
+    variant_field, variant_fields, without,
 };
 pub use stream::{Broken, Fill, Lead, Next, Preview, Subscriber};
 
@@ -152,6 +153,7 @@ impl Fills {
         let alone = refused.len() >= MAX_REFUSED
             || ask.authorization
             || ask.no_store
+            || ask.rendering.is_guarded()
             || (ask.cookie && seen.is_none())
             || !inner.notes.collapsible(ask.about(&inner.notes, ask.form, crowd));
         let varies = known_to_vary(ask, seen, refused);
@@ -192,7 +194,8 @@ impl Fills {
         ask.anew = ask.page && inner.store.fence(&ask.key, tags, 0) == Standing::Dead;
         let running = self.running();
         tokio::spawn(async move {
-            let stale = prior.clone();
+            // What middleware tells one client says nothing of the copy.
+            let stale = prior.clone().filter(|_| !ask.rendering.is_guarded());
             let member = Member {
                 form: ask.form,
                 fields: ask.fields.clone(),

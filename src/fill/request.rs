@@ -11,7 +11,7 @@ use pingora::http::RequestHeader;
 use super::notes::{Notes, Subject};
 use crate::config::{Cookies, Encoding, RequestFields};
 use crate::deployment::Deployments;
-use crate::framework::Preset;
+use crate::framework::{Preset, Rendering};
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation};
@@ -33,6 +33,8 @@ pub struct Ask {
     pub page: bool,
     /// What its route would make of the URL, were it not server-rendered for now.
     pub server_rendered: Option<Subject>,
+    /// What the site's build says of the page, where that counts.
+    pub rendering: Rendering,
     /// Where to ask.
     pub origin: Arc<Origin>,
     /// Where to count.
@@ -215,6 +217,10 @@ pub fn without(fields: &Fields, names: &[&str]) -> Fields {
 /// the page that its route makes of the same URL. No field has such a name.
 pub const SERVER_RENDERED: &str = "~server-rendered";
 
+/// Marks the key of a page that middleware runs before: what is stored there is for nobody
+/// without the origin's word.
+pub const GUARDED: &str = "~guarded";
+
 /// The field that is sent for a declared variant.
 pub fn variant_field(fields: &mut FieldsBuf, name: &str, value: &str) {
     match (name, value) {
@@ -229,7 +235,8 @@ pub fn variant_field(fields: &mut FieldsBuf, name: &str, value: &str) {
 #[must_use]
 pub fn variant_fields(key: &PageKey) -> Fields {
     let mut fields = FieldsBuf::default();
-    for (name, value) in key.variants().filter(|(name, _)| *name != SERVER_RENDERED) {
+    let is_mark = |name: &str| matches!(name, SERVER_RENDERED | GUARDED);
+    for (name, value) in key.variants().filter(|(name, _)| !is_mark(name)) {
         variant_field(&mut fields, name, value);
     }
     fields.done()

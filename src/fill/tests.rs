@@ -12,7 +12,7 @@ use super::*;
 
 use crate::config::Config;
 use crate::deployment::Deployments;
-use crate::framework::Preset;
+use crate::framework::{Preset, Rendering};
 use crate::origin::Origins;
 use crate::page::testing::{self, key};
 use crate::page::{Fields, FieldsBuf, KeyBuf};
@@ -87,6 +87,7 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         prefetch: false,
         of_a_client: mode == "ssr",
         is_whole: false,
+        rendering: Rendering::Unknown,
     };
     Scripted { requests, fills: Fills::new(store, Assets::new().0, &config.cache), ask }
 }

@@ -131,6 +131,15 @@ pub enum Rendering {
     },
 }
 
+impl Rendering {
+    /// Whether middleware runs before the page: nothing is given to anybody of which the
+    /// origin was not asked for them.
+    #[must_use]
+    pub const fn is_guarded(self) -> bool {
+        matches!(self, Self::Guarded { .. })
+    }
+}
+
 /// An answer says that pages were changed by its request: the one that was asked, at
 /// least.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -172,6 +181,12 @@ pub trait Framework: Debug + Send + Sync {
     /// request: one look into a table.
     fn rendering(&self, _path: &str, _form: Form) -> Rendering {
         Rendering::Unknown
+    }
+
+    /// Whether a response says that it was made without any request's fields, and so is the
+    /// same for all whom the site lets have it.
+    fn says_for_all(&self, _response: &HeaderMap) -> bool {
+        false
     }
 
     /// The `Accept` field that asks the origin for a form.

@@ -6,7 +6,7 @@ mod build;
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use memchr::memmem;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Deserialize;
@@ -92,6 +92,13 @@ impl Framework for Nextjs {
 
     fn rendering(&self, path: &str, form: Form) -> Rendering {
         self.pages.as_ref().map_or(Rendering::Unknown, |pages| pages.rendering(path, form))
+    }
+
+    /// Next says so of what comes out of its own cache of pages, or goes into it. What
+    /// middleware answers itself, or a page for one visitor, does not.
+    fn says_for_all(&self, response: &HeaderMap) -> bool {
+        let known = |value: &HeaderValue| matches!(value.as_bytes(), b"HIT" | b"STALE" | b"MISS");
+        response.get("x-nextjs-cache").is_some_and(known)
     }
 
     /// A path that no site has: the 404 page is rendered once, and tells the build.

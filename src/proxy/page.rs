@@ -464,6 +464,7 @@ impl Visit<'_> {
     fn missed(&self, fwd: Fwd, preview: &Preview, subscriber: &Subscriber) -> Outcome {
         let server_rendered =
             !self.wanted.page && self.wanted.route.mode.is_page() && preview.stored.is_err();
+        let server_rendered = server_rendered && !self.wanted.rendering.is_guarded();
         let stored = if server_rendered { Err(Reason::ServerRendered) } else { preview.stored };
         Outcome::Miss { fwd, status: preview.status, stored, collapsed: !subscriber.leader }
     }

@@ -39,6 +39,8 @@ pub enum Reason {
     NoStore,
     /// The response sets a cookie.
     SetCookie,
+    /// Middleware runs before the page: what it answers is for who asked.
+    Middleware,
     /// The request carried cookies, and nothing says that the answer is for who has others, too.
     Cookie,
     /// `Vary: *`.
@@ -90,6 +92,7 @@ impl Reason {
             Self::Private => "private",
             Self::NoStore => "no-store",
             Self::SetCookie => "set-cookie",
+            Self::Middleware => "middleware",
             Self::Cookie => "cookie",
             Self::VaryStar => "vary-star",
             Self::Status => "status",
@@ -118,6 +121,7 @@ impl Reason {
         Self::Private,
         Self::NoStore,
         Self::SetCookie,
+        Self::Middleware,
         Self::Cookie,
         Self::VaryStar,
         Self::Status,

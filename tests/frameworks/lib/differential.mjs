@@ -14,6 +14,9 @@
 //                  data; `kind` is what Chromium calls its type
 //     dynamic(path, headers)  whether a document or its data are rendered for each visitor,
 //                  so that nobody expects a hit
+//     page(path)   of which page a request for data is
+//     same(path)   a path without what is never the same twice
+//     unasked(path)  what a browser asks for when it has time, so that one cannot say when
 //     bar          the part of all others of the second visitor that must be hits
 //     fails        what must fail without the preset: ["differences"], ["hits"] or both
 //     modes        by default `--origin` alone, and the preset of the suite
@@ -75,11 +78,13 @@ class Drives {
 
   async #drive(world) {
     this.direct ??= this.#direct(world.browser);
+    this.direct.catch(() => {}); // it is awaited below, unless something else fails first
     const server = await this.site.serve(world.url);
     world.origin.target = server.port;
     try {
       const [direct, through] = await Promise.all([this.direct, this.#visits(world.browser, world.url, world)]);
-      return { direct, through: through.map(({ seen }) => seen), cached: cached(this.site, through[1].responses) };
+      const visits = through.map(({ responses }) => responses);
+      return { direct, through: through.map(({ seen }) => seen), cached: cached(this.site, ...visits) };
     } finally {
       await server.stop();
     }
@@ -197,7 +202,7 @@ class Visitor {
       URL: [this.#plain(this.page.url())],
       title: [title],
       text,
-      console: this.said.console.sort(),
+      console: [...new Set(this.said.console)].sort(),
       requests: [...this.said.requests].sort(),
       cookies: cookies.map(({ name }) => name).sort(),
       leaks: [...this.said.leaks].sort(),
@@ -239,7 +244,9 @@ class Visitor {
     const read = status < 300 || status >= 400;
     if (read) this.bodies.push(this.#search(response, path, this.said));
     if (!document && !this.site.data(path, headers, request.resourceType())) return;
-    this.said?.requests.add(`${request.method()} ${path} ${status}`);
+    if (status >= 400 || !this.site.unasked?.(path)) {
+      this.said?.requests.add(`${request.method()} ${this.site.same?.(path) ?? path} ${status}`);
+    }
     const said = response.headers()["cache-status"] ?? "nothing";
     this.responses.push({ method: request.method(), path, status, said, headers });
   }
@@ -250,8 +257,9 @@ class Visitor {
     for (const other of this.others) if (body.includes(other)) leaks.add(`${path} has ${other}`);
   }
 
+  // Without the host, and without reason phrases, which no newer HTTP has.
   #plain(text) {
-    return text.replaceAll(this.url, "");
+    return text.replaceAll(this.url, "").replace(/(a status of \d+) \(.*\)/, "$1");
   }
 }
 
@@ -273,11 +281,16 @@ function snapshot() {
   return { title: document.title, text };
 }
 
-// Of the documents and data that are the same for all, who was a hit.
-function cached(site, responses) {
-  const counted = responses.filter(
-    ({ method, path, headers }) => method === "GET" && !site.dynamic(path, headers),
-  );
+// Of the documents and data that are the same for all, and of pages that the first
+// visitor has seen in whatever form: who was a hit, until the second changes something
+// himself.
+function cached(site, first, second) {
+  const page = ({ path }) => site.page?.(path) ?? path;
+  const known = new Set(first.map(page));
+  const changes = second.findIndex(({ method }) => method !== "GET");
+  const counted = second
+    .slice(0, changes < 0 ? undefined : changes)
+    .filter((response) => known.has(page(response)) && !site.dynamic(response.path, response.headers));
   const missed = counted.filter(({ said }) => !/^perennial; hit/.test(said));
   return {
     asked: counted.length,

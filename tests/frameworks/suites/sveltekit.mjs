@@ -17,5 +17,6 @@ await suite({
   visitors: visitors({ missing: "error 404" }),
   data: (path) => path.includes("/__data.json"),
   dynamic: (path) => DYNAMIC.test(path),
+  page: (path) => path.replace(/\/__data\.json/, "").replace(/[?&]x-sveltekit-.*/, "").replace(/^\/slash$/, "/slash/") || "/",
   paths: everything((path) => [data(path), `${data(path)}${path.includes("?") ? "&" : "?"}x-sveltekit-invalidated=01`]),
 });

@@ -93,4 +93,4 @@ export function everything(data, more = []) {
 
 // What is rendered for each visitor, whatever its form is called: the pages that greet
 // or have forms, and what says no lifetime, as `/` and redirects do.
-export const DYNAMIC = /^\/((mislabelled|hello|login|write|moved|nope|island)\b|$|slash$|lived\/$)/;
+export const DYNAMIC = /^\/((mislabelled|hello|login|write|moved|nope)\b|$|slash$|lived\/$)/;

@@ -1,0 +1,4 @@
+export default defineEventHandler((event) => {
+  lives(event);
+  return { rendered: rendered() };
+});

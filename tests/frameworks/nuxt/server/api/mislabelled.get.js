@@ -1,0 +1,4 @@
+export default defineEventHandler((event) => {
+  lives(event);
+  return { who: nameOf(event), rendered: rendered() };
+});

@@ -77,6 +77,17 @@ impl State {
         &self.current
     }
 
+    /// The one that answered last, as far as answers tell: the current one, or another
+    /// that may be the next. Empty as long as none is known, and where they are named.
+    #[must_use]
+    pub fn newest(&self) -> &str {
+        match (self.names, &self.candidate) {
+            (Names::Given, _) => "",
+            (_, Some((candidate, _))) => candidate,
+            (_, None) => &self.current,
+        }
+    }
+
     /// Whether a deployment was the current one before this one was.
     #[must_use]
     pub fn is_before(&self, deployment: &str) -> bool {

@@ -15,18 +15,19 @@ use crate::config::{self, Config};
 use crate::deployment::Deployments;
 use crate::fill::{Ask, Fills};
 use crate::framework::Preset;
+use crate::host;
 use crate::live::Live;
 use crate::log::{AccessLine, AccessLog};
 use crate::metrics::{MemoryState, Metrics, OriginState};
 use crate::origin::Origins;
-use crate::page::{Page, PageKey, Representation};
+use crate::page::{Form, KeyBuf, Page, PageKey, Representation, Standing, canonical_path};
 use crate::plan::{Wanted, background_ask};
 use crate::reload::{Last, Reloaded};
 use crate::request::{Facts, Request};
 use crate::revalidate::Strangers;
 use crate::route::{Route, Routes};
 use crate::rules::cache_status::StaleWhy;
-use crate::rules::{Outcome, Time};
+use crate::rules::{Lines, Outcome, Time};
 use crate::store::Store;
 use crate::terms::Judge;
 use crate::via::Via;
@@ -231,6 +232,51 @@ impl Engine {
         let shut = live.origin(&wanted.route).breaker_shut(key.path());
         let ask = || background_ask(ask(), rep);
         self.fills.refresh(key, page, rep, wanted.page, shut, ask)
+    }
+
+    /// Moves the key of what belongs to the pages of one build without saying so
+    /// (see [`Framework::is_of_build`]) to the deployment of the page that the client is on.
+    ///
+    /// While one deployment takes the place of another, pages of both are served: of the
+    /// current one where it has the page, but for a page that nobody got yet and that
+    /// another one has, too.
+    ///
+    /// [`Framework::is_of_build`]: crate::framework::Framework::is_of_build
+    pub(crate) fn to_build_of_client(&self, live: &Live, request: &Request<'_>, key: &mut KeyBuf) {
+        if !live.preset.is_of_build(key.path()) {
+            return;
+        }
+        let state = live.deployments(live.routes.find(key.host(), key.path())).load();
+        if state.others().next().is_none() {
+            return;
+        }
+        let referer = request.lines("referer").next().and_then(|r| std::str::from_utf8(r).ok());
+        let path = referer.and_then(|r| host::same_origin(request.scheme, key.host(), "/", r));
+        let Some(path) = path else { return };
+        let path = canonical_path(&path);
+        let path = live.preset.locate(&path, request).path;
+        // Whether a deployment has the page, and whether anybody got it.
+        let document = |deployment: &str| {
+            let page = PageKey::new(deployment, request.scheme, key.host(), &path);
+            let page = self.store.get(page.as_str())?;
+            let document = page.members.iter().find(|rep| rep.form == Form::Document)?;
+            let dead = self.store.standing(&page, document) == Standing::Dead;
+            (!dead).then(|| document.uses.any())
+        };
+        let current = document(state.current());
+        if current == Some(true) {
+            return;
+        }
+        let other = state.others().find(|other| document(other).is_some());
+        let deployment = match other {
+            Some(other) => other,
+            None if current.is_some() => return,
+            // Rendered for each visitor, by what answers now.
+            None => state.newest(),
+        };
+        if !deployment.is_empty() {
+            key.move_to(deployment);
+        }
     }
 
     /// Chooses among what is stored of a page (see [`choose`]).

@@ -170,6 +170,7 @@ impl Front {
         let Plan::Page(mut wanted) = plan(&live, engine.fills.notes(), &view, &facts, key) else {
             return None;
         };
+        engine.to_build_of_client(&live, &view, key);
         let page = engine.store.get(key.as_str())?;
         if wanted.form != Form::Document
             && engine.fills.lacks_data(

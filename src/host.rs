@@ -122,6 +122,39 @@ fn address<'t>(name: &str, text: &'t mut [u8; 64]) -> Option<&'t str> {
     std::str::from_utf8(&text[..text.len() - left]).ok()
 }
 
+/// The path of a reference, if that is of this origin: the canonical `host` by
+/// whichever scheme, because who ends TLS in front of us may not say so. A relative
+/// one is resolved against `base` (RFC 3986 §5.2).
+#[must_use]
+pub fn same_origin(scheme: &str, host: &str, base: &str, reference: &str) -> Option<String> {
+    let reference = reference.split('#').next().unwrap_or(reference);
+    let absolute = match reference.split_once("://") {
+        Some((named @ ("http" | "https"), rest)) => Some((named, rest)),
+        Some((named, rest)) if named.eq_ignore_ascii_case("http") => Some(("http", rest)),
+        Some((named, rest)) if named.eq_ignore_ascii_case("https") => Some(("https", rest)),
+        _ => reference.strip_prefix("//").map(|rest| (scheme, rest)),
+    };
+    if let Some((scheme, rest)) = absolute {
+        let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let path = rest.split('?').next().unwrap_or(rest);
+        let same = canonical(authority, scheme) == host;
+        return same.then(|| if path.is_empty() { "/".to_owned() } else { path.to_owned() });
+    }
+    let path = reference.split('?').next().unwrap_or(reference);
+    if path.is_empty() {
+        return Some(base.to_owned());
+    }
+    if path.starts_with('/') {
+        return Some(path.to_owned());
+    }
+    // `mailto:a@b`
+    if path.split('/').next().is_some_and(|first| first.contains(':')) {
+        return None;
+    }
+    let folder = base.rfind('/').map_or("/", |slash| &base[..=slash]);
+    Some(format!("{folder}{path}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +267,37 @@ mod tests {
         #[test]
         fn anything_goes_through(host in "\\PC{0,20}") {
             let _ = (canonical(&host, "http"), named(&host), split(&host), is_valid(&host));
+        }
+    }
+
+    #[test]
+    fn which_references_are_of_the_same_origin() {
+        for (scheme, host, reference, path) in [
+            ("http", "a.test", "/x", Some("/x")),
+            ("http", "a.test", "/x?y#z", Some("/x")),
+            ("http", "a.test", "http://a.test/x", Some("/x")),
+            ("http", "a.test", "HTTP://A.Test.:80/x", Some("/x")),
+            ("https", "a.test", "https://a.test:443/x", Some("/x")),
+            ("https", "a.test", "//a.test/x", Some("/x")),
+            ("https", "a.test", "//a.test:443", Some("/")),
+            ("https", "a.test", "https://a.test?y", Some("/")),
+            // TLS may end in front of us.
+            ("http", "a.test", "https://a.test/x", Some("/x")),
+            ("http", "a.test:8080", "http://a.test:8080/x", Some("/x")),
+            ("http", "a.test:8080", "http://a.test/x", None),
+            ("http", "a.test", "http://b.test/x", None),
+            ("http", "a.test", "http://a.test@b.test/x", None),
+            ("http", "a.test", "//b.test/x", None),
+            ("http", "a.test", "ftp://a.test/x", None),
+            ("http", "a.test", "mailto:a@a.test", None),
+            // Relative to /p/q.
+            ("http", "a.test", "x", Some("/p/x")),
+            ("http", "a.test", "../x", Some("/p/../x")),
+            ("http", "a.test", "?y", Some("/p/q")),
+            ("http", "a.test", "", Some("/p/q")),
+        ] {
+            let found = same_origin(scheme, host, "/p/q", reference);
+            assert_eq!(found.as_deref(), path, "{reference} of {scheme}://{host}");
         }
     }
 }

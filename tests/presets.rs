@@ -50,6 +50,11 @@ fn rsc_text(build: &str, text: &str) -> String {
     format!("1:\"{text}\"\n0:{{\"P\":null,\"b\":\"{build}\"}}\n")
 }
 
+/// A document of Gatsby's.
+fn gatsby_text(build: &str) -> String {
+    format!("<script>window.___webpackCompilationHash=\"{build}\";</script>")
+}
+
 /// A page of any renderer that says which deployment it is of.
 fn of(deployment: &str, text: &str) -> Response {
     Response::html(text.to_owned()).header("X-Deployment-Id", deployment)
@@ -870,6 +875,68 @@ async fn gatsby_pages_with_a_dot_in_their_name_have_data() {
     client.get("/robots.txt").await.is(200, "MISS", "page");
     client.get("/robots.txt").await.is(200, "HIT", "page");
     assert_eq!(origin.count("/page-data/robots.txt/page-data.json"), 0);
+}
+
+/// What pages of one build share, static queries and slices, is of that build, as long as
+/// pages of two builds are served.
+#[tokio::test]
+async fn what_gatsbys_pages_share_is_of_their_build() {
+    const SHARED: [&str; 2] = ["/slice-data/footer.json", "/page-data/sq/d/3649515864.json"];
+    let build = Arc::new(Mutex::new("aaaaaaaa"));
+    let origin = {
+        let build = Arc::clone(&build);
+        Origin::serve(move |request| {
+            let build = *build.lock();
+            match request.path() {
+                path if SHARED.contains(&path) => Response::json(format!("{{\"{build}\":1}}")),
+                path if path.ends_with(".json") => Response::json("{}"),
+                _ => Response::html(gatsby_text(build)),
+            }
+        })
+        .await
+    };
+    let edge = Edge::start(GATSBY, &origin).await;
+    let client = edge.client();
+    // What a client that got a page of a build gets of what that shares.
+    let shared = async |page: &str, of: &str| {
+        for path in SHARED {
+            for host in ["http://perennial.test", "https://perennial.test"] {
+                let client = edge.client().host("perennial.test");
+                let answer = client.get(path).header("Referer", &format!("{host}{page}?q#f")).await;
+                assert_eq!(answer.text(), format!("{{\"{of}\":1}}"), "{path} on {page}: {answer}");
+            }
+        }
+    };
+    let client = client.host("perennial.test");
+    for page in ["/", "/p/"] {
+        client.get(page).await.is(200, "MISS", &gatsby_text("aaaaaaaa"));
+    }
+    shared("/", "aaaaaaaa").await;
+    *build.lock() = "bbbbbbbb";
+    // While it is not certain which is the current one, both are.
+    client.get("/new/").await.is(200, "MISS", &gatsby_text("bbbbbbbb"));
+    client.clone().ssr().get("/server/").await.is(200, "MISS", &gatsby_text("bbbbbbbb"));
+    for (page, of) in [("/", "aaaaaaaa"), ("/new/", "bbbbbbbb"), ("/server/", "bbbbbbbb")] {
+        shared(page, of).await;
+    }
+    for path in SHARED {
+        let known = client.get(path).header("Referer", "http://other.test/new/").await;
+        assert_eq!(known.text(), "{\"aaaaaaaa\":1}", "who does not say where");
+    }
+    // Of the deployment before a page is served until it is rendered.
+    assert_eq!(edge.revalidate("deployment=bbbbbbbb").await.status, 200);
+    client.get("/").await.is(200, "STALE", &gatsby_text("aaaaaaaa"));
+    shared("/", "aaaaaaaa").await;
+    eventually("the new page", || async {
+        (client.get("/").await.text() == gatsby_text("bbbbbbbb")).then_some(())
+    })
+    .await;
+    for page in ["/", "/new/", "/server/"] {
+        shared(page, "bbbbbbbb").await;
+    }
+    shared("/p/", "aaaaaaaa").await;
+    assert_eq!(SHARED.map(|path| origin.count(path)), [2, 2]);
+    edge.stop().await;
 }
 
 #[tokio::test]

@@ -288,6 +288,13 @@ impl Fills {
                 ask.deployments.seen(deployment);
                 ask.key.in_deployment(deployment)
             }
+            // It does not say of which build it is: of the one that answers now.
+            None if ask.page && ask.preset.is_of_build(ask.key.path()) => {
+                match ask.deployments.load().newest() {
+                    "" => ask.key.clone(),
+                    newest => ask.key.in_deployment(newest),
+                }
+            }
             None => ask.key.clone(),
         };
         let moved = key != ask.key;

@@ -104,6 +104,14 @@ impl Framework for Gatsby {
         !stem.contains('/') && matches!(kind, "js" | "css") && hashed
     }
 
+    /// Results of static queries and slices, which many pages share: the pages that were
+    /// rendered with them must get these, or React finds other text than it expects.
+    fn is_of_build(&self, path: &str) -> bool {
+        let Some(path) = below(path, &self.site.path_prefix) else { return false };
+        let shared = path.starts_with("/slice-data/") || path.starts_with("/page-data/sq/d/");
+        shared && path.ends_with(".json")
+    }
+
     /// The bundles that a document names, in its tags and in its chunk map.
     fn assets(&self, path: &str, body: &[u8]) -> Vec<String> {
         let prefix = &self.site.path_prefix;
@@ -232,6 +240,17 @@ mod tests {
             ("/page-data/app-data.json", false),
         ] {
             assert_eq!(gatsby.is_asset(path), asset, "{path}");
+        }
+        for (path, of_build) in [
+            ("/slice-data/footer.json", true),
+            ("/page-data/sq/d/3649515864.json", true),
+            ("/page-data/index/page-data.json", false),
+            ("/page-data/app-data.json", false),
+            ("/slice-data/", false),
+            ("/blog/slice-data/footer.json", false),
+        ] {
+            assert_eq!(gatsby.is_of_build(path), of_build, "{path}");
+            assert_eq!(site("/b", true).is_of_build(&format!("/b{path}")), of_build, "{path}");
         }
         let page = br#"<script src="/app-0123456789abcdef0123.js"></script><script>
             window.___chunkMapping={"app":["/app-0123456789abcdef0123.js"],

@@ -320,6 +320,12 @@ pub trait Framework: Debug + Send + Sync {
         false
     }
 
+    /// Whether what lies at a path is of one build, though neither its name nor what is in
+    /// it says of which: it belongs to the pages of that build.
+    fn is_of_build(&self, _path: &str) -> bool {
+        false
+    }
+
     /// Whether bodies name hashed assets.
     fn names_assets(&self) -> bool {
         true

@@ -54,6 +54,16 @@ impl KeyBuf {
         self.query_end = self.path.end;
     }
 
+    /// Makes it the same of another deployment.
+    pub fn move_to(&mut self, deployment: &str) {
+        let own = self.deployment().len();
+        self.text.replace_range(..own, deployment);
+        let moved = |at: u32| at - own as u32 + deployment.len() as u32;
+        let of = |range: &Range<u32>| moved(range.start)..moved(range.end);
+        (self.host, self.path) = (of(&self.host), of(&self.path));
+        self.query_end = moved(self.query_end);
+    }
+
     /// Adds the keyed part of the query, without its question mark.
     pub fn query(&mut self, query: &str) {
         if !query.is_empty() {
@@ -273,6 +283,10 @@ mod tests {
             buf.variant("x", "");
             assert_eq!((&other, other.host()), (&buf.key(), "h:8443"));
             assert_eq!((other.path(), other.target()), ("/a/b", "/a/b?page=2"));
+            buf.move_to("version-3");
+            assert_eq!(buf.key(), key.in_deployment("version-3"));
+            let parts = (buf.deployment(), buf.host(), buf.path(), buf.target());
+            assert_eq!(parts, ("version-3", "h:8443", "/a/b", "/a/b?page=2"));
         }
     }
 }

@@ -57,7 +57,8 @@ impl Proxy {
         invalidate(target);
         for name in [LOCATION, CONTENT_LOCATION] {
             let value = response.headers.get(name).and_then(|value| value.to_str().ok());
-            let path = value.and_then(|value| same_origin(request.scheme, &host, target, value));
+            let path =
+                value.and_then(|value| host::same_origin(request.scheme, &host, target, value));
             if let Some(path) = path {
                 invalidate(&path);
             }
@@ -91,7 +92,8 @@ impl Proxy {
         let Some(changed) = live.preset.changed(&request, &response.headers) else { return };
         let host = host::canonical(host(head), request.scheme);
         let next = changed.next.as_deref();
-        let next = next.and_then(|next| same_origin(request.scheme, &host, head.uri.path(), next));
+        let next =
+            next.and_then(|next| host::same_origin(request.scheme, &host, head.uri.path(), next));
         let mut renewals = Vec::new();
         for target in [Some(request.target), next.as_deref()].into_iter().flatten() {
             let Some((key, route)) = self.page_of(live, &request, target) else { continue };
@@ -139,72 +141,4 @@ impl Proxy {
 /// Whether a method changes nothing (RFC 9110 §9.2.1).
 fn is_safe(method: &Method) -> bool {
     matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
-}
-
-/// The path of a reference, if that is of this origin: the canonical `host` by
-/// whichever scheme, because who ends TLS in front of us may not say so. A relative
-/// one is resolved against `base` (RFC 3986 §5.2).
-fn same_origin(scheme: &str, host: &str, base: &str, reference: &str) -> Option<String> {
-    let reference = reference.split('#').next().unwrap_or(reference);
-    let absolute = match reference.split_once("://") {
-        Some((named @ ("http" | "https"), rest)) => Some((named, rest)),
-        Some((named, rest)) if named.eq_ignore_ascii_case("http") => Some(("http", rest)),
-        Some((named, rest)) if named.eq_ignore_ascii_case("https") => Some(("https", rest)),
-        _ => reference.strip_prefix("//").map(|rest| (scheme, rest)),
-    };
-    if let Some((scheme, rest)) = absolute {
-        let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let path = rest.split('?').next().unwrap_or(rest);
-        let same = host::canonical(authority, scheme) == host;
-        return same.then(|| if path.is_empty() { "/".to_owned() } else { path.to_owned() });
-    }
-    let path = reference.split('?').next().unwrap_or(reference);
-    if path.is_empty() {
-        return Some(base.to_owned());
-    }
-    if path.starts_with('/') {
-        return Some(path.to_owned());
-    }
-    // `mailto:a@b`
-    if path.split('/').next().is_some_and(|first| first.contains(':')) {
-        return None;
-    }
-    let folder = base.rfind('/').map_or("/", |slash| &base[..=slash]);
-    Some(format!("{folder}{path}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn which_references_are_of_the_same_origin() {
-        for (scheme, host, reference, path) in [
-            ("http", "a.test", "/x", Some("/x")),
-            ("http", "a.test", "/x?y#z", Some("/x")),
-            ("http", "a.test", "http://a.test/x", Some("/x")),
-            ("http", "a.test", "HTTP://A.Test.:80/x", Some("/x")),
-            ("https", "a.test", "https://a.test:443/x", Some("/x")),
-            ("https", "a.test", "//a.test/x", Some("/x")),
-            ("https", "a.test", "//a.test:443", Some("/")),
-            ("https", "a.test", "https://a.test?y", Some("/")),
-            // TLS may end in front of us.
-            ("http", "a.test", "https://a.test/x", Some("/x")),
-            ("http", "a.test:8080", "http://a.test:8080/x", Some("/x")),
-            ("http", "a.test:8080", "http://a.test/x", None),
-            ("http", "a.test", "http://b.test/x", None),
-            ("http", "a.test", "http://a.test@b.test/x", None),
-            ("http", "a.test", "//b.test/x", None),
-            ("http", "a.test", "ftp://a.test/x", None),
-            ("http", "a.test", "mailto:a@a.test", None),
-            // Relative to /p/q.
-            ("http", "a.test", "x", Some("/p/x")),
-            ("http", "a.test", "../x", Some("/p/../x")),
-            ("http", "a.test", "?y", Some("/p/q")),
-            ("http", "a.test", "", Some("/p/q")),
-        ] {
-            let found = same_origin(scheme, host, "/p/q", reference);
-            assert_eq!(found.as_deref(), path, "{reference} of {scheme}://{host}");
-        }
-    }
 }

@@ -191,6 +191,7 @@ impl ProxyHttp for Proxy {
             }
             Plan::Bypass(route, why) => (route, why),
             Plan::Page(wanted) => {
+                self.engine.to_build_of_client(&live, &request, &mut key);
                 ctx.route = Some(Arc::clone(&wanted.route));
                 let taken = Taken::of(&wanted.route.cookies, &request, &facts);
                 let fields = taken.as_ref().map(|taken| taken.fields(request.fields));

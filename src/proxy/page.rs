@@ -303,8 +303,12 @@ impl Visit<'_> {
         let engine = Arc::clone(self.engine);
         let deployments = self.live.deployments(&self.wanted.route).load_full();
         let key = self.key.key();
-        // A URL that names a build is of that one.
-        if !self.wanted.page || key.deployment() != deployments.current() {
+        // A URL that names a build is of that one, and what a page was rendered with is of
+        // no other.
+        if !self.wanted.page
+            || key.deployment() != deployments.current()
+            || self.live.preset.is_of_build(key.path())
+        {
             return Ok(false);
         }
         for other in deployments.others() {
@@ -341,6 +345,7 @@ impl Visit<'_> {
         let notes = self.engine.fills.notes();
         match plan::plan(&self.live, notes, self.request, self.facts, &mut self.key) {
             Plan::Page(wanted) => {
+                self.engine.to_build_of_client(&self.live, self.request, &mut self.key);
                 self.wanted = wanted;
                 Step::Again
             }

@@ -204,7 +204,7 @@ async fn without_the_origins_word_nobody_gets_anything() {
     edge.stop().await;
 }
 
-/// Only what the build and the answer say is made for all is kept; and behind middleware
+/// Only what the answer says is made for all is kept, and not where the build says otherwise; and behind middleware
 /// nothing is shared that RFC 9111 would share elsewhere, with cookies or without.
 #[tokio::test]
 async fn what_middleware_may_have_made_is_kept_by_nobody() {

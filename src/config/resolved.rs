@@ -215,7 +215,16 @@ pub struct NextPages {
     /// Rewrites that come before pages with parameters.
     pub between: Vec<String>,
     /// The paths that middleware runs on, whatever else it asks of a request.
-    pub middleware: Vec<String>,
+    pub middleware: Vec<Matcher>,
+}
+
+/// Paths that middleware runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matcher {
+    /// As the site says it, such as `/member/:path*`; empty: it says nothing.
+    pub source: String,
+    /// As Next looks for it.
+    pub pattern: String,
 }
 
 /// For whom a page is rendered.

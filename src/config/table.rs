@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::resolved::{Config, Cookies, Framework, HostField, Mode, Origin, Query, Route};
+use super::resolved::{
+    Config, Cookies, Framework, HostField, Made, Mode, NextPages, Nextjs, Origin, Query, Route,
+};
 use super::values::{human_duration, human_size, server_url};
 
 /// Routes, origins and cache as they were understood, aligned in columns. Shows
@@ -56,8 +58,50 @@ pub fn table(config: &Config) -> String {
             let base = &site.base_path;
             let _ = writeln!(out, "   {base}/ passes: Next sends visitors to their language");
         }
+        if let Framework::Nextjs(Nextjs { pages: Some(pages), .. }) = &config.framework {
+            build(&mut out, pages);
+        }
     }
     out
+}
+
+/// What the build says of the pages, and where middleware runs.
+fn build(out: &mut String, pages: &NextPages) {
+    let named = |made: Made| pages.named.values().filter(|other| **other == made).count();
+    let several = |made: Option<Made>| {
+        pages.with_parameters.iter().filter(|(_, other)| *other == made).count()
+    };
+    let each = named(Made::ForEach) + named(Made::Partly) + several(Some(Made::ForEach));
+    let all = named(Made::ForAll) + several(Some(Made::ForAll));
+    let _ = writeln!(out, "\nbuild    {all} pages and patterns of pages are made for all");
+    let _ = writeln!(out, "         {each} are rendered for each visitor: ssr");
+    let middleware: Vec<&str> = pages
+        .middleware
+        .iter()
+        .map(|matcher| match &*matcher.source {
+            "" => &*matcher.pattern,
+            source => source,
+        })
+        .collect();
+    if !middleware.is_empty() {
+        let paths = middleware.join("  ");
+        let _ =
+            writeln!(out, "         middleware runs, so the origin is asked each time: {paths}");
+    }
+}
+
+/// Whether it is known for whom the pages of a preset's route are rendered, where that
+/// makes a difference.
+fn known(config: &Config, route: &Route) -> Option<&'static str> {
+    if !(route.preset && route.mode.is_page() && route.path == "/**") {
+        return None;
+    }
+    let known = match &config.framework {
+        Framework::Nextjs(site) => site.pages.is_some(),
+        Framework::Gatsby(site) => site.build_id.is_some(),
+        _ => return None,
+    };
+    Some(if known { "pages known from the build" } else { "pages guessed" })
 }
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
@@ -98,7 +142,7 @@ fn route(config: &Config, index: usize, route: &Route) -> Vec<String> {
         query,
         list(&route.vary.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
         list(&route.tags.iter().map(String::as_str).collect::<Vec<_>>()),
-        options(route),
+        options(route, known(config, route)),
     ]
 }
 
@@ -115,8 +159,8 @@ fn mode(mode: Mode) -> String {
 }
 
 /// What else is set, where it has an effect.
-fn options(route: &Route) -> String {
-    let mut options = Vec::new();
+fn options(route: &Route, known: Option<&str>) -> String {
+    let mut options: Vec<String> = known.map(str::to_owned).into_iter().collect();
     if route.mode.is_page() {
         options.push(format!("not_found {}", human_duration(route.not_found)));
         if let Some(browser) = &route.browser {

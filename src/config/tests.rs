@@ -1038,6 +1038,60 @@ api     https://[::1]:443      api.internal  30s     64       / every 5s
     assert_eq!(table, expected, "\n{table}");
 }
 
+/// What is known and what is guessed is said at the start, and by `check`.
+#[test]
+fn what_the_build_tells_and_what_is_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    write("BUILD_ID", "b1");
+    write("required-server-files.json", r#"{"config":{}}"#);
+    write(
+        "prerender-manifest.json",
+        r#"{"preview":{"previewModeId":"id"},"routes":{"/a":{},"/b":{"experimentalPPR":true}},
+        "dynamicRoutes":{"/c/[id]":{"fallback":null}}}"#,
+    );
+    write(
+        "routes-manifest.json",
+        r#"{"staticRoutes":[{"page":"/d","regex":"^/d$"}],
+        "dynamicRoutes":[{"page":"/c/[id]","regex":"^/c/([^/]+?)$"}]}"#,
+    );
+    write(
+        "server/middleware-manifest.json",
+        r#"{"middleware":{"/":{"matchers":[
+        {"regexp":"^/m$","originalSource":"/m/:path*"},{"regexp":"^/n$"}]}}}"#,
+    );
+    let build = folder.path().display().to_string();
+    for (framework, warned, said) in [
+        ("framework: nextjs".to_owned(), true, &["pages guessed"][..]),
+        (
+            format!("framework: nextjs\nnextjs: {{ build: {build} }}"),
+            false,
+            &[
+                "pages known from the build",
+                "2 pages and patterns of pages are made for all",
+                "2 are rendered for each visitor",
+                "asked each time: /m/:path*  ^/n$",
+            ],
+        ),
+        ("framework: gatsby".to_owned(), true, &["pages guessed"]),
+        ("framework: gatsby\ngatsby: { server_rendered: [/s] }".to_owned(), false, &[]),
+        ("framework: generic".to_owned(), false, &[]),
+    ] {
+        let text = format!("origins: {{ web: http://a }}\n{framework}");
+        let (config, warnings) = load(&text).unwrap();
+        let guessed = warnings.iter().any(|warning| warning.contains("guessed"));
+        assert_eq!(guessed, warned, "{framework}: {warnings:?}");
+        let table = table(&config);
+        for said in said {
+            assert!(table.contains(said), "{said}:\n{table}");
+        }
+    }
+}
+
 #[test]
 fn presets_bring_their_routes() {
     let table = table(&good(
@@ -1065,7 +1119,7 @@ fn presets_bring_their_routes() {
             "6* any /docs/**/{{icon,apple-icon,opengraph-image,twitter-image}}*.\
              {{png,jpg,jpeg,gif,svg,ico}} {year} - - - not_found 1m"
         ),
-        format!("7* any /** {isr} - - - not_found 1m"),
+        format!("7* any /** {isr} - - - pages guessed, not_found 1m"),
         "* brought by framework: nextjs".to_owned(),
     ] {
         assert!(routes.contains(&expected), "{expected}\n{table}");

@@ -34,9 +34,9 @@ pub(super) struct Kept {
     pub(super) if_exported: bool,
 }
 
-/// What may be kept of a response, or why not. The build must say that the page is made
-/// for all, and the response that it is that page, and not middleware's own answer or
-/// another page that it chose. And it must have a tag, to ask with.
+/// What may be kept of a response, or why not. The build must not say that the
+/// page is made for each visitor, and the response must say that it is made for all: it is
+/// not middleware's own answer then. And it must have a tag, to ask with.
 pub(super) fn kept(ask: &Ask, arrived: &Arrived) -> Result<Kept, Verdict> {
     let refuse = || Verdict::Refuse { reason: Reason::Middleware, class: Class::Unshared };
     let headers = &arrived.headers;

@@ -126,7 +126,7 @@ pub enum Rendering {
     ForEach,
     /// Middleware runs before it, whose answer is for who asked alone.
     Guarded {
-        /// What it lets through is the same for all.
+        /// What it lets through may be the same for all.
         for_all: bool,
     },
 }

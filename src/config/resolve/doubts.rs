@@ -7,7 +7,7 @@ use super::Report;
 use crate::config::machine::Memory;
 use crate::config::pattern::PathPattern;
 use crate::config::raw;
-use crate::config::resolved::{Config, Mode, Server};
+use crate::config::resolved::{Config, Framework, Mode, Server};
 use crate::config::source::Path;
 use crate::config::values::{human_duration, server_url};
 
@@ -44,7 +44,30 @@ pub(super) fn doubts(
     if config.deployment.id.is_some() && given.is_some_and(|given| given.settle != settle) {
         report.warn(path.key("settle"), "has no effect beside `id`: what is named is not noticed");
     }
+    guesses(raw, config, root, report);
     routes(raw, config, &root.key("routes"), report);
+}
+
+/// Without the build of a site it is guessed for whom its pages are rendered.
+fn guesses(raw: &raw::Raw, config: &Config, root: &Path, report: &mut Report) {
+    let message = match &config.framework {
+        Framework::Nextjs(_) if raw.nextjs.as_ref().is_none_or(|site| site.build.is_none()) => {
+            "for whom a page is rendered is guessed from what the origin answers, and middleware \
+             that chooses a page is not noticed: name the build (`nextjs: { build: ./.next }`), or \
+             give such paths routes of their own (`pass: {}`)"
+        }
+        Framework::Gatsby(_)
+            if raw
+                .gatsby
+                .as_ref()
+                .is_none_or(|site| site.build.is_none() && site.server_rendered.is_empty()) =>
+        {
+            "it is guessed that no page is rendered on the server, unless it says `private`: name \
+             the site's folder (`gatsby: { build: . }`), or such pages (`server_rendered:`)"
+        }
+        _ => return,
+    };
+    report.warn(root.key("framework"), message);
 }
 
 /// A port that nobody knows is for tests, and those connect to loopback.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{json, text};
-use crate::config::resolved::{Made, NextPages, Nextjs};
+use crate::config::resolved::{Made, Matcher, NextPages, Nextjs};
 
 const CURE: &str = "next build";
 
@@ -189,20 +189,23 @@ struct Functions {
 #[derive(Deserialize)]
 struct Matched {
     /// None: every path.
-    matchers: Option<Vec<Matcher>>,
+    matchers: Option<Vec<Where>>,
 }
 
 #[derive(Deserialize)]
-struct Matcher {
+struct Where {
     regexp: String,
+    #[serde(rename = "originalSource", default)]
+    source: String,
 }
 
 impl Matched {
-    fn patterns(self) -> Vec<String> {
-        match self.matchers {
-            Some(matchers) => matchers.into_iter().map(|matcher| matcher.regexp).collect(),
-            None => vec![".*".to_owned()],
-        }
+    fn matchers(self) -> Vec<Matcher> {
+        let everywhere = || Where { regexp: ".*".to_owned(), source: "/:path*".to_owned() };
+        let all = self.matchers.unwrap_or_else(|| vec![everywhere()]);
+        all.into_iter()
+            .map(|Where { regexp, source }| Matcher { source, pattern: regexp })
+            .collect()
     }
 }
 
@@ -244,11 +247,11 @@ fn pages(build: &Path, prerender: &Prerender, locales: &[String]) -> Result<Next
     })
 }
 
-fn middleware(build: &Path) -> Result<Vec<String>, String> {
+fn middleware(build: &Path) -> Result<Vec<Matcher>, String> {
     let edge: Edge = maybe(&build.join("server/middleware-manifest.json"))?;
     let mut functions: Functions = maybe(&build.join("server/functions-config-manifest.json"))?;
     let node = functions.functions.remove("/_middleware");
-    Ok(edge.middleware.into_values().chain(node).flat_map(Matched::patterns).collect())
+    Ok(edge.middleware.into_values().chain(node).flat_map(Matched::matchers).collect())
 }
 
 /// What a file tells that not every build has.
@@ -373,7 +376,7 @@ mod tests {
         assert_eq!(made, [Some(ForAll), None, None, Some(ForEach)]);
         assert_eq!(read.before, ["^(?!/_next)/r(?:/)?$", "^/bf(?:/)?$"]);
         assert_eq!(read.between, ["^/af(?:/)?$"]);
-        assert_eq!(read.middleware, Vec::<String>::new());
+        assert_eq!(read.middleware, Vec::new());
     }
 
     /// Pages of other locales are listed by them, those for each visitor are not.
@@ -417,7 +420,9 @@ mod tests {
             (&[(middleware, none), (functions, node)], &["^/p$"]),
             (&[(functions, everywhere)], &[".*"]),
         ] {
-            assert_eq!(read(files).middleware, patterns, "{files:?}");
+            let read = read(files).middleware;
+            let found: Vec<_> = read.iter().map(|matcher| &*matcher.pattern).collect();
+            assert_eq!(found, patterns, "{files:?}");
         }
     }
 }

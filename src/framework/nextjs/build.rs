@@ -65,7 +65,7 @@ impl Build {
                 .collect(),
             before: patterns(&pages.before),
             between: patterns(&pages.between),
-            middleware: patterns(&pages.middleware),
+            middleware: pages.middleware.iter().map(|m| Pattern::new(&m.pattern)).collect(),
             memory: Memory::new(),
         }
     }
@@ -74,7 +74,11 @@ impl Build {
     pub(super) fn rendering(&self, path: &str, form: Form) -> Rendering {
         let said = self.memory.recall(path, || self.said(path));
         match (said.guarded, said.made) {
-            (true, made) => Rendering::Guarded { for_all: made == Some(Made::ForAll) },
+            // Where the build has no page, middleware or a rewrite chooses one; the answer
+            // says what it is.
+            (true, made) => {
+                Rendering::Guarded { for_all: matches!(made, None | Some(Made::ForAll)) }
+            }
             (false, Some(Made::ForAll)) => Rendering::ForAll,
             (false, Some(Made::ForEach)) => Rendering::ForEach,
             // The payloads of its shell are for all.
@@ -275,6 +279,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Matcher;
 
     /// As Next 16 writes the matcher `SOURCE/:path*`.
     fn below_it(prefix: &str, source: &str) -> String {
@@ -283,11 +288,18 @@ mod tests {
         format!(r"^{prefix}(?:\/(_next\/data\/[^/]{{1,}}))?{source}{more}{kinds}")
     }
 
+    fn matchers<const N: usize>(patterns: [&str; N]) -> Vec<Matcher> {
+        let matcher =
+            |pattern: &str| Matcher { source: String::new(), pattern: pattern.to_owned() };
+        patterns.map(matcher).into()
+    }
+
     fn pages() -> NextPages {
         let named = [
             ("/", Made::ForAll),
             ("/about", Made::ForAll),
             ("/account", Made::ForEach),
+            ("/member/own", Made::ForEach),
             ("/shell", Made::Partly),
             ("/caf\u{e9}", Made::ForAll),
             ("/member/page", Made::ForAll),
@@ -302,12 +314,11 @@ mod tests {
             ],
             before: vec!["^(?!/_next)/moved(?:/)?$".to_owned()],
             between: vec!["^/blog/legacy(?:/)?$".to_owned()],
-            middleware: vec![
-                below_it("", r"\/member"),
-                r"^(?:\/(_next\/data\/[^/]{1,}))?(?:\/((?!api|about|blog|user|_next).*))\/inside(\.json)?[\/#\?]?$"
-                    .to_owned(),
-                r"^\/gr\u00fc\u00df$".replace(r"\u00fc", "\u{fc}").replace(r"\u00df", "\u{df}"),
-            ],
+            middleware: matchers([
+                &below_it("", r"\/member"),
+                r"^(?:\/(_next\/data\/[^/]{1,}))?(?:\/((?!api|about|blog|user|_next).*))\/inside(\.json)?[\/#\?]?$",
+                "^\\/gr\u{fc}\u{df}$",
+            ]),
         }
     }
 
@@ -337,12 +348,13 @@ mod tests {
             ("/user/a", Form::Document, ForEach),
             ("/member/page", Form::Document, FOR_MEMBERS),
             ("/member/page/", Form::Rsc, FOR_MEMBERS),
-            ("/member", Form::Document, BEHIND),
+            ("/member", Form::Document, FOR_MEMBERS),
+            ("/member/own", Form::Document, BEHIND),
             ("/members", Form::Document, Unknown),
             // A pattern with a look ahead.
-            ("/x/inside", Form::Document, BEHIND),
+            ("/x/inside", Form::Document, FOR_MEMBERS),
             ("/about/inside", Form::Document, Unknown),
-            ("/gr%C3%BC%C3%9F", Form::Document, BEHIND),
+            ("/gr%C3%BC%C3%9F", Form::Document, FOR_MEMBERS),
         ] {
             assert_eq!(build.rendering(path, form), expected, "{path} {form:?}");
             assert_eq!(build.rendering(path, form), expected, "{path} {form:?}, remembered");
@@ -372,7 +384,7 @@ mod tests {
             with_parameters: vec![("^/p/([^/]+?)(?:/)?$".to_owned(), Some(Made::ForAll))],
             before: vec![r"^/docs(?:/(en|fr))/moved(?:/)?$".to_owned()],
             between: Vec::new(),
-            middleware: vec![below_it(r"\/docs", &format!(r"{locale}\/member"))],
+            middleware: matchers([&below_it(r"\/docs", &format!(r"{locale}\/member"))]),
         };
         let build = Build::new(&site, &pages);
         for (path, expected) in [
@@ -387,7 +399,7 @@ mod tests {
             ("/docs/fr/p/1", ForAll),
             ("/docs/moved", Unknown),
             ("/docs/member/a", FOR_MEMBERS),
-            ("/docs/fr/member/a", BEHIND),
+            ("/docs/fr/member/a", FOR_MEMBERS),
             ("/docs/frx/a", Unknown),
             ("/docsx", Unknown),
             ("/a", Unknown),
@@ -400,11 +412,11 @@ mod tests {
     #[test]
     fn patterns_that_tell_nothing() {
         for pattern in ["^/(", r"^(?:(?=a)a+)+(?!b)$"] {
-            let pages = NextPages { middleware: vec![pattern.to_owned()], ..pages() };
+            let pages = NextPages { middleware: matchers([pattern]), ..pages() };
             let build = Build::new(&config::Nextjs::default(), &pages);
             let path = format!("/{}b", "a".repeat(40));
             let path = path.strip_prefix('/').filter(|_| pattern.contains("?=")).unwrap_or("/x");
-            assert_eq!(build.rendering(path, Form::Document), BEHIND, "{pattern}");
+            assert_eq!(build.rendering(path, Form::Document), FOR_MEMBERS, "{pattern}");
         }
         let pages = NextPages { before: vec!["^/(".to_owned()], ..pages() };
         let build = Build::new(&config::Nextjs::default(), &pages);

@@ -668,6 +668,10 @@ async fn data_are_not_what_makes_next_render_where_pages_end_in_a_slash() {
     client.get("/first/").await.is(200, "MISS", &pages_text("B1", "/first/"));
     client.get(&data("a")).await.is(200, "MISS", "{}");
     assert_eq!(hit("/a/".to_owned()).await, pages_text("B1", "/a/"));
+    // Where the visitor's own request goes first, what it made Next render is not kept.
+    let visitor = client.get(&data("b")).header("Accept-Language", "de").await;
+    visitor.is(200, "MISS", "{}");
+    assert_eq!(hit("/b/".to_owned()).await, pages_text("B1", "/b/"));
     // A page that nobody knows may be rendered for each visitor: nothing goes ahead.
     assert_eq!(client.get(&data("login")).await.status, 200);
     assert_eq!(origin.count("/login/"), 0);

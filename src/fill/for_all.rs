@@ -167,9 +167,14 @@ impl Fills {
         }
         let Some(guard) = self.mark((ask.key.clone(), mark)) else { return };
         let born = inner.store.seq();
+        let replaces_nothing = replaces.is_none();
         let member = self.member(ask, ask.form, ask.fields.clone(), prior, replaces);
         let (this, ask, running) = (self.clone(), ask.clone(), self.running());
         tokio::spawn(async move {
+            if ask.page && replaces_nothing && ask.preset.needs_document_first(ask.form) {
+                // The client's own request may have been what made the renderer render.
+                this.bring_document(&Ask { anew: true, ..ask.clone() }).await;
+            }
             let renewed = this.run(&ask, vec![member], Vec::new(), priority).await;
             let notes = &this.0.notes;
             if let Renewed::Failed(_) = renewed {

@@ -145,6 +145,11 @@ impl Fills {
         if !ask.page || unknown || led || !members.iter().any(needs) {
             return false;
         }
+        self.bring_document(ask).await
+    }
+
+    /// Brings the document of what is asked for; answers whether it was asked for.
+    pub(super) async fn bring_document(&self, ask: &Ask) -> bool {
         let document = ask.for_form(Form::Document, variant_fields(&ask.key));
         let Some(brought) = document.and_then(|ask| self.bring(ask)) else { return false };
         // If it failed, the data will show.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::support::origin::Request;
 use crate::support::{Edge, Origin, Response, eventually};
 
 const ISR: &str = "s-maxage=60, stale-while-revalidate=600";
@@ -32,10 +33,13 @@ fn pages_text(build: &str, text: &str) -> String {
 
 /// A document of the app router.
 fn app(build: &str, text: &str) -> Response {
+    Response::html(app_text(build, text)).cache(ISR)
+}
+
+fn app_text(build: &str, text: &str) -> String {
     let row = format!("0:{{\"P\":null,\"b\":\"{build}\"}}\n");
     let piece = serde_json::to_string(&row).expect("a string is JSON");
-    let body = format!("<p>{text}</p><script>self.__next_f.push([1,{piece}])</script>");
-    Response::html(body).cache(ISR)
+    format!("<p>{text}</p><script>self.__next_f.push([1,{piece}])</script>")
 }
 
 /// A payload of the app router.
@@ -336,6 +340,56 @@ async fn payloads_follow_the_one_redirect_that_says_nothing_else() {
     origin.on("/s?_rsc=mark").reply(moved("/s?_rsc=1"));
     origin.on("/s?_rsc=1").reply(moved("/s?_rsc=2"));
     assert_eq!(prefetch("/s").await.status, 502);
+    edge.stop().await;
+}
+
+/// Next 16 redirects a payload whose URL middleware rewrites to where it was rewritten to:
+/// that asks for another mark and leads nowhere else, and the page is no less static.
+#[tokio::test]
+async fn payloads_of_rewritten_pages_are_pages() {
+    // What Next hashes of such a request; an empty mark is lost where a URL is rewritten.
+    let mark = |request: &Request| match request.header("next-router-prefetch") {
+        Some(_) => "prefetch",
+        None if request.header("next-router-state-tree").is_some() => "tree",
+        None => "",
+    };
+    let origin = Origin::serve(move |request| {
+        let path = request.path().to_owned();
+        let sent = request.target.split_once("_rsc=").map(|(_, mark)| mark.to_owned());
+        let wanted = mark(request);
+        let within = format!("/docs/en{}", path.trim_start_matches("/docs"));
+        let answer = match request.header("rsc") {
+            None => app("B1", &path),
+            Some(_) if path == "/docs/login" => {
+                Response::status(307).header("Location", "/docs/start?_rsc=").cache(PRIVATE)
+            }
+            Some(_) if sent.as_deref() != Some(wanted) || wanted.is_empty() => {
+                Response::status(307).header("Location", &format!("{within}?_rsc={wanted}"))
+            }
+            Some(_) => rsc("B1", &path),
+        };
+        answer.header("x-nextjs-rewritten-path", within.trim_start_matches("/docs"))
+    })
+    .await;
+    let yaml = NEXTJS.replace("true-id", "true-id, base_path: /docs");
+    let edge = Edge::start(&yaml, &origin).await;
+    let client = edge.client();
+    for page in ["/docs/a", "/docs/b"] {
+        client.get(page).await.is(200, "MISS", &app_text("B1", page));
+        eventually("its payload", || async {
+            let payload = client.get(page).header("RSC", "1").await;
+            assert_eq!(payload.status, 200, "{payload}");
+            (payload.header("x-cache") == Some("HIT")).then_some(())
+        })
+        .await;
+        let prefetch = client.get(page).header("RSC", "1").header("Next-Router-Prefetch", "1");
+        prefetch.await.is(200, "MISS", &rsc_text("B1", page));
+        client.get(page).await.is(200, "HIT", &app_text("B1", page));
+    }
+    // Each mark is learnt once.
+    assert_eq!(origin.total(), 2 * 3 + 2);
+    let away = client.ssr().get("/docs/login").header("RSC", "1").await;
+    assert_eq!((away.status, away.header("location")), (307, Some("/docs/start?_rsc=")));
     edge.stop().await;
 }
 

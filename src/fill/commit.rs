@@ -171,8 +171,19 @@ impl Arrived {
                 _ => rest.push(parameter),
             }
         }
+        let rest = rest.join("&");
         let (own_path, own_query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
-        (path == own_path && rest.join("&") == own_query).then(|| mark.unwrap_or("").into())
+        // To what the origin made of it within is nowhere else, either.
+        let rewritten = || {
+            let (rewritten, query) = ask.preset.rewritten(&self.headers)?;
+            let query = query.unwrap_or(own_query).split('&');
+            let is_mark = |p: &&str| p.split('=').next() == Some(name);
+            let query = query.filter(|p| !is_mark(p)).collect::<Vec<_>>().join("&");
+            Some(path.ends_with(rewritten) && rest == query)
+        };
+        let same = (path == own_path && rest == own_query)
+            || (mark.is_some() && rewritten() == Some(true));
+        same.then(|| mark.unwrap_or("").into())
     }
 
     /// What the body of a complete response tells of its page.

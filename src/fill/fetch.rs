@@ -191,9 +191,10 @@ impl Fills {
             }
             return Ok(Brought::Refreshed(rep, arrived.cookies(), stale));
         }
-        if let Some(mark) = arrived.marked(ask) {
+        // One that leads to where it came from is the page's own.
+        if let Some(wanted) = arrived.marked(ask).filter(|wanted| **wanted != *mark) {
             drain(exchange).await;
-            return Err(Again::Marked(mark));
+            return Err(Again::Marked(wanted));
         }
         if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form) {
             inner.notes.set_no_data(ask.about(&inner.notes, ask.form, ask.selection()), fill.born);

@@ -487,9 +487,19 @@ impl Ask {
         names.iter().any(trusted)
     }
 
+    /// What it sends in place of the fields that a mark is of (see
+    /// [`Framework::asks_plainly`](crate::framework::Framework::asks_plainly)).
+    fn asks_plainly(&self) -> Option<(&'static str, &'static str)> {
+        let none = || self.preset.marked_by().iter().all(|name| self.fields.get(name).is_none());
+        if self.page && none() { self.preset.asks_plainly(self.form) } else { None }
+    }
+
     /// What the mark of an RSC request is of (see [`head`](Self::head)), hashed.
     pub(super) fn marked_by(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        if let Some((name, value)) = self.asks_plainly() {
+            add_field(&mut hash, name, Some(value.as_bytes()));
+        }
         for name in self.preset.marked_by() {
             for value in self.fields.lines(name) {
                 hash.update(name.as_bytes());
@@ -530,7 +540,8 @@ impl Ask {
         if let (true, Some((name, value))) = (self.page && self.anew, preset.anew()) {
             head.insert_header(name, value)?;
         }
-        if let (true, Some((name, value))) = (self.page, preset.asks(self.form)) {
+        let asks = [preset.asks(self.form).filter(|_| self.page), self.asks_plainly()];
+        for (name, value) in asks.into_iter().flatten() {
             head.insert_header(name, value)?;
         }
         for (name, value) in self.fields.iter() {

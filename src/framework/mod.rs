@@ -202,6 +202,19 @@ pub trait Framework: Debug + Send + Sync {
         None
     }
 
+    /// The field that a fill on a page route sends for a form where it sends none of
+    /// [`marked_by`](Self::marked_by): one that has no say in what is static, so that there
+    /// is a mark all the same.
+    fn asks_plainly(&self, _form: Form) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
+    /// The path and the query that the origin has made of a request's own, as it says in
+    /// its answer.
+    fn rewritten<'a>(&self, _response: &'a HeaderMap) -> Option<(&'a str, Option<&'a str>)> {
+        None
+    }
+
     /// What a fill on a page route sends as `User-Agent`.
     fn agent(&self) -> &'static str {
         concat!("Perennial/", env!("CARGO_PKG_VERSION"))

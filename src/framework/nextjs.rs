@@ -278,6 +278,19 @@ impl Framework for Nextjs {
         told(form, body)
     }
 
+    /// Middleware that rewrites loses an empty mark, and Next 16 redirects to a URL without
+    /// the rewriting then. This is the tree of a router that has nothing yet; what Next has
+    /// stored or stores it renders without.
+    fn asks_plainly(&self, form: Form) -> Option<(&'static str, &'static str)> {
+        (form == Form::Rsc)
+            .then_some(("Next-Router-State-Tree", "%5B%22%22%2C%7B%7D%2Cnull%2C%22refetch%22%5D"))
+    }
+
+    fn rewritten<'a>(&self, response: &'a HeaderMap) -> Option<(&'a str, Option<&'a str>)> {
+        let said = |name| response.get(name).and_then(|value| value.to_str().ok());
+        Some((said("x-nextjs-rewritten-path")?, said("x-nextjs-rewritten-query")))
+    }
+
     fn asks(&self, form: Form) -> Option<(&'static str, &'static str)> {
         match form {
             Form::Document => None,

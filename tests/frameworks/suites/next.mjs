@@ -172,18 +172,18 @@ check("server-rendered pages get their visitor's cookies and query, and are neve
   assert.equal(world.origin.count("/ssr") - before, 1);
 });
 
-check("a page behind middleware is asked for each time, and its cookie is for who asked", async (world) => {
+check("a page to which middleware gives a cookie is for nobody without Next's word", async (world) => {
   for (const path of ["/cookie/isr", data("/cookie/isr")]) {
     for (const times of [1, 2, 3]) {
-      const asked = Date.now();
       const answer = await world.get(path);
       assert.equal(answer.status, 200);
-      const seen = /seen=(\d+)/.exec(String(answer.headers["set-cookie"]));
-      assert.ok(Number(seen[1]) >= asked, "its own cookie, of now");
+      assert.match(String(answer.headers["set-cookie"]), /seen=/);
       assert.match(answer.said, /^perennial; fwd=/);
-      assert.notEqual(answer.headers["x-nextjs-cache"], "HIT", "whatever Next has");
       assert.equal(world.origin.count(path), times);
+      assert.notEqual(answer.headers["x-nextjs-cache"], "HIT", "whatever Next has");
     }
+    const confirmed = async () => (await world.get(path)).said.includes("fwd=stale; fwd-status=304");
+    await until("Next to say that the page is what is kept", world.within, confirmed);
   }
 });
 

@@ -82,6 +82,7 @@ impl Edge {
         let (engine, searches) = Engine::new(config);
         tokio::spawn(errands::fetch_assets(Arc::downgrade(&engine), searches));
         tokio::spawn(errands::look_for_builds(Arc::clone(&engine)));
+        tokio::spawn(errands::find_framework(Arc::clone(&engine)));
         let (trigger, shutdown) = server::shutdown();
         let admin_addr = admin.as_ref().map(Admin::local_addr);
         let (ended, end) = tokio::sync::oneshot::channel::<()>();

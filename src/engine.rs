@@ -150,11 +150,26 @@ impl Engine {
         *self.reloaded.lock() = Some(Last { at, ended });
     }
 
-    /// Runs on with a configuration of the same framework.
+    /// The origin told its framework: all that comes from now on goes by it. What is in
+    /// flight goes on as it began, and what it stores is under a deployment that is none any
+    /// more.
+    pub(crate) fn told_framework(&self, framework: config::Framework) {
+        let _one_at_a_time = self.reloading.lock();
+        let config = self.live.load().config.clone();
+        if config.is_untold() {
+            self.replace(config.told(framework));
+        }
+    }
+
+    /// Runs on with another configuration.
     fn replace(&self, config: Config) {
         let old = self.live.load();
         let preset = Preset::new(&config.framework);
+        let same = old.config.is_untold() == config.is_untold();
         let deployments = deployments(&config, &preset, |name| {
+            if !same {
+                return None;
+            }
             let place = old.config.origins.iter().position(|origin| origin.name == name)?;
             old.deployments.get(place).cloned()
         });

@@ -1,23 +1,29 @@
-//! What an edge does unasked: it fetches the assets that stored pages name, and
-//! looks whether the renderer has a new build.
+//! What an edge does unasked: it fetches the assets that stored pages name, looks whether
+//! the renderer has a new build, and asks which framework it is.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
-use http::HeaderMap;
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
 use pingora::http::RequestHeader;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::assets::{Choice, Named, Search};
+use crate::config::Framework;
 use crate::engine::Engine;
+use crate::framework::{Found, recognise};
+use crate::host;
 use crate::live::Live;
+use crate::origin::Origin;
 use crate::page::{Form, KeyBuf};
 use crate::plan::{Plan, ask, plan};
 use crate::request::{Facts, Request};
 use crate::route::Route;
+use crate::store::{Hardness, Name};
 
 /// Assets that are fetched at once.
 const AT_ONCE: usize = 4;
@@ -26,6 +32,10 @@ const AT_ONCE: usize = 4;
 const WANTED: usize = 1024;
 /// The most of a page that is read to tell its build, in bytes.
 const MAX_PROBE: usize = 4 << 20;
+/// How long it takes until an origin that told no framework is asked again: the first time,
+/// and, doubling, at most.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LAST_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether looking is configured meanwhile.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -112,28 +122,128 @@ pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
     }
 }
 
-/// What the renderer answers now; none if it does not.
+/// The deployment that the renderer tells now: its route, and what it says. None if it
+/// does not answer.
 async fn look(live: &Live) -> Option<(Arc<Route>, HeaderMap, Option<Box<str>>)> {
     let path = live.preset.probe()?;
     let route = live.routes.find("", &path);
-    let origin = live.origin(route);
+    let answer = fetch(live, live.origin(route), &path).await?;
+    Some((Arc::clone(route), answer.headers, live.preset.probed(&answer.body)))
+}
+
+/// What an origin answered.
+struct Answer {
+    host: String,
+    status: StatusCode,
+    headers: HeaderMap,
+    /// The beginning of it, at least.
+    body: Vec<u8>,
+}
+
+/// Asks an origin for a document as nobody; none if no head arrives.
+async fn fetch(live: &Live, origin: &Origin, path: &str) -> Option<Answer> {
     let server = origin.config().servers.first()?;
     let mut head = RequestHeader::build("GET", path.as_bytes(), Some(4)).ok()?;
     let host = format!("{}:{}", server.host, server.port);
-    head.insert_header("Host", origin.host_field(&host)).ok()?;
+    let host = origin.host_field(&host).to_owned();
+    head.insert_header("Host", &host).ok()?;
     head.insert_header("User-Agent", live.preset.agent()).ok()?;
     head.insert_header("Accept", live.preset.accept(Form::Document)).ok()?;
     head.insert_header("Via", live.via.member()).ok()?;
     let deadline = Instant::now() + origin.config().fill_timeout;
     let mut exchange = origin.fetch_with(Box::new(head), deadline, &mut |_| {}).await.ok()?;
-    let headers = exchange.head.headers.clone();
+    let (status, headers) = (exchange.head.status, exchange.head.headers.clone());
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = exchange.chunk().await {
-        if body.len() + chunk.len() > MAX_PROBE {
-            return None;
-        }
         body.extend_from_slice(&chunk);
+        if body.len() > MAX_PROBE {
+            return Some(Answer { host, status, headers, body });
+        }
     }
     exchange.finish().await;
-    Some((Arc::clone(route), headers, live.preset.probed(&body)))
+    Some(Answer { host, status, headers, body })
+}
+
+/// Asks the first origin for its home page until it answers, and goes by the framework
+/// that made it. What clients ask for has no part in it.
+pub(crate) async fn find_framework(engine: Arc<Engine>) {
+    let mut draining = engine.draining.subscribe();
+    let mut wait = FIRST_WAIT;
+    loop {
+        let live = engine.live();
+        if !live.config.is_untold() {
+            return;
+        }
+        let found;
+        tokio::select! {
+            home = home(&live) => found = home,
+            () = drained(&mut draining) => return,
+        }
+        if let Some((path, answer)) = found {
+            return tell(&engine, &path, &answer).await;
+        }
+        tracing::debug!(retry_in = ?wait, "the origin did not tell its framework yet");
+        tokio::select! {
+            () = tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())) => {}
+            () = drained(&mut draining) => return,
+        }
+        wait = (wait * 2).min(LAST_WAIT);
+    }
+}
+
+/// The edge was told to stop, or dropped.
+async fn drained(draining: &mut watch::Receiver<bool>) {
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// The home page of the first origin, and its path: after one redirect at most, on the
+/// same host. None if the origin cannot answer now.
+async fn home(live: &Live) -> Option<(String, Answer)> {
+    let origin = live.origins.get(0)?;
+    let mut path = "/".to_owned();
+    let mut answer = fetch(live, origin, &path).await?;
+    if let Some(location) = answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection())
+    {
+        let host = host::canonical(&answer.host, "http");
+        let to = location.to_str().ok().and_then(|to| host::same_origin("http", &host, &path, to));
+        if let Some(to) = to.filter(|to| is_target(to)) {
+            answer = fetch(live, origin, &to).await?;
+            path = to;
+        }
+    }
+    let later = answer.status.is_server_error()
+        || matches!(answer.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+    (!later).then_some((path, answer))
+}
+
+/// Whether it can stand in a request line.
+fn is_target(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Goes by the framework that made the page at `path`.
+async fn tell(engine: &Engine, path: &str, answer: &Answer) {
+    let status = answer.status.as_u16();
+    let framework = match recognise(path, &answer.headers, &answer.body) {
+        Some(Found { framework, because }) => {
+            let name = framework.as_str();
+            tracing::info!(framework = name, because, path, "the origin told its framework");
+            framework
+        }
+        None => {
+            tracing::info!(
+                path,
+                status,
+                "no framework is recognised in what the origin answers, and the preset stays \
+                 generic: `framework:` in a configuration names another one"
+            );
+            Framework::Generic
+        }
+    };
+    let all = vec![Name::All];
+    if let Err(error) = engine.store.invalidate(all.clone(), Hardness::Hard).await {
+        tracing::error!(%error, "what was stored under the generic preset is not dropped");
+    }
+    engine.store.free(all).await;
+    engine.told_framework(framework);
 }

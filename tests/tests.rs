@@ -5,6 +5,7 @@ mod support;
 
 mod actors;
 mod armour;
+mod auto;
 mod breaker;
 mod cli;
 mod connections;
@@ -22,5 +23,6 @@ mod presets;
 mod promises;
 mod reload;
 mod shortage;
+mod sites;
 mod smoke;
 mod webhook;

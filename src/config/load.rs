@@ -9,7 +9,7 @@ use super::de::{De, FaultKind, nearest, one_of};
 use super::env::{bare, substitute};
 use super::errors::{Errors, Note, Warning};
 use super::machine::{self, Memory};
-use super::raw::{Origin, Raw};
+use super::raw::{Framework, Origin, Raw};
 use super::resolve::{Report, resolve};
 use super::resolved::Config;
 use super::source::{Node, Path, Step};
@@ -79,7 +79,8 @@ impl Config {
         finish(found(text, name, env)?, name, Some(text), None, &Overrides::default())
     }
 
-    /// What runs without a file: this origin, every route `ssr: {}`.
+    /// What runs without a file: this origin with `framework: auto`, and every route that
+    /// this does not bring `ssr: {}`.
     ///
     /// # Errors
     ///
@@ -88,7 +89,7 @@ impl Config {
         const NAME: &str = "--origin";
         let server =
             server(url).map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
-        let mut raw = Raw::default();
+        let mut raw = Raw { framework: Framework::Auto, ..Raw::default() };
         raw.origins.0.push(("web".to_owned(), Origin::of(ServerUrl(server))));
         let found =
             Found { raw: Some(raw), faults: Vec::new(), gone: Vec::new(), warnings: Vec::new() };

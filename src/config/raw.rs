@@ -63,7 +63,10 @@ pub(super) struct Raw {
     /// Which preset maps URLs to pages and their data. A preset brings routes of
     /// its own, which come after those of this file: `perennial check` shows them. It
     /// says what a stored page is, so it takes a new start to change it: a reload
-    /// with another one is refused, with all else in the file.
+    /// with another one is refused, with all else in the file. With `auto` the origin
+    /// is asked for `/`, again while it does not answer, and what it prints tells the
+    /// framework; what was stored until then is dropped. A site whose `/` is made with
+    /// another framework than its other pages names it.
     pub(super) framework: Framework,
     /// What `framework: nextjs` knows of the site. Default: nothing.
     pub(super) nextjs: Option<Nextjs>,
@@ -168,6 +171,8 @@ impl Default for Cache {
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub(super) enum Framework {
+    /// the one that `/` is made with: one of those below, else `generic`
+    Auto,
     /// any renderer: HTML and JSON at one URL, chosen by `Accept`
     Generic,
     /// Next.js 14 and newer, pages and app router

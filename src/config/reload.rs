@@ -22,7 +22,17 @@ impl Config {
     /// Nothing of it can run, and why: it is for another framework, which decides
     /// what a stored page is, and which routes there are beside those of the file.
     pub fn succeed(mut self, running: &Config) -> Result<Succession, String> {
+        if running.auto.is_some() && !running.is_untold() {
+            self = self.told(running.framework.clone());
+        }
         let (old, new) = (&running.framework, &self.framework);
+        if self.auto.is_some() && running.auto.is_none() {
+            return Err(format!(
+                "framework: `auto` instead of `{}` takes effect at the next start, \
+                 and with it all else in the file",
+                Framework::as_str(old)
+            ));
+        }
         if std::mem::discriminant(old) != std::mem::discriminant(new) {
             return Err(format!(
                 "framework: `{}` instead of `{}` takes effect at the next start, \
@@ -122,5 +132,26 @@ mod tests {
             site.succeed(&nextjs).expect("the same").config.routes[0].path,
             "/docs/_next/static/**"
         );
+    }
+
+    /// `auto` goes on as what the origin told.
+    #[test]
+    fn a_framework_that_was_told() {
+        let auto = config("framework: auto");
+        let nuxt = config("framework: nuxt");
+        let told = auto.clone().told(nuxt.framework.clone());
+        for (running, new, framework) in [
+            (&auto, &auto, Some("generic")),
+            (&told, &auto, Some("nuxt")),
+            (&told, &nuxt, Some("nuxt")),
+            (&nuxt, &auto, None),
+            (&auto, &nuxt, None),
+        ] {
+            let done = new.clone().succeed(running);
+            let found = done.as_ref().ok().map(|done| done.config.framework.as_str());
+            assert_eq!(found, framework, "{done:?}");
+        }
+        assert!(auto.clone().succeed(&auto).unwrap().config.is_untold());
+        assert!(!auto.succeed(&told).unwrap().config.is_untold());
     }
 }

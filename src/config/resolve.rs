@@ -62,6 +62,8 @@ pub(super) fn resolve(
     let cache = cache(&raw.cache, &root.key("cache"), report);
     let revalidate = revalidate(raw.revalidate.as_ref(), &root.key("revalidate"), report);
     let (framework, server_rendered) = site::framework(raw, beside, &root, report);
+    let of_file = routes(raw, &root, &origins, report);
+    let auto = site::auto(raw, &of_file, &root.key("deployment"), report);
     let config = Config {
         listen: raw.listen.as_slice().iter().map(|address| address.0).collect(),
         admin: raw.admin.0,
@@ -71,10 +73,17 @@ pub(super) fn resolve(
             None => std::thread::available_parallelism().map_or(1, usize::from),
         },
         cache,
-        deployment: site::deployment(raw, &framework, &root.key("deployment"), report),
+        deployment: match &auto {
+            Some(auto) => auto.before(),
+            None => {
+                let by = site::Names::of(&framework);
+                site::deployment(raw, by, &root.key("deployment"), report)
+            }
+        },
+        auto,
         log: log(&raw.log, &root.key("log"), report),
         revalidate,
-        routes: routes(raw, &presets::routes(&framework, server_rendered), &root, &origins, report),
+        routes: presets::join(of_file, presets::routes(&framework, server_rendered)),
         framework,
         request_fields: fields::request_fields(raw, &root.key("request_fields"), report).into(),
         limits: limits(&raw.limits, &root.key("limits"), report),
@@ -310,13 +319,8 @@ fn limits(raw: &raw::Limits, path: &Path, report: &mut Report) -> Limits {
 /// A route that was read before: its place, and its patterns.
 type Earlier = (Path, HostPattern, PathPattern);
 
-fn routes(
-    raw: &raw::Raw,
-    preset: &[Route],
-    root: &Path,
-    origins: &[Origin],
-    report: &mut Report,
-) -> Vec<Route> {
+/// Those of the file.
+fn routes(raw: &raw::Raw, root: &Path, origins: &[Origin], report: &mut Report) -> Vec<Route> {
     let path = &root.key("routes");
     let mut earlier: Vec<Earlier> = Vec::new();
     let mut routes: Vec<Route> = Vec::new();
@@ -328,16 +332,6 @@ fn routes(
             earlier.push((path, host, pattern));
         }
         routes.push(route);
-    }
-    for route in preset {
-        // The file has said what is to be done with these.
-        let Ok(pattern) = PathPattern::new(&route.path) else { continue };
-        if !earlier.iter().any(|(_, h, p)| h.covers(&HostPattern::Any) && p.covers(&pattern)) {
-            routes.push(route.clone());
-        }
-    }
-    if !routes.last().is_some_and(|last| last.host.is_none() && last.path == "/**") {
-        routes.push(Route::catch_all());
     }
     routes
 }

@@ -26,6 +26,8 @@ pub struct Config {
     pub cache: Cache,
     /// The preset that maps URLs to pages and their data.
     pub framework: Framework,
+    /// `framework: auto`; none: the file names it.
+    pub auto: Option<Auto>,
     /// How the deployment that is part of every page key is known.
     pub deployment: Deployment,
     /// Logging.
@@ -176,6 +178,20 @@ impl Framework {
     pub const fn tells_build(&self) -> bool {
         !matches!(self, Self::Generic | Self::Astro(_))
     }
+}
+
+/// `framework: auto`: the framework is told by what the origin prints. Until it is, it
+/// counts as [`Framework::Generic`].
+#[derive(Clone, Debug)]
+pub struct Auto {
+    /// Whether it has been told which one it is, or that it is none that is known.
+    pub told: bool,
+    /// The routes of the file.
+    pub routes: Vec<Route>,
+    /// How the deployment is known if what is rendered does not tell the build.
+    pub generic: Deployment,
+    /// How it is known if it does.
+    pub by_build: Deployment,
 }
 
 /// A Next.js site.

@@ -32,7 +32,13 @@ pub fn table(config: &Config) -> String {
         (None, true) => "by build".to_owned(),
         (None, false) => format!("by {}", by.join(", ")),
     };
-    if config.framework != Framework::Generic || config.deployment.id.is_some() {
+    if config.is_untold() {
+        let _ = writeln!(
+            out,
+            "preset   auto: told by the origin's `/` once it answers; until then, and if nothing \
+             fits, generic, with the routes below"
+        );
+    } else if config.framework != Framework::Generic || config.deployment.id.is_some() {
         let _ = writeln!(out, "deployed {deployment}");
     }
     if config.dev {

@@ -306,7 +306,7 @@ fn mistakes() {
         ),
         (
             "framework: nux",
-            &["p.yaml:2: framework: expected `generic`, `nextjs`, `gatsby`, `sveltekit`, \
+            &["p.yaml:2: framework: expected `auto`, `generic`, `nextjs`, `gatsby`, `sveltekit`, \
                `react-router`, `nuxt` or `astro`, found \"nux\"; did you mean \"nuxt\"?"],
         ),
         (
@@ -1189,6 +1189,47 @@ fn presets_bring_their_routes() {
         "origins: { web: http://a }\nframework: nextjs\nroutes: [ { path: '/**', pass: {} } ]",
     );
     assert_eq!(all.routes.len(), 1);
+}
+
+/// Until the origin tells its framework all is as with `generic`, but for the deployment;
+/// then as if the file had named it.
+#[test]
+fn a_framework_that_the_origin_tells() {
+    const FILE: &str = "origins: { web: http://a }\nroutes: [ { path: /own/**, pass: {} } ]\n";
+    let site = Site { base: "/docs".to_owned(), ..Site::default() };
+    for (told, named) in [
+        (Framework::Generic, "framework: generic"),
+        (Framework::Nuxt(site.clone()), "framework: nuxt\nsite: { base: /docs }"),
+        (Framework::Astro(site), "framework: astro\nsite: { base: /docs }"),
+        (Framework::Nextjs(Nextjs::default()), "framework: nextjs"),
+    ] {
+        for more in ["", "deployment: v1\n", "deployment: { field: x-d, settle: 1s, probe: 5s }\n"]
+        {
+            let auto = good(&format!("{FILE}{more}framework: auto"));
+            assert!(auto.is_untold() && auto.framework == Framework::Generic);
+            assert_eq!(auto.routes, good(FILE).routes);
+            let auto = auto.told(told.clone());
+            let named = good(&format!("{FILE}{more}{named}"));
+            assert!(!auto.is_untold());
+            assert_eq!(
+                (auto.framework, auto.routes, auto.deployment),
+                (named.framework, named.routes, named.deployment),
+                "{more}"
+            );
+        }
+    }
+    let catch_all =
+        "origins: { web: http://a }\nroutes: [ { path: '/**', ssr: {} } ]\nframework: auto";
+    assert_eq!(good(catch_all).told(Framework::Nextjs(Nextjs::default())).routes.len(), 1);
+    let named = good("origins: { web: http://a }\nframework: nextjs");
+    assert_eq!(named.clone().told(Framework::Generic).framework, named.framework);
+    let untold = good(&format!("{FILE}framework: auto"));
+    let (one, other) = (untold.deployment.id.clone(), good(FILE).deployment.id);
+    assert!(one.is_some() && one != other, "what is stored before is of no deployment");
+    let shown = table(&untold);
+    assert!(shown.contains("preset   auto: told by the origin's `/`"), "{shown}");
+    let (alone, _) = Config::for_origin("http://a", &Overrides::default()).unwrap();
+    assert!(alone.is_untold());
 }
 
 #[test]

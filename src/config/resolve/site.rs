@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::{Report, is_path};
-use crate::config::resolved::{Deployment, Framework, Gatsby, Nextjs, Site};
+use crate::config::resolved::{Auto, Deployment, Framework, Gatsby, Nextjs, Route, Site};
 use crate::config::source::Path;
 use crate::config::values::Span;
 use crate::config::{raw, sites};
@@ -30,7 +30,10 @@ pub(super) fn framework(
     if raw.site.is_some()
         && matches!(
             raw.framework,
-            raw::Framework::Generic | raw::Framework::Nextjs | raw::Framework::Gatsby
+            raw::Framework::Auto
+                | raw::Framework::Generic
+                | raw::Framework::Nextjs
+                | raw::Framework::Gatsby
         )
     {
         let message = "has no effect but with `framework: sveltekit`, `react-router`, `nuxt` or \
@@ -48,7 +51,7 @@ pub(super) fn framework(
         raw::Framework::ReactRouter => known(Framework::ReactRouter),
         raw::Framework::Nuxt => known(Framework::Nuxt),
         raw::Framework::Astro => known(Framework::Astro),
-        raw::Framework::Generic => (Framework::Generic, nothing),
+        raw::Framework::Auto | raw::Framework::Generic => (Framework::Generic, nothing),
         raw::Framework::Nextjs => {
             let default = raw::Nextjs::default();
             let site = raw.nextjs.as_ref().unwrap_or(&default);
@@ -160,9 +163,40 @@ fn base(base: &str, path: &Path, report: &mut Report) -> String {
     if base.is_empty() { String::new() } else { canonical_path(base).into_owned() }
 }
 
+/// What tells deployments apart where the file does not say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// A field of the origin.
+    Sent,
+    /// The build that rendered a page.
+    Builds,
+}
+
+impl Names {
+    pub(super) fn of(framework: &Framework) -> Names {
+        if framework.tells_build() { Names::Builds } else { Names::Sent }
+    }
+}
+
+/// What `framework: auto` needs to go on once the framework is told.
+pub(super) fn auto(
+    raw: &raw::Raw,
+    routes: &[Route],
+    path: &Path,
+    report: &mut Report,
+) -> Option<Auto> {
+    matches!(raw.framework, raw::Framework::Auto).then(|| Auto {
+        told: false,
+        routes: routes.to_vec(),
+        // What is wrong with it is said once.
+        generic: deployment(raw, Names::Sent, path, &mut Report::default()),
+        by_build: deployment(raw, Names::Builds, path, report),
+    })
+}
+
 pub(super) fn deployment(
     raw: &raw::Raw,
-    framework: &Framework,
+    by: Names,
     path: &Path,
     report: &mut Report,
 ) -> Deployment {
@@ -197,7 +231,7 @@ pub(super) fn deployment(
     {
         report.error(path.key("cookie"), format!("{cookie:?} is not the name of a cookie"));
     }
-    let preset = framework.tells_build();
+    let preset = by == Names::Builds;
     if fields.is_empty() && raw.cookie.is_none() && !preset {
         fields = FIELDS.map(HeaderName::from_static).to_vec();
     }

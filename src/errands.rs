@@ -102,6 +102,7 @@ fn fetch_asset(engine: &Engine, asset: &Named) -> Option<tokio::task::JoinHandle
 /// year would never tell.
 pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
     let mut draining = engine.draining.subscribe();
+    let mut warned: Option<Box<str>> = None;
     loop {
         let live = engine.live();
         let every = live.config.deployment.probe.filter(|_| !live.config.dev);
@@ -114,12 +115,28 @@ pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
         if every.is_some()
             && let Some((route, headers, build)) = look(&live).await
         {
+            if let Some(told) = other_build(&live, build.as_deref())
+                && warned.as_deref() != Some(told)
+            {
+                tracing::warn!(
+                    build = told,
+                    "the renderer runs another build than the one whose files were read: what \
+                     they say of pages and middleware may be wrong until the next reload"
+                );
+                warned = Some(told.into());
+            }
             let deployments = live.deployments(&route);
             if let Some(deployment) = deployments.of(&headers, build.as_deref()) {
                 deployments.seen(&deployment);
             }
         }
     }
+}
+
+/// The build that the renderer tells, where it is not the one that was read.
+fn other_build<'a>(live: &Live, told: Option<&'a str>) -> Option<&'a str> {
+    let read = live.preset.build()?;
+    told.filter(|told| *told != read)
 }
 
 /// The deployment that the renderer tells now: its route, and what it says. None if it

@@ -360,3 +360,33 @@ fn check_says_what_cannot_be_meant() {
         assert_eq!(output.stdout.is_empty(), code != 0, "{text}");
     }
 }
+
+/// What was read of one build may be wrong for another: the log says so.
+#[tokio::test]
+async fn a_build_that_was_not_read_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in [
+        ("BUILD_ID", "b1"),
+        ("required-server-files.json", r#"{"config":{}}"#),
+        ("prerender-manifest.json", r#"{"preview":{"previewModeId":"id"}}"#),
+        ("routes-manifest.json", "{}"),
+    ] {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    }
+    let page =
+        "<script id=\"__NEXT_DATA__\" type=\"application/json\">{\"buildId\":\"b2\"}</script>";
+    let origin = Origin::serve(move |_| Response::html(page).with_status(404)).await;
+    let yaml = file(&format!(
+        "listen: 127.0.0.1:0\nadmin: off\norigins: {{ web: '{}' }}\nframework: nextjs\n\
+         nextjs: {{ build: {} }}\ndeployment: {{ probe: 100ms }}\n",
+        origin.url(),
+        folder.path().display(),
+    ));
+    let path = yaml.path().to_str().expect("it is text").to_owned();
+    let told = tokio::task::spawn_blocking(move || {
+        Running::start(&["--config", &path])
+            .line("another build than the one whose files were read")
+    });
+    let told = crate::support::patient("the warning", told).await.expect("it is told");
+    assert!(told.contains("b2"), "{told}");
+}

@@ -173,16 +173,10 @@ impl Arrived {
         }
         let rest = rest.join("&");
         let (own_path, own_query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
-        // To what the origin made of it within is nowhere else, either.
-        let rewritten = || {
-            let (rewritten, query) = ask.preset.rewritten(&self.headers)?;
-            let query = query.unwrap_or(own_query).split('&');
-            let is_mark = |p: &&str| p.split('=').next() == Some(name);
-            let query = query.filter(|p| !is_mark(p)).collect::<Vec<_>>().join("&");
-            Some(path.ends_with(rewritten) && rest == query)
-        };
-        let same = (path == own_path && rest == own_query)
-            || (mark.is_some() && rewritten() == Some(true));
+        // To what the origin made of it within is nowhere else, either. Its query is its own.
+        let rewritten =
+            || ask.preset.rewritten(&self.headers).iter().any(|made| path.ends_with(made));
+        let same = (path == own_path && rest == own_query) || (mark.is_some() && rewritten());
         same.then(|| mark.unwrap_or("").into())
     }
 

@@ -209,10 +209,10 @@ pub trait Framework: Debug + Send + Sync {
         None
     }
 
-    /// The path and the query that the origin has made of a request's own, as it says in
-    /// its answer.
-    fn rewritten<'a>(&self, _response: &'a HeaderMap) -> Option<(&'a str, Option<&'a str>)> {
-        None
+    /// The paths that the origin has made of a request's own, one after the other, as it
+    /// says in its answer.
+    fn rewritten<'a>(&self, _response: &'a HeaderMap) -> Vec<&'a str> {
+        Vec::new()
     }
 
     /// What a fill on a page route sends as `User-Agent`.

@@ -286,9 +286,19 @@ impl Framework for Nextjs {
             .then_some(("Next-Router-State-Tree", "%5B%22%22%2C%7B%7D%2Cnull%2C%22refetch%22%5D"))
     }
 
-    fn rewritten<'a>(&self, response: &'a HeaderMap) -> Option<(&'a str, Option<&'a str>)> {
-        let said = |name| response.get(name).and_then(|value| value.to_str().ok());
-        Some((said("x-nextjs-rewritten-path")?, said("x-nextjs-rewritten-query")))
+    /// By middleware, and then within: an intercepted route is another path again.
+    fn rewritten<'a>(&self, response: &'a HeaderMap) -> Vec<&'a str> {
+        let path = |said: &'a str| {
+            let after = said
+                .split_once("://")
+                .map_or(said, |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+            after.split('?').next().unwrap_or(after)
+        };
+        ["x-middleware-rewrite", "x-nextjs-rewritten-path"]
+            .iter()
+            .filter_map(|name| Some(path(response.get(*name)?.to_str().ok()?)))
+            .filter(|path| path.starts_with('/'))
+            .collect()
     }
 
     fn asks(&self, form: Form) -> Option<(&'static str, &'static str)> {

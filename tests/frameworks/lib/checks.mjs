@@ -20,9 +20,9 @@ export function check(name, body, { notWith, controls, mode = "preset", brief = 
   all.push({ name, body, mode, brief, controls: controls ?? ["direct", "generic"].filter((one) => one !== notWith) });
 }
 
-// Runs every check. `lines` are configurations: `lines.preset`, `lines.generic` without
-// the preset; without a word of `alone`, that is the program with `--origin` and
-// nothing else. `site.port` is where the site listens, unless each check starts
+// Runs every check. `lines` are configurations: `lines.preset`, and one for each control
+// that is Perennial without something, as `lines.generic` is without the preset; without
+// a word of `alone`, that is the program with `--origin` and nothing else. `site.port` is where the site listens, unless each check starts
 // its own. Answers how many went wrong.
 // `log` is the file to which every request of a browser is written.
 export async function run({ program, control, only, log, port, site, lines }) {
@@ -73,7 +73,7 @@ class World {
       world.edge = await Careless.start({ port, origin: world.origin });
       world.url = world.edge.url;
     } else {
-      const chosen = control === "generic" ? lines.generic : lines[mode];
+      const chosen = (control && lines[control]) ?? lines[mode];
       world.edge = await Edge.start({ program, port, origin: world.origin, lines: chosen });
       world.url = world.edge.url;
     }
@@ -93,9 +93,10 @@ class World {
   }
 
   // The assets that a page names are there before they are asked for, and for good.
-  async keepsAssets(page, pattern) {
-    const named = [...new Set((await this.get(page)).text.match(pattern))];
-    assert.ok(named.length > 3, "it names some");
+  async keepsAssets(page, pattern, least = 4) {
+    const { text } = await this.get(page);
+    const named = [...new Set(text.match(pattern)?.map((name) => new URL(name, this.url + page).pathname))];
+    assert.ok(named.length >= least, "it names some");
     await until("all of them", this.within, () => named.every((path) => this.origin.count(path) === 1));
     for (const path of named) {
       assert.match((await this.hit(path)).headers["cache-control"], /immutable/);

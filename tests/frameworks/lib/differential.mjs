@@ -32,6 +32,7 @@ import { Tab } from "./browser.mjs";
 
 const QUIET = 120; // ms without a request, then a page counts as at rest
 const PATIENCE = 8_000; // ms for whatever a step waits for
+const CURT = 2_000; // the same where a control is to fail
 const MODES = { alone: "with --origin alone", preset: "with the preset" };
 
 export function differential(site) {
@@ -47,7 +48,8 @@ export function differential(site) {
       async (world) => {
         const { direct, through } = await drives.of(world, mode);
         const differences = compare(site.visitors, direct, through);
-        assert.ok(differences.length === 0, `${differences.length} differences\n${differences.join("\n")}`);
+        const leaks = differences.filter((text) => text.includes("): leaks")).length;
+        assert.ok(differences.length === 0, `${differences.length} differences, ${leaks} of them leaks\n${differences.join("\n")}`);
       },
       { mode, brief: true, controls: controls("mixed", ...generic("differences")) },
     );
@@ -105,7 +107,7 @@ class Drives {
   async #visits(browser, url, world) {
     const all = [];
     for (const visitor of this.site.visitors) {
-      const visit = await Visitor.come(this.site, visitor, browser, url);
+      const visit = await Visitor.come(this.site, visitor, browser, url, world?.control ? CURT : PATIENCE);
       world?.tabs.push(visit.tab);
       all.push({ seen: await visit.seen(), responses: visit.responses });
       if (!world) await visit.tab.close();
@@ -124,13 +126,13 @@ class Drives {
 // A last member of an object says more: `text`, which must come to be seen; `bare`,
 // a page that never gets ready, because it has no script.
 class Visitor {
-  static async come(site, { name, secret, cookies = {}, steps }, browser, url) {
+  static async come(site, { name, secret, cookies = {}, steps }, browser, url, patience) {
     const visitor = new Visitor();
-    Object.assign(visitor, { site, name, steps, url });
+    Object.assign(visitor, { site, name, steps, url, patience });
     visitor.others = site.visitors.map((other) => other.secret).filter((other) => other && other !== secret);
     visitor.tab = await Tab.open(browser, url);
     visitor.page = visitor.tab.page;
-    visitor.page.setDefaultTimeout(PATIENCE);
+    visitor.page.setDefaultTimeout(patience);
     const jar = Object.entries(cookies).map(([name, value]) => ({ name, value, url }));
     if (jar.length > 0) await visitor.tab.context.addCookies(jar);
     visitor.open = new Set();
@@ -188,9 +190,9 @@ class Visitor {
 
   // What is to be seen once the page is at rest.
   async #look() {
-    await until(`requests to end: ${[...this.open].map((request) => request.url()).join(" ")}`, PATIENCE, () => this.#quiet());
+    await until(`requests to end: ${[...this.open].map((request) => request.url()).join(" ")}`, this.patience, () => this.#quiet());
     let shown;
-    await until("the page to stand still", PATIENCE, async () => {
+    await until("the page to stand still", this.patience, async () => {
       const before = shown;
       shown = JSON.stringify(await this.page.evaluate(snapshot));
       return shown === before;
@@ -253,7 +255,7 @@ class Visitor {
 
   // Whether an answer has what is another's, whatever then becomes of it.
   async #search(response, path, { leaks }) {
-    const body = await Promise.race([response.text().catch(() => ""), new Promise((done) => setTimeout(done, PATIENCE, ""))]);
+    const body = await Promise.race([response.text().catch(() => ""), new Promise((done) => setTimeout(done, this.patience, ""))]);
     for (const other of this.others) if (body.includes(other)) leaks.add(`${path} has ${other}`);
   }
 

@@ -25,7 +25,7 @@ export function isolation({ serve, paths, cookies, modes = ["alone", "preset"] }
           await server.stop();
         }
       },
-      { mode, controls: mode === modes.at(-1) ? ["direct", "mixed"] : [] },
+      { mode, controls: mode === modes.at(-1) ? ["direct", "mixed", "shared"] : [] },
     );
   }
 }

@@ -24,5 +24,6 @@ await suite({
   dynamic: (path) => DYNAMIC.test(path) || path.startsWith("/_server-islands/"),
   // What an island is told is encrypted anew at each render.
   same: (path) => path.replace(/^(\/_server-islands\/\w+).*/, "$1"),
+  bundles: /\/_astro\/[^"]+\.(?:js|css)/g,
   paths: everything(() => [], ["/island"]),
 });

@@ -22,5 +22,7 @@ await suite({
   page,
   // A link that comes into sight brings the payload of where it leads.
   unasked: (path) => path.includes("/_payload.json"),
+  bundles: /\/_nuxt\/[^"]+\.js/g,
+  pair: ["/lived", "/lived/_payload.json"],
   paths: everything((path) => (/^\/(lived)?$/.test(path) ? [`${path.replace(/\/$/, "")}/_payload.json`] : []), ["/island", ...apis]),
 });

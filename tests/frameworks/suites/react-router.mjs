@@ -18,5 +18,8 @@ await suite({
   data: (path) => /\.data(\?|$)/.test(path),
   dynamic: (path) => DYNAMIC.test(path),
   page: (path) => path.replace(/[?&]_routes=[^&]*/, "").replace(/(\/_root|\/_)?\.data/, "").replace(/^\/slash$/, "/slash/") || "/",
+  bundles: /\/assets\/[^"]+\.js/g,
+  pair: ["/lived", "/lived.data"],
+  fails: ["differences", "hits"],
   paths: everything((path) => [data(path)]),
 });

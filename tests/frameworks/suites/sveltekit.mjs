@@ -18,5 +18,8 @@ await suite({
   data: (path) => path.includes("/__data.json"),
   dynamic: (path) => DYNAMIC.test(path),
   page: (path) => path.replace(/\/__data\.json/, "").replace(/[?&]x-sveltekit-.*/, "").replace(/^\/slash$/, "/slash/") || "/",
+  bundles: /[./]+\/_app\/immutable\/[^"]+\.js/g,
+  pair: ["/lived", "/lived/__data.json"],
+  fails: ["differences", "hits"],
   paths: everything((path) => [data(path), `${data(path)}${path.includes("?") ? "&" : "?"}x-sveltekit-invalidated=01`]),
 });

@@ -119,7 +119,7 @@ pub fn plan(
         true => live.preset.rendering(&place.path, form),
         false => Rendering::Unknown,
     };
-    let by_origin = matches!(route.mode, Mode::Isr { revalidate: None, .. });
+    let by_origin = route.mode.is_by_origin();
     let server_rendered = if by_origin && !rendering.is_guarded() { noted() } else { None };
     let each = by_origin && rendering == Rendering::ForEach;
     if server_rendered.is_some() || each || rendering.is_guarded() {

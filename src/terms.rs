@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::Guard;
-use http::header::{CONTENT_TYPE, ETAG, SET_COOKIE};
+use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::answer::head::{Audience, Shape};
@@ -18,8 +18,10 @@ use crate::config;
 use crate::framework::Preset;
 use crate::page::{Asked, Fields, Form, Judgement, Representation};
 use crate::route::Route;
+use crate::rules::cache_control::governing;
+use crate::rules::freshness::explicit_lifetime;
 use crate::rules::storable::{self, Expected, Lifetime, Policy, Verdict};
-use crate::rules::{Time, date};
+use crate::rules::{Time, date, media};
 
 /// What judges responses: a route, under one of its two sets of terms.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +167,26 @@ impl Judge<'_> {
             && silent.iter().all(|name| !headers.contains_key(*name))
             && headers.get(CONTENT_TYPE).is_some_and(is_html)
             && headers.contains_key(ETAG)
+    }
+
+    /// Whether only its body tells for whom a response was rendered that would be stored:
+    /// see [`is_silent`](Self::is_silent), and where a `dsg` route goes by the origin, what
+    /// says no lifetime and is no file.
+    #[must_use]
+    pub fn tells_by_body(&self, response: &Response<'_>) -> bool {
+        let headers = response.headers;
+        if self.is_silent(response.status, headers) {
+            return true;
+        }
+        let by_origin = matches!(self.route.mode, config::Mode::Dsg { origin: true });
+        let is_page = || media::is_html(headers) || media::is_json(headers);
+        let lifetime = || explicit_lifetime(&governing(headers), headers, response.response_time);
+        self.page
+            && by_origin
+            && self.preset.renders_silently()
+            && !headers.contains_key(LAST_MODIFIED)
+            && is_page()
+            && lifetime().is_none_or(|lifetime| lifetime.is_zero())
     }
 
     /// The fields that clients get of a response.

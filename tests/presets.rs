@@ -939,6 +939,43 @@ async fn gatsby_pages_with_a_dot_in_their_name_have_data() {
     assert_eq!(origin.count("/page-data/robots.txt/page-data.json"), 0);
 }
 
+/// Pages with `getServerData` that nobody has named: what they hold of a visitor tells them,
+/// and each visitor gets their own, document and data, while deferred pages are rendered
+/// once.
+#[tokio::test]
+async fn gatsby_pages_that_are_rendered_for_each_visitor_are_recognised() {
+    let origin = Origin::serve(|request| {
+        let name = request.header("cookie").unwrap_or("nobody");
+        let data = format!("{{\"result\":{{\"serverData\":{{\"name\":\"{name}\"}}}}}}");
+        let script = |data: &str| {
+            format!(
+                "<script>/*<![CDATA[*/window.pagePath=\"/\";window.x=\"\"{data}/*]]>*/</script>"
+            )
+        };
+        match request.path() {
+            "/me/" => Response::html(script(&format!(";window.pageData={data};"))),
+            "/page-data/me/page-data.json" => Response::json(data),
+            "/later/" => Response::html(script("")),
+            _ => Response::json("{\"result\":{\"pageContext\":{}}}"),
+        }
+    })
+    .await;
+    let yaml = "framework: gatsby\ndeployment: { probe: off }";
+    let edge = Edge::start(yaml, &origin).await;
+    let client = edge.client().ssr();
+    for path in ["/me/", "/page-data/me/page-data.json"] {
+        for who in ["alice", "bob", "alice"] {
+            let page = client.get(path).header("Cookie", who).await;
+            assert!(page.text().contains(who), "{path}: {page}");
+            assert_eq!(page.x_cache(), "MISS", "{path}: {page}");
+        }
+    }
+    client.get("/later/").await;
+    eventually("a hit", async || (client.get("/later/").await.x_cache() == "HIT").then_some(()))
+        .await;
+    assert_eq!(origin.count("/later/"), 1);
+}
+
 /// What pages of one build share, static queries and slices, is of that build, as long as
 /// pages of two builds are served.
 #[tokio::test]

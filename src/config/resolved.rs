@@ -502,7 +502,14 @@ impl Mode {
     /// where a path of a page route can turn into that.
     #[must_use]
     pub const fn may_be_server_rendered(self) -> bool {
-        matches!(self, Self::Ssr { .. } | Self::Isr { revalidate: None, .. })
+        matches!(self, Self::Ssr { .. }) || self.is_by_origin()
+    }
+
+    /// Whether this is a page route on which the origin says of each page how long it lives,
+    /// and with that whether it is for all.
+    #[must_use]
+    pub const fn is_by_origin(self) -> bool {
+        matches!(self, Self::Isr { revalidate: None, .. } | Self::Dsg { origin: true })
     }
 
     /// Whether this is a page route: `isr` or `dsg`.

@@ -210,14 +210,7 @@ impl Arrived {
 
     /// The same where the body was asked for with other fields.
     pub(super) fn judge_as(&self, ask: &Ask, asked: Asked) -> Verdict {
-        let verdict = ask.judge().response(&Response {
-            form: ask.form,
-            status: self.status,
-            headers: &self.headers,
-            asked,
-            request_time: self.request_time,
-            response_time: self.response_time,
-        });
+        let verdict = ask.judge().response(&self.response(ask, asked));
         let Verdict::Store { .. } = verdict else { return verdict };
         let refuse = |reason| Verdict::Refuse { reason, class: Class::Unshared };
         if matches!(self.coded, Coded::Unknown(_)) {
@@ -228,6 +221,22 @@ impl Arrived {
             return refuse(Reason::VaryStar);
         }
         verdict
+    }
+
+    /// Whether only its body tells for whom it was rendered.
+    pub(super) fn tells_by_body(&self, ask: &Ask) -> bool {
+        ask.judge().tells_by_body(&self.response(ask, ask.asked()))
+    }
+
+    fn response(&self, ask: &Ask, asked: Asked) -> Response<'_> {
+        Response {
+            form: ask.form,
+            status: self.status,
+            headers: &self.headers,
+            asked,
+            request_time: self.request_time,
+            response_time: self.response_time,
+        }
     }
 
     /// Whether a cache may use it as it arrived without asking the origin first.

@@ -211,15 +211,13 @@ impl Fills {
         let kept = kept.and_then(Result::ok);
         let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
         let mut ahead = None;
-        if matches!(verdict, Verdict::Store { .. })
-            && judging.judge().is_silent(arrived.status, &arrived.headers)
-        {
+        if matches!(verdict, Verdict::Store { .. }) && arrived.tells_by_body(judging) {
             // Only its body tells whether the build made it. Others must not see it before.
             let Ok((body, complete)) = coming.ahead(cache.max_object).await else {
                 fill.decide(Lead::Failed(Failure::Reset));
                 return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
             };
-            if !(complete && ask.preset.is_exported(&body)) {
+            if !(complete && ask.preset.is_for_all(ask.form, &body)) {
                 let (reason, class) = (Reason::ServerRendered, Class::ServerRendered);
                 verdict = Verdict::Refuse { reason, class };
             }
@@ -373,7 +371,7 @@ impl Fills {
                     let Some((reason, class)) = refused else {
                         let Some(terms) = terms else { return Err(Again::Unconditional) };
                         if kept.as_ref().is_some_and(|kept| kept.if_exported)
-                            && !ask.preset.is_exported(&body)
+                            && !ask.preset.is_for_all(ask.form, &body)
                         {
                             fill.finish(Ok(None));
                             return Ok(Brought::Refused(Reason::Middleware, Class::Unshared));

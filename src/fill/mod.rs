@@ -263,9 +263,8 @@ impl Fills {
     fn learned(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
         let inner = &self.0;
         let stored = inner.store.get(ask.key.as_str());
-        let by_origin = matches!(ask.route.mode, config::Mode::Isr { revalidate: None, .. });
         let about = ask.about(&inner.notes, ask.form, ask.selection());
-        (ask.page && by_origin && inner.notes.server_rendered(about))
+        (ask.page && ask.route.mode.is_by_origin() && inner.notes.server_rendered(about))
             || (ask.page && self.lacks(ask, stored.as_deref()))
             || stored.is_some_and(|stored| seen.is_none_or(|seen| !Arc::ptr_eq(seen, &stored)))
     }

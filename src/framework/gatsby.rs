@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 use http::HeaderMap;
 use memchr::memmem;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
+use super::html::scripts;
 use super::{Found, Framework, MAX_NAME, Names, Place, Told, below, other, split};
 use crate::config;
 use crate::page::Form;
@@ -23,6 +26,11 @@ const DATA_FILE: &str = "/page-data.json";
 const HASH: &[u8] = b"window.___webpackCompilationHash=\"";
 /// How `app-data.json` does.
 const APP_DATA_HASH: &[u8] = b"\"webpackCompilationHash\":\"";
+
+/// How the script begins that says which page this is, and where it holds the data of a
+/// page that is rendered for each visitor.
+const PAGE_PATH: &[u8] = b"/*<![CDATA[*/window.pagePath=";
+const PAGE_DATA: &[u8] = b";window.pageData={";
 
 impl Gatsby {
     pub(super) fn new(site: &config::Gatsby) -> Gatsby {
@@ -90,6 +98,21 @@ impl Framework for Gatsby {
         Told { build, pair: Some(other(form)) }
     }
 
+    /// What `getServerData` gave is in the page and in its data, and with deferred pages there
+    /// is nothing of the kind.
+    fn renders_silently(&self) -> bool {
+        true
+    }
+
+    fn is_for_all(&self, form: Form, body: &[u8]) -> bool {
+        match form {
+            Form::Document => !scripts(body).any(|script| {
+                script.starts_with(PAGE_PATH) && memmem::find(script, PAGE_DATA).is_some()
+            }),
+            Form::Data | Form::Rsc => !has_server_data(body),
+        }
+    }
+
     /// Bundles carry a hash in their names; `/static` files lie in a folder
     /// that is one, or carry one.
     fn is_asset(&self, path: &str) -> bool {
@@ -143,6 +166,21 @@ impl Framework for Gatsby {
         }
         found.list
     }
+}
+
+/// Whether the data of a page hold what `getServerData` gave.
+fn has_server_data(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Data {
+        #[serde(default)]
+        result: Result,
+    }
+    #[derive(Default, Deserialize)]
+    struct Result {
+        #[serde(rename = "serverData")]
+        given: Option<IgnoredAny>,
+    }
+    serde_json::from_slice::<Data>(body).is_ok_and(|data| data.result.given.is_some())
 }
 
 /// Whether a path looks like that of a file, which has no data. Slugs may hold dots
@@ -274,6 +312,29 @@ mod tests {
         for bad in [".js", "a.js-", "/a.js/"] {
             let body = bad.repeat((1 << 20) / bad.len());
             assert!(gatsby.assets("/", body.as_bytes()).is_empty(), "{bad}");
+        }
+    }
+
+    /// What Gatsby writes of a page that it renders for each visitor, and of a deferred one.
+    #[test]
+    fn for_whom_a_page_is() {
+        let page = |data: &str| {
+            let hash = "window.___webpackCompilationHash=\"0123456789abcdef\";";
+            format!(
+                "<p>window.pageData={{</p><script id=\"gatsby-script-loader\">\
+                 /*<![CDATA[*/window.pagePath=\"/p/\";{hash}{data}/*]]>*/</script>"
+            )
+        };
+        let gatsby = site("", true);
+        for (form, body, for_all) in [
+            (Form::Document, page(""), true),
+            (Form::Document, page("window.pageData={\"result\":{\"serverData\":{}}};"), false),
+            (Form::Data, r#"{"result":{"data":{},"pageContext":{}}}"#.to_owned(), true),
+            (Form::Data, r#"{"result":{"pageContext":{},"serverData":{"a":1}}}"#.to_owned(), false),
+            (Form::Data, r#"{"result":{"serverData":null}}"#.to_owned(), true),
+            (Form::Data, "no JSON".to_owned(), true),
+        ] {
+            assert_eq!(gatsby.is_for_all(form, body.as_bytes()), for_all, "{body}");
         }
     }
 

@@ -317,13 +317,20 @@ pub trait Framework: Debug + Send + Sync {
 
     /// Whether the build makes pages of which the origin says nothing: Next says of every
     /// other page how long it lives, or that it does not. So may others behind it, such
-    /// as an older site that it rewrites to: see [`is_exported`](Self::is_exported).
+    /// as an older site that it rewrites to: see [`is_for_all`](Self::is_for_all).
     fn silent_is_static(&self) -> bool {
         false
     }
 
-    /// Whether a document says that the build made it.
-    fn is_exported(&self, _body: &[u8]) -> bool {
+    /// Whether pages that are rendered for each visitor may say nothing of a lifetime, like
+    /// those that are rendered for all: see [`is_for_all`](Self::is_for_all).
+    fn renders_silently(&self) -> bool {
+        false
+    }
+
+    /// Whether the body of a page says that it was rendered for all. Asked where the origin
+    /// says nothing else of it.
+    fn is_for_all(&self, _form: Form, _body: &[u8]) -> bool {
         false
     }
 

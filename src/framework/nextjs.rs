@@ -362,7 +362,8 @@ impl Framework for Nextjs {
         true
     }
 
-    fn is_exported(&self, body: &[u8]) -> bool {
+    /// The build made it.
+    fn is_for_all(&self, _form: Form, body: &[u8]) -> bool {
         is_exported(body)
     }
 }

@@ -17,8 +17,9 @@ use crate::config::values::{Count, Flag, OneOrMany, Probe, Secret, Span};
 #[schemars(inline)]
 pub(in crate::config) struct Nextjs {
     /// The folder that `next build` made, where it is at hand: everything below is
-    /// read from it, and the build id. A path beside this file, or absolute. It is
-    /// read again at a reload.
+    /// read from it, the build id, for whom each page is rendered, and the paths that
+    /// middleware runs on: the origin is asked each time there. A path beside this
+    /// file, or absolute. It is read again at a reload.
     #[schemars(example = &"./.next")]
     pub(in crate::config) build: Option<String>,
     /// `preview.previewModeId` of the build's `prerender-manifest.json`: with it

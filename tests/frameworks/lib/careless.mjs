@@ -10,7 +10,6 @@ export class Careless {
     careless.kept = new Map();
     careless.server = http.createServer((request, response) => careless.#answer(request, response));
     await new Promise((resolve) => careless.server.listen(port, "127.0.0.1", resolve));
-    careless.url = `http://127.0.0.1:${port}`;
     return careless;
   }
 

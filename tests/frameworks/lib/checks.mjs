@@ -16,8 +16,10 @@ const all = [];
 // `notWith`: a control that says nothing of the check, because what it shows may hold
 // there, too; or `controls`: all that say something. `mode` is the configuration, as
 // `run` has them. A `brief` check says in its failure all that is to be known of it.
-export function check(name, body, { notWith, controls, mode = "preset", brief = false } = {}) {
-  all.push({ name, body, mode, brief, controls: controls ?? ["direct", "generic"].filter((one) => one !== notWith) });
+// `serve(url)` starts a site for this check alone, before Perennial; it gives
+// { port, stop }, and visitors come to `url`.
+export function check(name, body, { notWith, controls, mode = "preset", brief = false, serve } = {}) {
+  all.push({ name, body, mode, brief, serve, controls: controls ?? ["direct", "generic"].filter((one) => one !== notWith) });
 }
 
 // Runs every check. `lines` are configurations: `lines.preset`, and one for each control
@@ -29,12 +31,12 @@ export async function run({ program, control, only, log, port, site, lines }) {
   const browser = await launch();
   let wrong = 0;
   let made = 0;
-  for (const { name, body, mode, brief, controls } of all) {
+  for (const { name, body, mode, brief, serve, controls } of all) {
     if (only && !name.includes(only)) continue;
     if (control && !controls.includes(control)) continue;
     made += 1;
     const begun = Date.now();
-    const world = await World.make({ program, control, mode, port, site, lines, browser });
+    const world = await World.make({ program, control, mode, port, site, serve, lines, browser });
     let failed;
     try {
       await body(world);
@@ -58,24 +60,26 @@ export async function run({ program, control, only, log, port, site, lines }) {
 }
 
 class World {
-  static async make({ program, control, mode, port, site, lines, browser }) {
+  static async make({ program, control, mode, port, site, serve, lines, browser }) {
     const world = new World();
     world.control = control;
     world.site = site;
     world.browser = browser;
     world.tabs = [];
     world.within = control ? 1_500 : 10_000;
-    world.origin = await Origin.start(site?.port);
-    if (control === "direct") {
-      world.url = world.origin.url;
-      world.edge = { webhook: () => Promise.reject(new Error("there is no webhook")), stop: () => {} };
-    } else if (control === "mixed") {
-      world.edge = await Careless.start({ port, origin: world.origin });
-      world.url = world.edge.url;
-    } else {
-      const chosen = (control && lines[control]) ?? lines[mode];
-      world.edge = await Edge.start({ program, port, origin: world.origin, lines: chosen });
-      world.url = world.edge.url;
+    world.url = `http://127.0.0.1:${port}`;
+    world.own = await serve?.(world.url);
+    world.origin = await Origin.start((world.own ?? site).port, control === "direct" ? port : 0);
+    const chosen = (control && lines[control]) ?? lines[mode];
+    switch (control) {
+      case "direct":
+        world.edge = { webhook: () => Promise.reject(new Error("there is no webhook")), stop: () => {} };
+        break;
+      case "mixed":
+        world.edge = await Careless.start({ port, origin: world.origin });
+        break;
+      default:
+        world.edge = await Edge.start({ program, port, origin: world.origin, lines: chosen });
     }
     return world;
   }
@@ -119,6 +123,7 @@ class World {
     for (const tab of this.tabs) await tab.close();
     await this.edge.stop();
     if (!this.origin.away) await this.origin.stop();
+    await this.own?.stop();
   }
 }
 

@@ -51,7 +51,7 @@ export function differential(site) {
         const leaks = differences.filter((text) => text.includes("): leaks")).length;
         assert.ok(differences.length === 0, `${differences.length} differences, ${leaks} of them leaks\n${differences.join("\n")}`);
       },
-      { mode, brief: true, controls: controls("mixed", ...generic("differences")) },
+      { mode, brief: true, serve: site.serve, controls: controls("mixed", ...generic("differences")) },
     );
     check(
       `${MODES[mode]}: of what the second visitor asks for, ${100 * bar} % are hits`,
@@ -61,7 +61,7 @@ export function differential(site) {
         console.log(`      ${hits} of ${asked} were hits`);
         assert.ok(asked > 0 && hits / asked >= bar, say);
       },
-      { mode, brief: true, controls: controls("direct", ...generic("hits")) },
+      { mode, brief: true, serve: site.serve, controls: controls("direct", ...generic("hits")) },
     );
   }
 }
@@ -81,15 +81,9 @@ class Drives {
   async #drive(world) {
     this.direct ??= this.#direct(world.browser);
     this.direct.catch(() => {}); // it is awaited below, unless something else fails first
-    const server = await this.site.serve(world.url);
-    world.origin.target = server.port;
-    try {
-      const [direct, through] = await Promise.all([this.direct, this.#visits(world.browser, world.url, world)]);
-      const visits = through.map(({ responses }) => responses);
-      return { direct, through: through.map(({ seen }) => seen), cached: cached(this.site, ...visits) };
-    } finally {
-      await server.stop();
-    }
+    const [direct, through] = await Promise.all([this.direct, this.#visits(world.browser, world.url, world)]);
+    const visits = through.map(({ responses }) => responses);
+    return { direct, through: through.map(({ seen }) => seen), cached: cached(this.site, ...visits) };
   }
 
   async #direct(browser) {

@@ -16,16 +16,8 @@ export function isolation({ serve, paths, cookies, modes = ["alone", "preset"] }
     const how = mode === "alone" ? "with --origin alone" : "with the preset";
     check(
       `${how}: of ${REQUESTS} requests of ${USERS} users none gets what is another's`,
-      async (world) => {
-        const server = await serve(world.url);
-        world.origin.target = server.port;
-        try {
-          await mingle(world.url, paths, cookies);
-        } finally {
-          await server.stop();
-        }
-      },
-      { mode, controls: mode === modes.at(-1) ? ["direct", "mixed", "shared"] : [] },
+      (world) => mingle(world.url, paths, cookies),
+      { mode, serve, controls: mode === modes.at(-1) ? ["direct", "mixed", "shared"] : [] },
     );
   }
 }

@@ -4,14 +4,15 @@
 import http from "node:http";
 
 export class Origin {
-  static async start(port) {
+  // `target` is the port of the site, `at` its own.
+  static async start(target, at = 0) {
     const origin = new Origin();
-    origin.target = port;
+    origin.target = target;
     origin.requests = [];
     origin.busy = 0; // requests that are not answered yet
     origin.server = http.createServer((request, response) => origin.#pass(request, response));
     origin.server.keepAliveTimeout = 60_000;
-    await new Promise((resolve) => origin.server.listen(0, "127.0.0.1", resolve));
+    await new Promise((resolve) => origin.server.listen(at, "127.0.0.1", resolve));
     origin.port = origin.server.address().port;
     origin.url = `http://127.0.0.1:${origin.port}`;
     return origin;

@@ -32,21 +32,12 @@ export async function suite({ command, env, says, framework, cookies, bundles, p
     });
     return { port, stop: () => server.stop() };
   };
-  const served = (body) => async (world) => {
-    const server = await serve(world.url);
-    world.origin.target = server.port;
-    try {
-      await body(world);
-    } finally {
-      await server.stop();
-    }
-  };
   differential({ ...site, serve });
   isolation({ ...site, serve, cookies: cookies ?? ((name) => ({ who: name })) });
   if (!given.modes?.split(",").every((mode) => mode === "alone")) {
-    check("bundles are immutable, kept, and fetched before they are asked for", served((world) => world.keepsAssets("/lived", bundles, 1)));
+    check("bundles are immutable, kept, and fetched before they are asked for", (world) => world.keepsAssets("/lived", bundles, 1), { serve });
     if (pair) {
-      check("a page and its data bring each other, and are renewed together", served((world) => paired(world, ...pair)));
+      check("a page and its data bring each other, and are renewed together", (world) => paired(world, ...pair), { serve });
     }
   }
   const lines = {

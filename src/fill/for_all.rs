@@ -9,12 +9,13 @@ use tokio::time::Instant;
 use super::commit::Arrived;
 use super::fetch::Brought;
 use super::flight::place;
-use super::request::Ask;
+use super::request::{Ask, without};
 use super::stream::{Fill, Subscriber};
 use super::{Fills, Member, Renewed};
+use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
-use crate::page::{Form, Page, Representation, Standing};
+use crate::page::{FieldsBuf, Form, KeyBuf, Page, PageKey, Representation, Standing};
 use crate::rules::Reason;
 use crate::rules::freshness::State;
 use crate::rules::storable::{Class, Verdict};
@@ -195,4 +196,53 @@ fn mark(ask: &Ask) -> u64 {
         Form::Rsc => 6,
     };
     (ask.selection() & !7) | form
+}
+
+impl Fills {
+    /// On `ssr` data that are stored for all bring their document, too: the visitor who asked
+    /// for them may be the only one who comes by a link (semantics §4). It is asked for as its browser
+    /// would, without cookies. What data have in their query more than the page has, the
+    /// preset says; the other way round nobody knows what a client will say.
+    pub(super) fn bring_document_of_data(&self, ask: &Ask, key: &PageKey, told: &Told) {
+        /// What a browser says otherwise of documents.
+        const OF_DATA: &[&str] = &[
+            "accept",
+            "authorization",
+            "cache-control",
+            "cookie",
+            "origin",
+            "pragma",
+            "purpose",
+            "referer",
+            "sec-fetch-dest",
+            "sec-fetch-mode",
+            "sec-fetch-site",
+            "sec-purpose",
+        ];
+        let of_all = !ask.page && !ask.cookie && !ask.authorization && !ask.no_store;
+        if !of_all || ask.form != Form::Data || told.pair != Some(Form::Document) {
+            return;
+        }
+        let (path, query) = key.target().split_once('?').unwrap_or((key.target(), ""));
+        let Some(query) = ask.preset.query_of_document(query) else { return };
+        let mut of_document = KeyBuf::default();
+        of_document.begin(key.deployment(), key.scheme(), key.host(), path);
+        if !query.is_empty() {
+            of_document.query(&query);
+        }
+        key.variants().for_each(|(name, value)| of_document.variant(name, value));
+        let key = of_document.key();
+        let mut fields = FieldsBuf::default();
+        for (name, value) in without(&ask.fields, OF_DATA).iter() {
+            fields.push(name, value);
+        }
+        fields.push("accept", ask.preset.accept(Form::Document).as_bytes());
+        let (target, form) = (key.target().into(), Form::Document);
+        let fields = fields.done();
+        let ask = Ask { key, target, form, fields, anew: false, prefetch: false, ..ask.clone() };
+        // One that is not the same for all is asked for by those who want it.
+        if self.0.notes.collapsible(ask.about(&self.0.notes, form, ask.selection())) {
+            self.bring(ask);
+        }
+    }
 }

@@ -287,7 +287,9 @@ impl Fills {
         let deployment = pages
             .iter()
             .find_map(|page| page.fetched.deployment.clone())
-            .filter(|_| ask.page && !asset);
+            // On `ssr` a page stays where it was asked for; but one of no deployment, which
+            // came before any was known, would be lost as soon as one is.
+            .filter(|_| (ask.page || ask.key.deployment().is_empty()) && !asset);
         let key = match &deployment {
             Some(deployment) => {
                 ask.deployments.seen(deployment);
@@ -349,6 +351,7 @@ impl Fills {
         }
         if let Some(told) = &told {
             self.bring_pair(ask, &key, told);
+            self.bring_document_of_data(ask, &key, told);
         }
         renewed
     }

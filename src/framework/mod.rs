@@ -291,6 +291,23 @@ pub trait Framework: Debug + Send + Sync {
         None
     }
 
+    /// The type of the answers to actions whose bodies may send their client to another
+    /// page, which is not in their fields.
+    fn sends_by(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Where such a body sends its client; none if nowhere, or if it is not whole.
+    fn sends_to(&self, _body: &[u8]) -> Option<String> {
+        None
+    }
+
+    /// The query of a page's document, given that of its data, where those are pages of
+    /// their own on `ssr`.
+    fn query_of_document(&self, _query: &str) -> Option<String> {
+        None
+    }
+
     /// Whether the origin may send visitors of this place elsewhere, by what they say of
     /// themselves.
     fn is_negotiated(&self, _place: &Place<'_>) -> bool {
@@ -432,6 +449,12 @@ fn resolve(page: &str, way: &str) -> Option<String> {
         (folder, way) = (&folder[..folder.rfind('/')?], rest);
     }
     Some(format!("{folder}/{way}"))
+}
+
+/// A query without some of its parameters.
+fn without(query: &str, is_one: impl Fn(&str) -> bool) -> String {
+    let named = |parameter: &&str| !is_one(parameter.split('=').next().unwrap_or(parameter));
+    query.split('&').filter(named).collect::<Vec<_>>().join("&")
 }
 
 /// Path and query of a target.

@@ -95,6 +95,11 @@ impl Framework for Nuxt {
         good.then(|| latest.id.into())
     }
 
+    /// The build is a parameter without a value.
+    fn query_of_document(&self, query: &str) -> Option<String> {
+        Some(query.split('&').filter(|pair| pair.contains('=')).collect::<Vec<_>>().join("&"))
+    }
+
     fn is_part(&self, form: Form, _fields: &Fields) -> bool {
         form == Form::Data
     }
@@ -167,6 +172,7 @@ mod tests {
         let own = nuxt.target("/p?b-0", Form::Data, Some("b-1"));
         assert_eq!(own.as_deref(), Some("/p/_payload.json?b-0"));
         assert_eq!(nuxt.target("/_nuxt/a.js", Form::Data, None), None);
+        assert_eq!(nuxt.query_of_document("b-1").as_deref(), Some(""));
         assert_eq!(nuxt.locate("/x_payload.json", &get("/")).form, Form::Document);
     }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use memchr::memmem;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::html::{hashed_files, scripts, word};
 use super::{Found, Framework, Place, Told, below, split};
@@ -104,6 +105,27 @@ impl Framework for ReactRouter {
 
     fn is_part(&self, form: Form, _fields: &Fields) -> bool {
         form == Form::Data
+    }
+
+    fn sends_by(&self) -> Option<&'static str> {
+        Some("text/x-script")
+    }
+
+    /// A list of which the first member says where in it keys and values are:
+    /// `[{"_1":2,…},"redirect","/p",…]`
+    fn sends_to(&self, body: &[u8]) -> Option<String> {
+        let list: Vec<Value> =
+            serde_json::Deserializer::from_slice(body).into_iter().next()?.ok()?;
+        let mut pairs = list.windows(2).skip(1);
+        let pair = pairs.find(|pair| pair[0] == "redirect" && pair[1].is_string())?;
+        let to = pair[1].as_str()?;
+        // Below `basename`, which it does not say.
+        let absolute = to.contains("//") || below(to, &self.base).is_some();
+        Some(if absolute { to.to_owned() } else { format!("{}{to}", self.base) })
+    }
+
+    fn query_of_document(&self, query: &str) -> Option<String> {
+        Some(super::without(query, |name| name == "_routes"))
     }
 
     /// The bundler's folder may hold files of the site's own, whose names say nothing.
@@ -258,6 +280,22 @@ mod tests {
             router.assets("/assets/root-BkZ3lq1A.js", br#"import"./chunk-01234567.js""#),
             ["/assets/chunk-01234567.js"]
         );
+    }
+
+    #[test]
+    fn what_actions_and_data_lead_to() {
+        for (base, body, to) in [
+            ("", r#"[{"_1":2,"_3":4},"redirect","/notes","status",302]"#, Some("/notes")),
+            ("/docs", r#"[{"_1":2},"redirect","/notes"]\n"#, Some("/docs/notes")),
+            ("", r#"[{"_1":2},"data",{"_3":4},"missing",true]"#, None),
+            ("", r#"[{"_1":2},"redirect","/no"#, None),
+            ("", r#"["redirect"]"#, None),
+            ("", "<p>", None),
+        ] {
+            assert_eq!(site(base, false).sends_to(body.as_bytes()).as_deref(), to, "{body}");
+        }
+        let router = site("", false);
+        assert_eq!(router.query_of_document("a=1&_routes=x").as_deref(), Some("a=1"));
     }
 
     #[test]

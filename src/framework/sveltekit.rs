@@ -31,6 +31,8 @@ const DATA: &str = "/__data.json";
 const HTML_DATA: &str = ".html__data.json";
 /// Whether the page's path ends in a slash, which that of its data does not tell.
 const SLASH: &str = "x-sveltekit-trailing-slash";
+/// Which of its loaders are to run.
+const LOADERS: &str = "x-sveltekit-invalidated";
 
 impl Sveltekit {
     pub(super) fn new(site: &config::Site) -> Sveltekit {
@@ -41,7 +43,7 @@ impl Sveltekit {
 }
 
 impl Framework for Sveltekit {
-    /// Which of a page's loaders are to run stays in the query (`x-sveltekit-invalidated`):
+    /// Which of a page's loaders are to run stays in the query ([`LOADERS`]):
     /// the client would take more than it asked for, but a layout that reads a cookie would
     /// run where it need not.
     fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
@@ -110,6 +112,25 @@ impl Framework for Sveltekit {
 
     fn is_part(&self, form: Form, _fields: &Fields) -> bool {
         form == Form::Data
+    }
+
+    fn sends_by(&self) -> Option<&'static str> {
+        Some("application/json")
+    }
+
+    fn sends_to(&self, body: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Action {
+            #[serde(rename = "type")]
+            kind: String,
+            location: String,
+        }
+        let action: Action = serde_json::from_slice(body).ok()?;
+        (action.kind == "redirect").then_some(action.location)
+    }
+
+    fn query_of_document(&self, query: &str) -> Option<String> {
+        Some(super::without(query, |name| name == SLASH || name == LOADERS))
     }
 
     fn is_asset(&self, path: &str) -> bool {
@@ -280,6 +301,21 @@ mod tests {
             assert_eq!((told.build.as_deref(), told.pair), (build, pair), "{block}");
         }
         assert_eq!(kit.told(Form::Data, b"{}").pair, Some(Form::Document));
+    }
+
+    #[test]
+    fn what_actions_and_data_lead_to() {
+        let kit = site("");
+        for (body, to) in [
+            (r#"{"type":"redirect","status":303,"location":"/notes"}"#, Some("/notes")),
+            (r#"{"type":"success","status":200,"location":"/notes"}"#, None),
+            (r#"{"type":"redirect","status":303,"location":"/no"#, None),
+            (r#"{"type":"failure","status":400,"data":"[]"}"#, None),
+        ] {
+            assert_eq!(kit.sends_to(body.as_bytes()).as_deref(), to, "{body}");
+        }
+        let query = "a=1&x-sveltekit-trailing-slash=1&x-sveltekit-invalidated=01&b";
+        assert_eq!(kit.query_of_document(query).as_deref(), Some("a=1&b"));
     }
 
     /// The hashes are those that SvelteKit's own function gives.

@@ -77,6 +77,85 @@ async fn pages_and_data_of_sveltekit() {
     edge.stop().await;
 }
 
+/// An action that leads to another page renews that, too, before its client hears of it.
+#[tokio::test]
+async fn an_action_renews_the_page_that_it_leads_to() {
+    let redirect = r#"{"type":"redirect","status":303,"location":"/notes"}"#;
+    let turbo_redirect = r#"[{"_1":2},"redirect","/notes","status",302]"#;
+    for (framework, data, action, answer) in [
+        (
+            "sveltekit",
+            "/notes/__data.json?x-sveltekit-invalidated=01",
+            "/write",
+            Response::json(redirect),
+        ),
+        (
+            "react-router",
+            "/notes.data",
+            "/write.data",
+            turbo("").with_status(202).body(turbo_redirect),
+        ),
+    ] {
+        let origin = Origin::start().await;
+        let edge = Edge::start(&yaml(framework, ""), &origin).await;
+        let client = edge.client().ssr();
+        origin.on("/notes").always().reply(Response::html("a page").cache(MINUTE));
+        origin.on(data).reply(self::data("{1}"));
+        client.get(data).await.is(200, "MISS", "{1}");
+        client.get(data).await.is(200, "HIT", "{1}");
+        origin.on(action).method("POST").reply(answer.chunked());
+        let post = client.post(action, "note=1").header("Accept-Encoding", "gzip").await;
+        assert_eq!(post.x_cache(), "BYPASS");
+        let asked = origin.requests().into_iter().find(|request| request.path() == action);
+        let asked = asked.expect("it was asked");
+        assert_eq!(asked.header("accept-encoding"), None, "it is read");
+        origin.on(data).reply(self::data("{2}"));
+        client.get(data).await.is(200, "MISS", "{2}");
+        edge.stop().await;
+    }
+}
+
+/// Who comes by a link brings the document, too, for who does not.
+#[tokio::test]
+async fn data_bring_their_document() {
+    for (framework, data, document) in [
+        ("sveltekit", "/p/__data.json?a=1&x-sveltekit-invalidated=01", "/p?a=1"),
+        (
+            "sveltekit",
+            "/s/__data.json?x-sveltekit-trailing-slash=1&x-sveltekit-invalidated=01",
+            "/s/",
+        ),
+        ("react-router", "/p.data?a=1&_routes=routes%2Fp", "/p?a=1"),
+        ("nuxt", "/p/_payload.json?b1", "/p"),
+    ] {
+        let origin = Origin::start().await;
+        let edge = Edge::start(&yaml(framework, ""), &origin).await;
+        let client = edge.client().ssr();
+        origin.on(data).times(2).reply(self::data("{}"));
+        let page = origin
+            .on(document)
+            .with("accept", "text/html")
+            .reply(Response::html("a page").cache(MINUTE));
+        client.get(data).header("Cookie", "user=alice").header("Accept", "*/*").await;
+        let asked = page.reached().await;
+        assert_eq!(asked.header("cookie"), None, "{framework}");
+        eventually("the document", || async {
+            let answer = client.get(document).header("Cookie", "user=bob").await;
+            (answer.x_cache() == "HIT").then_some(())
+        })
+        .await;
+        edge.stop().await;
+    }
+    // What is for one visitor brings nothing.
+    let origin = Origin::start().await;
+    let edge = Edge::start(&yaml("react-router", ""), &origin).await;
+    let client = edge.client().ssr();
+    origin.on("/p.data").reply(data("{}").cache("private"));
+    client.get("/p.data").await.is(200, "MISS", "{}");
+    edge.stop().await;
+    assert_eq!(origin.total(), 1);
+}
+
 #[tokio::test]
 async fn a_loader_that_reads_a_cookie_is_for_its_visitor() {
     for (framework, target) in [

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use http::Method;
-use http::header::{CONTENT_LOCATION, LOCATION};
-use pingora::http::ResponseHeader;
+use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LOCATION};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
 use super::{Ctx, Proxy, fields, host, request};
@@ -23,6 +23,9 @@ use crate::rules::cache_status::Bypass;
 
 /// How long an answer waits for the pages that it says were changed.
 const WAIT_FOR_RENEWAL: Duration = Duration::from_secs(5);
+
+/// Bytes of the answer to an action in which it is looked for where its client is sent.
+const MAX_SENDS: usize = 8 << 10;
 
 impl Proxy {
     /// A non-error answer to an unsafe method invalidates its target, `Location` and
@@ -41,29 +44,62 @@ impl Proxy {
         if !bypass || safe || !obeys || response.status.as_u16() >= 400 {
             return;
         }
+        let target = head.uri.path();
+        self.invalidate(session, ctx, head, target);
+        for name in [LOCATION, CONTENT_LOCATION] {
+            let value = response.headers.get(name).and_then(|value| value.to_str().ok());
+            if let Some(value) = value {
+                self.invalidate(session, ctx, head, value);
+            }
+        }
+    }
+
+    /// Invalidates what a reference names, if that is of this origin.
+    fn invalidate(&self, session: &Session, ctx: &Ctx, head: &RequestHeader, reference: &str) {
         let live = &ctx.live;
         let fields = fields(head);
         let request = request(live, head, &fields, Proxy::peer(session));
         let host = host::canonical(host(head), request.scheme);
-        let invalidate = |path: &str| {
-            let path = canonical_path(path);
-            let page = live.preset.locate(&path, &request).path;
-            let deployments = live.deployments(live.routes.find(&host, &page)).load();
-            let key = PageKey::new(deployments.current(), request.scheme, &host, &page);
-            self.engine.store.invalidate_unsafe(&key);
-            live.metrics.invalidation(Invalidation::Unsafe);
-        };
-        let target = head.uri.path();
-        invalidate(target);
-        for name in [LOCATION, CONTENT_LOCATION] {
-            let value = response.headers.get(name).and_then(|value| value.to_str().ok());
-            let path =
-                value.and_then(|value| host::same_origin(request.scheme, &host, target, value));
-            if let Some(path) = path {
-                invalidate(&path);
-            }
+        let path = host::same_origin(request.scheme, &host, head.uri.path(), reference);
+        let Some(path) = path else { return };
+        let path = canonical_path(&path);
+        let page = live.preset.locate(&path, &request).path;
+        let deployments = live.deployments(live.routes.find(&host, &page)).load();
+        let key = PageKey::new(deployments.current(), request.scheme, &host, &page);
+        self.engine.store.invalidate_unsafe(&key);
+        live.metrics.invalidation(Invalidation::Unsafe);
+    }
+
+    /// The same for the page to which the body of such an answer sends its client, which
+    /// is a `Location` to it.
+    pub(super) fn invalidate_by_body(
+        &self,
+        session: &Session,
+        ctx: &mut Ctx,
+        chunk: Option<&[u8]>,
+        last: bool,
+    ) {
+        let Some(mut body) = ctx.sends.take() else { return };
+        body.extend_from_slice(chunk.unwrap_or_default());
+        let to = ctx.live.preset.sends_to(&body);
+        if let (Some(to), Some(head)) = (&to, &ctx.head) {
+            self.invalidate(session, ctx, head, to);
+        } else if !last && body.len() <= MAX_SENDS {
+            ctx.sends = Some(body);
         }
     }
+}
+
+/// Whether the body of an answer may send its client to another page: that of an action.
+pub(super) fn may_send(ctx: &Ctx, response: &ResponseHeader) -> bool {
+    let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return false };
+    let Some(kind) = ctx.live.preset.sends_by() else { return false };
+    let is_kind = |value: &http::HeaderValue| value.as_bytes().starts_with(kind.as_bytes());
+    let obeys = !route.mode.is_page() || route.unsafe_invalidates;
+    obeys
+        && !is_safe(&head.method)
+        && response.status.is_success()
+        && response.headers.get(CONTENT_TYPE).is_some_and(is_kind)
 }
 
 impl Proxy {

@@ -16,7 +16,7 @@ pub(crate) use write::{invite, left};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -68,6 +68,8 @@ pub struct Ctx {
     head: Option<Box<RequestHeader>>,
     /// How the visitor asked: `http` or `https`.
     scheme: &'static str,
+    /// The beginning of an answer that may send its client to a page that it changed.
+    sends: Option<Vec<u8>>,
 }
 
 impl Ctx {
@@ -147,6 +149,7 @@ impl ProxyHttp for Proxy {
             asked: passed::Asked::default(),
             head: None,
             scheme: "http",
+            sends: None,
         }
     }
 
@@ -224,6 +227,18 @@ impl ProxyHttp for Proxy {
             stream.body_is_read();
         }
         Ok(())
+    }
+
+    /// What an action changed is invalidated before its client hears of it.
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<Option<Duration>> {
+        self.invalidate_by_body(session, ctx, body.as_deref(), end_of_stream);
+        Ok(None)
     }
 
     async fn upstream_peer(
@@ -326,6 +341,7 @@ impl ProxyHttp for Proxy {
             }
         }
         self.invalidate_by_method(session, ctx, response);
+        ctx.sends = invalidate::may_send(ctx, response).then(Vec::new);
         self.renew_what_changed(session, ctx, response).await;
         let mut result = Ok(());
         cache_fields(ctx.outcome, also, &mut |name, value| {

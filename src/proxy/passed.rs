@@ -36,6 +36,10 @@ pub(super) fn request(
     for name in dropped {
         upstream.remove_header(&name);
     }
+    // What an action answers is read, see `Framework::sends_to`.
+    if preset.sends_by().is_some() && !matches!(visitor.method, "GET" | "HEAD") {
+        upstream.remove_header("accept-encoding");
+    }
     if let Ok(addresses) = HeaderValue::from_bytes(&addresses) {
         upstream.insert_header("X-Forwarded-For", addresses)?;
     }

@@ -167,8 +167,10 @@ pub(in crate::config) struct DeploymentOptions {
     /// old one stays.
     pub(in crate::config) settle: Span,
     /// How often the renderer is asked for its build, or `off`; pages that are
-    /// fresh for a year would never tell. Next.js is asked for a page that no site
-    /// has, Gatsby for `app-data.json`. Default: `10s` with a preset.
+    /// fresh for a year would never tell. Next.js and React Router are asked for a page
+    /// that no site has, Gatsby for `app-data.json`, SvelteKit for `version.json`, Nuxt
+    /// for `builds/latest.json`. Default: `10s` with a preset that tells builds, which
+    /// that of Astro does not.
     #[schemars(example = &"10s")]
     pub(in crate::config) probe: Option<Probe>,
     /// How many hashed assets that stored pages name are fetched in a minute, so

@@ -32,8 +32,8 @@ const AT_ONCE: usize = 4;
 const WANTED: usize = 1024;
 /// The most of a page that is read to tell its build, in bytes.
 const MAX_PROBE: usize = 4 << 20;
-/// How long it takes until an origin that told no framework is asked again: the first time,
-/// and, doubling, at most.
+/// How long it takes until an origin that did not answer is asked again: the first time, and,
+/// doubling, at most.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether looking is configured meanwhile.
@@ -102,35 +102,49 @@ fn fetch_asset(engine: &Engine, asset: &Named) -> Option<tokio::task::JoinHandle
 /// year would never tell.
 pub(crate) async fn look_for_builds(engine: Arc<Engine>) {
     let mut draining = engine.draining.subscribe();
-    let mut warned: Option<Box<str>> = None;
+    let mut warned = None;
+    let mut retry = FIRST_WAIT;
     loop {
         let live = engine.live();
         let every = live.config.deployment.probe.filter(|_| !live.config.dev);
-        let wait = every.unwrap_or(IDLE).mul_f64(0.9 + 0.2 * fastrand::f64());
+        let look = async {
+            // At once: what is stored before the build is known is of no deployment.
+            let noticed = every.is_none() || notice(&live, &mut warned).await;
+            let wait = every.unwrap_or(IDLE);
+            let wait = if noticed { wait } else { wait.min(retry) };
+            tokio::time::sleep(wait.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+        };
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = look => {}
             // Told to stop, or dropped.
             _ = draining.wait_for(|draining| *draining) => return,
         }
-        if every.is_some()
-            && let Some((route, headers, build)) = look(&live).await
-        {
-            if let Some(told) = other_build(&live, build.as_deref())
-                && warned.as_deref() != Some(told)
-            {
-                tracing::warn!(
-                    build = told,
-                    "the renderer runs another build than the one whose files were read: what \
-                     they say of pages and middleware may be wrong until the next reload"
-                );
-                warned = Some(told.into());
-            }
-            let deployments = live.deployments(&route);
-            if let Some(deployment) = deployments.of(&headers, build.as_deref()) {
-                deployments.seen(&deployment);
-            }
-        }
+        retry = (retry * 2).min(LAST_WAIT);
     }
+}
+
+/// Looks which deployment the renderer is of, and answers whether it answered. `warned`:
+/// the build that was warned of.
+async fn notice(live: &Live, warned: &mut Option<Box<str>>) -> bool {
+    if live.preset.probe().is_none() {
+        return true;
+    }
+    let Some((route, headers, build)) = look(live).await else { return false };
+    if let Some(told) = other_build(live, build.as_deref())
+        && warned.as_deref() != Some(told)
+    {
+        tracing::warn!(
+            build = told,
+            "the renderer runs another build than the one whose files were read: what \
+             they say of pages and middleware may be wrong until the next reload"
+        );
+        *warned = Some(told.into());
+    }
+    let deployments = live.deployments(&route);
+    if let Some(deployment) = deployments.of(&headers, build.as_deref()) {
+        deployments.seen(&deployment);
+    }
+    true
 }
 
 /// The build that the renderer tells, where it is not the one that was read.
@@ -263,4 +277,8 @@ async fn tell(engine: &Engine, path: &str, answer: &Answer) {
     }
     engine.store.free(all).await;
     engine.told_framework(framework);
+    let live = engine.live();
+    if live.config.deployment.probe.is_some() {
+        notice(&live, &mut None).await;
+    }
 }

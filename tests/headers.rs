@@ -140,7 +140,7 @@ async fn payloads_on_ssr_are_asked_for_with_the_learnt_value() {
         payload.body(mark).cache("no-store")
     })
     .await;
-    let edge = edge_with(&origin, "framework: nextjs").await;
+    let edge = edge_with(&origin, "framework: nextjs\ndeployment: { probe: off }").await;
     let client = edge.client().ssr();
     for (tree, requests) in [("one", 2), ("one", 3), ("two", 5), ("one", 6), ("two", 7)] {
         let ask = client.get("/p?_rsc=made-up&a=1").header("RSC", "1");

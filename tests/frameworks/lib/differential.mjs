@@ -30,7 +30,9 @@ import { check } from "./checks.mjs";
 import { freePort, until } from "./process.mjs";
 import { Tab } from "./browser.mjs";
 
-const QUIET = 120; // ms without a request, then a page counts as at rest
+const QUIET = 200; // ms without a request, then a page counts as at rest
+const SHORT = 60; // the same where it is known what to look for
+const LATE = 2_000; // ms that a page may need more to show what it shall
 const PATIENCE = 8_000; // ms for whatever a step waits for
 const CURT = 2_000; // the same where a control is to fail
 const MODES = { alone: "with --origin alone", preset: "with the preset" };
@@ -80,8 +82,8 @@ class Drives {
 
   async #drive(world) {
     this.direct ??= this.#direct(world.browser);
-    this.direct.catch(() => {}); // it is awaited below, unless something else fails first
-    const [direct, through] = await Promise.all([this.direct, this.#visits(world.browser, world.url, world)]);
+    const direct = await this.direct;
+    const through = await this.#visits(world.browser, world.url, { world, direct });
     const visits = through.map(({ responses }) => responses);
     return { direct, through: through.map(({ seen }) => seen), cached: cached(this.site, ...visits) };
   }
@@ -98,12 +100,12 @@ class Drives {
   }
 
   // One visitor after the other, so that who comes later finds what is stored.
-  async #visits(browser, url, world) {
+  async #visits(browser, url, { world, direct } = {}) {
     const all = [];
-    for (const visitor of this.site.visitors) {
+    for (const [n, visitor] of this.site.visitors.entries()) {
       const visit = await Visitor.come(this.site, visitor, browser, url, world?.control ? CURT : PATIENCE);
       world?.tabs.push(visit.tab);
-      all.push({ seen: await visit.seen(), responses: visit.responses });
+      all.push({ seen: await visit.seen(direct?.[n]), responses: visit.responses });
       if (!world) await visit.tab.close();
       await until("the origin to be at rest", PATIENCE, () => !world?.origin.busy);
     }
@@ -137,13 +139,24 @@ class Visitor {
     return visitor;
   }
 
-  async seen() {
+  // What there was to see after each step. `expected` is the same at the site itself: a
+  // page that does not show it yet has some more time.
+  async seen(expected) {
     const all = [];
-    for (const step of this.steps) {
+    for (const [n, step] of this.steps.entries()) {
       this.said = { console: [], requests: new Set(), leaks: new Set() };
       const failed = await this.#take(step).catch((error) => firstLines(error));
-      all.push({ step: words(step), failed, ...(await this.#look().catch((error) => ({ failed: firstLines(error) }))) });
-      if (all.filter(({ failed }) => failed).length === 3) break; // it won't get better
+      let found = await this.#look(expected ? SHORT : QUIET);
+      const late = Math.min(LATE, this.patience / 4);
+      if (expected?.[n] && !failed) {
+        await until("the same as at the site", late, async () => {
+          if (differing(expected[n], found).length === 0) return true;
+          found = await this.#look(SHORT);
+          return false;
+        }).catch(() => {});
+      }
+      all.push({ step: words(step), ...found, ...(failed && { failed }) });
+      if (all.filter((one) => one.failed).length === 3) break; // it won't get better
     }
     return all;
   }
@@ -182,9 +195,14 @@ class Visitor {
     if (this.site.ready && !more.bare) await this.page.locator(this.site.ready).first().waitFor({ state: "attached" });
   }
 
+  #look(quiet) {
+    return this.#looked(quiet).catch((error) => ({ failed: firstLines(error) }));
+  }
+
   // What is to be seen once the page is at rest.
-  async #look() {
-    await until(`requests to end: ${[...this.open].map((request) => request.url()).join(" ")}`, this.patience, () => this.#quiet());
+  async #looked(quiet) {
+    const atRest = () => this.open.size === 0 && Date.now() - this.changed >= quiet;
+    await until("requests to end", this.patience, atRest);
     let shown;
     await until("the page to stand still", this.patience, async () => {
       const before = shown;
@@ -203,10 +221,6 @@ class Visitor {
       cookies: cookies.map(({ name }) => name).sort(),
       leaks: [...this.said.leaks].sort(),
     };
-  }
-
-  #quiet() {
-    return this.open.size === 0 && Date.now() - this.changed >= QUIET;
   }
 
   #listen() {
@@ -259,10 +273,11 @@ class Visitor {
   }
 }
 
-// Runs in the page: what it shows as text, and in its fields.
+// Runs in the page: what it shows as text, and in its fields. Routers say the name of a
+// new page to screen readers, each some time later: that is left out.
 function snapshot() {
   const text = [];
-  const hidden = "script, style, template, noscript, [data-varies]";
+  const hidden = "script, style, template, noscript, next-route-announcer, [aria-live=assertive], [data-varies]";
   const walk = (node) => {
     if (node.nodeType === Node.TEXT_NODE) {
       const words = node.data.replace(/\s+/g, " ").trim();
@@ -307,14 +322,7 @@ function compare(visitors, direct, through) {
         differences.push(`${name}, step ${n + 1} (${step}): only ${one ? "the origin" : "Perennial"} came so far`);
         break;
       }
-      const things = new Set([...Object.keys(one), ...Object.keys(other)]);
-      things.delete("step");
-      for (const thing of things) {
-        const sides = [one[thing], other[thing]].map((side) => [side ?? []].flat());
-        const same = JSON.stringify(sides[0]) === JSON.stringify(sides[1]);
-        const wrong = (thing === "failed" || thing === "leaks") && sides.flat().length > 0;
-        if (same && !wrong) continue;
-        const [origin, perennial] = same ? sides : [without(sides[0], sides[1]), without(sides[1], sides[0])];
+      for (const { thing, origin, perennial } of differing(one, other)) {
         differences.push(
           [
             `${name}, step ${n + 1} (${step}): ${thing}`,
@@ -326,6 +334,21 @@ function compare(visitors, direct, through) {
     }
   });
   return differences;
+}
+
+// In which things two looks differ, and what only one of them has. A failure and a leak
+// are wrong on both sides.
+function differing(one, other) {
+  const things = new Set([...Object.keys(one), ...Object.keys(other)]);
+  things.delete("step");
+  return [...things].flatMap((thing) => {
+    const sides = [one[thing], other[thing]].map((side) => [side ?? []].flat());
+    const same = JSON.stringify(sides[0]) === JSON.stringify(sides[1]);
+    const wrong = (thing === "failed" || thing === "leaks") && sides.flat().length > 0;
+    if (same && !wrong) return [];
+    const [origin, perennial] = same ? sides : [without(sides[0], sides[1]), without(sides[1], sides[0])];
+    return [{ thing, origin, perennial }];
+  });
 }
 
 // What of these the others have not; all of them where only the order differs.

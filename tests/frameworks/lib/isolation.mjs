@@ -13,7 +13,7 @@ const AT_ONCE = 16;
 // cookies of a user of that name; `serve` as in differential.mjs.
 export function isolation({ serve, paths, cookies, modes = ["alone", "preset"] }) {
   for (const mode of modes) {
-    const how = mode === "alone" ? "with --origin alone" : "with the preset";
+    const how = { alone: "with --origin alone", preset: "with the preset", build: "with the build" }[mode];
     check(
       `${how}: of ${REQUESTS} requests of ${USERS} users none gets what is another's`,
       (world) => mingle(world.url, paths, cookies),

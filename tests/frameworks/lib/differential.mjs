@@ -269,7 +269,8 @@ class Visitor {
     const status = response.status() === 304 ? 200 : response.status();
     const read = status < 300 || status >= 400;
     if (read) this.bodies.push(this.#search(response, path, this.said));
-    if (!document && !this.site.data(path, headers, request.resourceType())) return;
+    const counts = document || request.method() !== "GET" || this.site.data(path, headers, request.resourceType());
+    if (!counts) return;
     if (status >= 400 || !this.site.unasked?.(path)) {
       this.said?.requests.add(`${request.method()} ${this.site.same?.(path) ?? path} ${status}`);
     }

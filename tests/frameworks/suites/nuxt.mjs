@@ -23,6 +23,6 @@ await suite({
   // A link that comes into sight brings the payload of where it leads.
   unasked: (path) => path.includes("/_payload.json"),
   bundles: /\/_nuxt\/[^"]+\.js/g,
-  pair: ["/lived", "/lived/_payload.json"],
+  pair: ["/lived", "/lived/_payload.json", { kept: true }],
   paths: everything((path) => (/^\/(lived)?$/.test(path) ? [`${path.replace(/\/$/, "")}/_payload.json`] : []), ["/island", ...apis]),
 });

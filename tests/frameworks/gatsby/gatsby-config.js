@@ -1,1 +1,1 @@
-module.exports = { siteMetadata: { title: "Perennial's Gatsby site" }, trailingSlash: "always" };
+module.exports = { siteMetadata: { title: `Perennial's Gatsby site, build ${process.env.GATSBY_BUILD}` }, trailingSlash: "always" };

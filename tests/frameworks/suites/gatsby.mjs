@@ -200,6 +200,48 @@ check("a tab that was open before a deploy goes on, and the new pages come", asy
   });
 });
 
+check("what is not found, client routes and slugs with a dot hydrate", async (world) => {
+  for (const _ of ["cold", "warm"]) {
+    const tab = await world.tab();
+    assert.equal((await tab.goto("/")).page, "home");
+    assert.equal((await tab.click("to-dotted", "deferred node.js")).page, "deferred node.js");
+    assert.equal((await tab.click("to-app", "app inbox")).page, "app inbox");
+    assert.equal((await tab.goto("/posts/node.js/")).page, "deferred node.js");
+    assert.equal((await tab.click("to-home", "home")).page, "home");
+    assert.deepEqual(tab.wrong, []);
+    assert.equal((await tab.goto("/nope/")).page, "not found");
+    assert.equal((await tab.click("to-about", "about")).page, "about");
+    // The page and its data are not there, and nothing else is wrong.
+    const missing = (what) => what.includes("404") && what.includes("/nope");
+    assert.deepEqual(tab.wrong.filter((what) => !missing(what)), []);
+  }
+  const { said } = await world.get(data("/posts/node.js/"));
+  assert.match(said, /^perennial; hit/);
+});
+
+check("while a deploy settles, each page has the slices and static queries of its build", async (world) => {
+  const old = await world.tab();
+  assert.equal((await old.goto("/")).page, "home");
+  await site.deployed("two", world.origin, async () => {
+    // Nobody has asked for this one yet.
+    const next = await world.tab();
+    assert.equal((await next.goto("/deferred/7/")).build, "two");
+    for (const tab of [old, next]) {
+      const { build } = await tab.reload();
+      assert.equal(await tab.page.locator("#footer").textContent(), `footer of ${build}`);
+      assert.match(await tab.page.locator("#title").textContent(), new RegExp(`build ${build}$`));
+      assert.deepEqual(tab.wrong, []);
+    }
+    await until("the new home", world.within, async () => build((await world.get("/")).text) === "two");
+    const late = await world.tab();
+    assert.equal((await late.goto("/")).build, "two");
+    assert.equal(await late.page.locator("#footer").textContent(), "footer of two");
+    assert.deepEqual(late.wrong, []);
+    const shared = late.responses.filter(({ path }) => /slice-data|sq\/d/.test(path));
+    assert.ok(shared.length > 0, "it asks for some");
+  });
+});
+
 // --- the site ---------------------------------------------------------------------
 
 async function Site(folder) {

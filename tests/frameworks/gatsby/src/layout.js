@@ -1,8 +1,9 @@
-import { Link } from "gatsby";
+import { Link, Slice, graphql, useStaticQuery } from "gatsby";
 import * as React from "react";
 
 // When the server rendered this, as the test reads it.
 export function Layout({ name, rendered, children }) {
+  const { site } = useStaticQuery(graphql`{ site { siteMetadata { title } } }`);
   return (
     <main>
       <h1 id="page">{name}</h1>
@@ -16,7 +17,11 @@ export function Layout({ name, rendered, children }) {
         <Link id="to-deferred-2" to="/deferred/2/">deferred 2</Link>
         <Link id="to-server" to="/server/">server</Link>
         <Link id="to-lived" to="/lived/">lived</Link>
+        <Link id="to-dotted" to="/posts/node.js/">node.js</Link>
+        <Link id="to-app" to="/app/inbox/">app</Link>
       </nav>
+      <p id="title">{site.siteMetadata.title}</p>
+      <Slice alias="footer" />
     </main>
   );
 }

@@ -71,14 +71,19 @@ async fn a_link_that_works_once_is_rendered_once() {
                 browser(&client, &path("browser")),
                 browser(&client, &path("prefetch")).header("Sec-Purpose", "prefetch"),
                 browser(&client, &path("key")).header("X-Api-Key", "k"),
+                client.get(&path("json")).header("Accept", "application/json"),
+                client.get(&path("payload")).header("RSC", "1"),
+                client.get(&path("empty")).body(""),
             ];
             for ask in asks {
                 ask.await.is(200, "MISS", "verified");
             }
+            let with_body = client.get(&path("body")).body("x").await;
+            with_body.is(200, "BYPASS", "verified");
         }
         edge.stop().await;
     }
-    assert_eq!(origin.total(), 2 * 3 * 6);
+    assert_eq!(origin.total(), 2 * 3 * 10);
 }
 
 /// What the first visitor gets is that one's; behind it a page begins that is for all, and
@@ -164,6 +169,54 @@ async fn the_first_visitors_failure_is_nobody_elses() {
         }
         browser(&client, &path).await;
         hit(&client, &path).await;
+    }
+}
+
+/// What one visitor's cookie, query or language makes of a page that is for all says nothing
+/// of the path: others get the page, and soon from the store.
+#[tokio::test]
+async fn what_a_visitor_carries_notes_no_path() {
+    let origin = Origin::serve(|request| match request.header("cookie") {
+        Some("session=garbage") => Response::html("log in").cache("private"),
+        _ if request.target.contains("broken") => Response::status(404),
+        _ => Response::html("page").cache("s-maxage=60"),
+    })
+    .await;
+    for config in [BY_ORIGIN, NEXTJS] {
+        let edge = Edge::start(config, &origin).await;
+        let client = edge.client().ssr();
+        for n in 0..2 {
+            let path = format!("/{n}");
+            let evil = browser(&client, &path).header("Cookie", "session=garbage");
+            evil.await.is(200, "MISS", "log in");
+            browser(&client, &format!("{path}?broken")).await;
+            let visit =
+                || browser(&client, &format!("{path}?utm=1")).header("Cookie", "analytics=1");
+            eventually("a hit", async || {
+                let page = visit().await;
+                assert_eq!(page.text(), "page");
+                (page.x_cache() == "HIT").then_some(())
+            })
+            .await;
+        }
+        edge.stop().await;
+    }
+}
+
+/// A page whose body would tell for whom it is, and that does not end, is its visitor's all
+/// the same.
+#[tokio::test]
+async fn a_silent_page_that_does_not_end_is_streamed() {
+    let origin = Origin::start().await;
+    let edge = Edge::start(NEXTJS, &origin).await;
+    let client = edge.client().ssr();
+    for ask in [client.get("/a"), browser(&client, "/b")] {
+        let turn = origin.any().stream(Response::html("one ").header("ETag", "\"v\""));
+        let mut page = ask.stream().await;
+        page.expect("one ").await;
+        turn.send("two").await;
+        turn.finish().await;
+        assert_eq!(page.rest().await.unwrap(), "two");
     }
 }
 

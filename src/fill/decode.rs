@@ -5,12 +5,15 @@
 //! Memory is bounded whatever comes: a piece of output at a time, windows of at
 //! most 16 MiB. So is growth: see [`MOST_GROWTH`].
 
+use std::time::Duration;
+
 use brotli::enc::StandardAlloc;
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::{Decompress, FlushDecompress, Status};
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, StatusCode};
+use tokio::time::{Instant, timeout_at};
 use zstd::stream::raw::{DParameter, Decoder as Zstd, Operation};
 
 use crate::origin::Exchange;
@@ -112,20 +115,23 @@ impl Body {
         Body { exchange, decoder, max_object }
     }
 
-    /// Reads on until it is complete or longer than `max`: what was read, and whether that
-    /// is all of it.
+    /// Reads on until it is complete or longer than `max`, or takes longer than
+    /// [`LOOK_AHEAD`]: what was read, and whether that is all of it.
     ///
     /// # Errors
     /// See [`chunk`](Self::chunk).
     pub(super) async fn ahead(&mut self, max: u64) -> Result<(Bytes, bool), Broken> {
+        let until = Instant::now() + LOOK_AHEAD;
         let mut body = BytesMut::new();
-        while let Some(piece) = self.chunk().await? {
+        loop {
+            let Ok(piece) = timeout_at(until, self.chunk()).await else { break };
+            let Some(piece) = piece? else { return Ok((body.freeze(), true)) };
             body.extend_from_slice(&piece);
             if body.len() as u64 > max {
-                return Ok((body.freeze(), false));
+                break;
             }
         }
-        Ok((body.freeze(), true))
+        Ok((body.freeze(), false))
     }
 
     /// The next piece, never empty; none: it is complete. Cancel-safe.
@@ -152,6 +158,10 @@ impl Body {
         }
     }
 }
+
+/// How long a visitor waits at most while it is looked at in a body for whom it was
+/// rendered. What the build made is there at once.
+const LOOK_AHEAD: Duration = Duration::from_secs(2);
 
 /// Decodes what it is fed, a piece at a time.
 struct Decoder {

@@ -196,10 +196,14 @@ impl Fills {
             drain(exchange).await;
             return Err(Again::Marked(wanted));
         }
-        if ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form) {
+        let no_data =
+            ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form);
+        if no_data {
             inner.notes.set_no_data(ask.about(&inner.notes, ask.form, ask.selection()), fill.born);
-            fill.decide(Lead::NoData);
-            return Ok(Brought::NoData);
+            if !ask.is_whole {
+                fill.decide(Lead::NoData);
+                return Ok(Brought::NoData);
+            }
         }
         let mut stale = false;
         let kept = ask.rendering.is_guarded().then(|| guarded::kept(ask, &arrived));
@@ -228,6 +232,8 @@ impl Fills {
             verdict = Verdict::Refuse { reason, class: Class::Unshared };
         }
         let (terms, mut refused) = match verdict {
+            // Its client's own request is not made twice.
+            _ if no_data => (None, Some((Reason::ContentType, Class::Unshared))),
             // What visitors can make up must not take the place of what there is.
             Verdict::Store { .. }
                 if arrived.status == 404

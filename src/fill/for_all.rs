@@ -28,16 +28,22 @@ impl Fills {
     /// is for all would send: `whole`. It goes to the origin first, with all of that, and
     /// what it gets is not stored. Only if that looks as if it were for all, a fill for all
     /// begins behind it. So a link that works once is rendered once. Others wait until that
-    /// is known.
+    /// is known, but `alone`.
     ///
     /// None: as for [`join`](Self::join).
     #[must_use]
-    pub fn join_first(&self, ask: &Ask, whole: Ask, may_look_again: bool) -> Option<Subscriber> {
+    pub fn join_first(
+        &self,
+        ask: &Ask,
+        whole: Ask,
+        may_look_again: bool,
+        alone: bool,
+    ) -> Option<Subscriber> {
         let inner = &self.0;
         let seq = inner.store.seq();
         // What one client is told makes nobody ask alone but who sends the same.
         let crowd = whole.crowd(whole.form, &whole.fields, None);
-        let alone = !inner.notes.collapsible(whole.about(&inner.notes, whole.form, crowd));
+        let alone = alone || !inner.notes.collapsible(whole.about(&inner.notes, whole.form, crowd));
         let kind = whole.kind(&whole.fields);
         let place = place(ask);
         let fill;
@@ -112,15 +118,14 @@ impl Fills {
                 self.begin_for_all(ask, None, None, None, Priority::Visitor);
                 Reason::FirstVisit
             }
-            // Who says what browsers do not may be answered otherwise than others.
-            Verdict::Refuse { class: Class::ServerRendered, .. } if whole.is_a_browsers() => {
-                notes.set_server_rendered(ask.about(notes, ask.form, ask.selection()));
-                Reason::ServerRendered
-            }
-            Verdict::Refuse { reason, .. } => {
+            // A failed render: the others share one attempt for all.
+            Verdict::Refuse { class: Class::Failed, reason } => reason,
+            // It may be so because of what this client carries, and anybody can carry it.
+            // So the path is not noted: who sends the like asks without waiting, that is all.
+            Verdict::Refuse { reason, class } => {
                 let crowd = whole.crowd(whole.form, &whole.fields, None);
                 notes.set_uncollapsible(whole.about(notes, whole.form, crowd));
-                reason
+                if class == Class::ServerRendered { Reason::ServerRendered } else { reason }
             }
         }
     }

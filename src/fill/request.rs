@@ -336,18 +336,6 @@ impl Ask {
             })
     }
 
-    /// Whether it carries nothing but what browsers and the framework's own client send with
-    /// any request.
-    pub(super) fn is_a_browsers(&self) -> bool {
-        let of_the_preset = |name: &str| {
-            self.decides_form(name)
-                || listed(self.preset.marked_by(), name)
-                || self.preset.asks(self.form).is_some_and(|(n, _)| n.eq_ignore_ascii_case(name))
-        };
-        !(self.authorization || self.no_store || self.prefetch)
-            && self.uncommon(&self.fields).all(|(name, _)| of_the_preset(name))
-    }
-
     /// Fields that browsers do not send with any request, such as the key of an
     /// interface.
     fn uncommon<'a>(&'a self, fields: &'a Fields) -> impl Iterator<Item = (&'a str, &'a [u8])> {

@@ -37,6 +37,16 @@ enum Step {
     Bypass(Arc<Route>, Bypass),
 }
 
+/// Which request goes first on a path of which nothing is known.
+enum First {
+    /// The one for all: the path is known, or another client's went first.
+    No,
+    /// The client's own.
+    Whole(Box<Ask>),
+    /// The client's own, and no fill can carry it.
+    Bypass,
+}
+
 struct Visit<'a> {
     engine: &'a Arc<Engine>,
     live: Arc<Live>,
@@ -46,6 +56,8 @@ struct Visit<'a> {
     wanted: Wanted,
     /// Fills that turned out not to fit.
     refused: Vec<Arc<Fill>>,
+    /// The first visit of the path was another client's own, and so is this one.
+    alone: bool,
     /// The page outgrew what is stored: stream it, whatever the request's conditions.
     whole: bool,
     /// Whether it may look again before it begins a fill.
@@ -72,6 +84,7 @@ pub(super) async fn serve(
         key,
         wanted,
         refused: Vec::new(),
+        alone: false,
         whole: false,
         may_look_again: true,
     };
@@ -167,9 +180,12 @@ impl Visit<'_> {
         let fwd = if engine.fills.collapsible(&ask, page.as_ref()) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
         let again = self.may_look_again;
-        let joined = match self.goes_first(&mut ask, page.is_some()) {
-            Some(whole) => engine.fills.join_first(&ask, whole, again),
-            None => engine.fills.join(&ask, page.as_ref(), prior, &self.refused, again),
+        let joined = match self.first(&mut ask, page.is_some()) {
+            First::Whole(whole) => engine.fills.join_first(&ask, *whole, again, self.alone),
+            First::Bypass => {
+                return Ok(Step::Bypass(Arc::clone(&self.wanted.route), Bypass::Method));
+            }
+            First::No => engine.fills.join(&ask, page.as_ref(), prior, &self.refused, again),
         };
         let Some(mut subscriber) = joined else { return Ok(self.replan()) };
         loop {
@@ -210,6 +226,13 @@ impl Visit<'_> {
                     }
                     let outcome = self.missed(fwd, &preview, &subscriber);
                     self.streamed(session, ctx, subscriber, &preview, outcome).await
+                }
+                // The first visit of the path was one client's own: this one is, too.
+                Lead::Private(preview)
+                    if ask.page && preview.stored == Err(Reason::ServerRendered) =>
+                {
+                    self.alone = true;
+                    Ok(Step::Again)
                 }
                 Lead::Shared(_) | Lead::Private(_) => {
                     self.refused.push(Arc::clone(subscriber.fill()));
@@ -268,24 +291,28 @@ impl Visit<'_> {
         }
     }
 
-    /// The client's own request, where it goes first: nothing is known of the path, and the
+    /// Whether the client's own request goes first: nothing is known of the path, and the
     /// client carries more than `ask`, which is for all, would send. Where it carries no
     /// more, `ask` is the client's own request, too.
-    fn goes_first(&self, ask: &mut Ask, stored: bool) -> Option<Ask> {
+    fn first(&self, ask: &mut Ask, stored: bool) -> First {
         let (live, facts) = (&self.live, self.facts);
         // Another client's went first, and said nothing of the path.
         let unknown = !stored && self.refused.is_empty();
-        // A fill carries no body, and opens no tunnel.
-        let may = !(facts.body || facts.websocket);
-        if !(unknown && may && plan::is_unknown_path(live, &self.wanted, &self.key)) {
-            return None;
+        // Who wants a tunnel gets it where it turns out that there is no page.
+        let unknown = unknown && !facts.websocket;
+        if !(unknown && plan::is_unknown_path(live, &self.wanted, &self.key)) {
+            return First::No;
+        }
+        // A fill carries no body.
+        if facts.body {
+            return First::Bypass;
         }
         let whole = plan::whole(live, self.request, facts, &self.key, &self.wanted);
         if ask.leaves_out(&whole) {
-            return Some(whole);
+            return First::Whole(Box::new(whole));
         }
         ask.is_whole = true;
-        None
+        First::No
     }
 
     fn choose(&self, page: Option<&Page>, now: Time) -> Choice {

@@ -9,7 +9,7 @@ use crate::support::{Edge, Origin, Response, eventually};
 /// No looking for builds: these origins expect every request.
 const AUTO: &str = "framework: auto\ndeployment: { probe: off, settle: 1h }\n";
 
-const KIT: &str = "<link href=\"./_app/immutable/entry/start.a.js\"><script>\n{\n\
+const KIT: &str = "<script>\n{\n\
                    __sveltekit_b1 = { base: \"\" };\n}\n</script>";
 
 /// What browsers are told of files that carry a hash in their names.

@@ -4,9 +4,8 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use memchr::memmem;
 
-use super::html::hashed_files;
+use super::html::{Tag, hashed_files, tags};
 use super::{Found, Framework, Place, Told};
 use crate::config;
 use crate::page::Form;
@@ -59,16 +58,33 @@ impl Framework for Astro {
 
 /// Whether a document is Astro's.
 pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
-    // Each in a tag: text that visitors wrote has no `<` and no `"` that is not escaped.
-    const SIGNS: [(&[u8], &str); 4] = [
-        (b"<astro-island ", "the page has an `astro-island`"),
-        (b"<meta name=\"generator\" content=\"Astro v", "the page says `generator: Astro`"),
-        (b"=\"/_astro/", "the page names files in `/_astro/`"),
-        (b"data-astro-cid-", "the page has `data-astro-cid-…`"),
-    ];
-    let (_, because) = SIGNS.iter().find(|(sign, _)| memmem::find(body, sign).is_some())?;
-    let site = config::Site { base: super::base_before(body, b"/_astro/"), ..Default::default() };
+    let because = tags(body).find_map(|tag| sign(&tag))?;
+    let files = tags(body).filter_map(|tag| match tag.is(ISLAND) {
+        true => tag.get("component-url"),
+        false => tag.loads(),
+    });
+    let site = config::Site { base: super::base_before(files, "/_astro/"), ..Default::default() };
     Some(Found { framework: config::Framework::Astro(site), because })
+}
+
+const ISLAND: &str = "astro-island";
+
+/// What tells Astro in a tag. Links and images are not looked at: visitors may have chosen
+/// their URLs.
+fn sign(tag: &Tag<'_>) -> Option<&'static str> {
+    let generator = || tag.is("meta") && tag.get("name") == Some("generator");
+    let scoped = |(name, _): (&[u8], &[u8])| name.starts_with(b"data-astro-cid-");
+    if tag.is(ISLAND) {
+        Some("the page has an `astro-island`")
+    } else if generator() && tag.get("content").is_some_and(|by| by.starts_with("Astro v")) {
+        Some("the page says `generator: Astro`")
+    } else if tag.loads().is_some_and(|url| url.starts_with("/_astro/")) {
+        Some("the page loads files in `/_astro/`")
+    } else if tag.attributes().any(scoped) {
+        Some("the page has `data-astro-cid-…`")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::html::scripts;
+use super::html::{scripts, tags};
 use super::{Found, Framework, MAX_NAME, Names, Place, Told, below, other, split};
 use crate::config;
 use crate::page::Form;
@@ -24,9 +24,6 @@ const DATA: &str = "/page-data/";
 const DATA_FILE: &str = "/page-data.json";
 /// How a document names the build.
 const HASH: &[u8] = b"window.___webpackCompilationHash=\"";
-/// How `app-data.json` does.
-const APP_DATA_HASH: &[u8] = b"\"webpackCompilationHash\":\"";
-
 /// How the script begins that says which page this is, and where it holds the data of a
 /// page that is rendered for each visitor.
 const PAGE_PATH: &[u8] = b"/*<![CDATA[*/window.pagePath=";
@@ -84,15 +81,9 @@ impl Framework for Gatsby {
 
     /// What a document or `app-data.json` tells.
     fn told(&self, form: Form, body: &[u8]) -> Told {
-        let after = |mark: &[u8]| {
-            let start = memmem::find(body, mark)? + mark.len();
-            let end = start + memchr::memchr(b'"', &body[start..])?;
-            let hash = std::str::from_utf8(&body[start..end]).ok()?;
-            let plain = hash.bytes().all(|b| b.is_ascii_alphanumeric());
-            (plain && (8..=64).contains(&hash.len())).then(|| hash.into())
-        };
         let build = match form {
-            Form::Document => after(HASH).or_else(|| after(APP_DATA_HASH)),
+            Form::Document if body.trim_ascii_start().starts_with(b"{") => in_app_data(body),
+            Form::Document => scripts(body).find_map(in_script),
             Form::Data | Form::Rsc => None,
         };
         Told { build, pair: Some(other(form)) }
@@ -106,9 +97,7 @@ impl Framework for Gatsby {
 
     fn is_for_all(&self, form: Form, body: &[u8]) -> bool {
         match form {
-            Form::Document => !scripts(body).any(|script| {
-                script.starts_with(PAGE_PATH) && memmem::find(script, PAGE_DATA).is_some()
-            }),
+            Form::Document => !inlines_data(body),
             Form::Data | Form::Rsc => !has_server_data(body),
         }
     }
@@ -168,6 +157,50 @@ impl Framework for Gatsby {
     }
 }
 
+/// Whether a document holds the data of a page that is rendered for each visitor. What looks
+/// like it is taken for it, wherever it stands: it costs a hit at most.
+fn inlines_data(body: &[u8]) -> bool {
+    let mut rest = body;
+    while let Some(at) = memmem::find(rest, PAGE_PATH) {
+        rest = &rest[at + PAGE_PATH.len()..];
+        let end = memmem::find(rest, b"</script").unwrap_or(rest.len());
+        if memmem::find(&rest[..end], PAGE_DATA).is_some() {
+            return true;
+        }
+        rest = &rest[end..];
+    }
+    false
+}
+
+/// The build that a script names, if it begins as Gatsby's: with the page's path, which a
+/// visitor may have chosen, or with the build itself.
+fn in_script(script: &[u8]) -> Option<Box<str>> {
+    let mut script = script.strip_prefix(b"/*<![CDATA[*/").unwrap_or(script);
+    if let Some(path) = script.strip_prefix(b"window.pagePath=") {
+        let mut paths = serde_json::Deserializer::from_slice(path).into_iter::<Cow<'_, str>>();
+        paths.next()?.ok()?;
+        script = path.get(paths.byte_offset()..)?.strip_prefix(b";")?;
+    }
+    let hash = script.strip_prefix(HASH)?;
+    plain(std::str::from_utf8(&hash[..memchr::memchr(b'"', hash)?]).ok()?)
+}
+
+/// The build that `app-data.json` names.
+fn in_app_data(body: &[u8]) -> Option<Box<str>> {
+    #[derive(Deserialize)]
+    struct AppData<'a> {
+        #[serde(rename = "webpackCompilationHash", borrow)]
+        hash: Cow<'a, str>,
+    }
+    plain(&serde_json::from_slice::<AppData<'_>>(body).ok()?.hash)
+}
+
+/// A build's hash.
+fn plain(hash: &str) -> Option<Box<str>> {
+    let plain = hash.bytes().all(|b| b.is_ascii_alphanumeric());
+    (plain && (8..=64).contains(&hash.len())).then(|| hash.into())
+}
+
 /// Whether the data of a page hold what `getServerData` gave.
 fn has_server_data(body: &[u8]) -> bool {
     #[derive(Deserialize)]
@@ -197,13 +230,20 @@ fn is_file(path: &str) -> bool {
 
 /// Whether a document is Gatsby's.
 pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
-    // Each in a tag: text that visitors wrote has no `<` that is not escaped.
-    const SIGNS: [(&[u8], &str); 2] = [
-        (b"<div id=\"___gatsby\"", "the page has an element `___gatsby`"),
-        (b"<meta name=\"generator\" content=\"Gatsby", "the page says `generator: Gatsby`"),
-    ];
-    let (_, because) = SIGNS.iter().find(|(sign, _)| memmem::find(body, sign).is_some())?;
-    let path_prefix = super::base_before(body, b"/page-data/app-data.json\"");
+    let because = tags(body).find_map(|tag| {
+        let generator = || tag.is("meta") && tag.get("name") == Some("generator");
+        if tag.is("div") && tag.get("id") == Some("___gatsby") {
+            Some("the page has an element `___gatsby`")
+        } else if generator() && tag.get("content").is_some_and(|by| by.starts_with("Gatsby")) {
+            Some("the page says `generator: Gatsby`")
+        } else {
+            None
+        }
+    })?;
+    // Not from other links: a visitor may have chosen where they lead.
+    let fetched = tags(body).filter(|tag| tag.is("link") && tag.get("as") == Some("fetch"));
+    let path_prefix =
+        super::base_before(fetched.filter_map(|tag| tag.get("href")), "/page-data/app-data.json");
     // As Gatsby's own default is.
     let site = config::Gatsby { path_prefix, trailing_slash: true, build_id: None };
     Some(Found { framework: config::Framework::Gatsby(site), because })
@@ -340,13 +380,34 @@ mod tests {
 
     #[test]
     fn the_build() {
-        let html =
-            b"<script>window.pagePath=\"/\";window.___webpackCompilationHash=\"0123456789abcdef\";";
+        let html = b"<script>/*<![CDATA[*/window.pagePath=\"/\";\
+            window.___webpackCompilationHash=\"0123456789abcdef\";/*]]>*/</script>";
         let told_by = |form, body: &[u8]| site("", true).told(form, body).build;
         assert_eq!(told_by(Form::Document, html).as_deref(), Some("0123456789abcdef"));
         let app = b"{\"webpackCompilationHash\":\"0123456789abcdef\"}\n";
         assert_eq!(told_by(Form::Document, app).as_deref(), Some("0123456789abcdef"));
-        assert_eq!(told_by(Form::Document, b"window.___webpackCompilationHash=\"\";"), None);
+        // Alone, as with slices; and after what visitors wrote, or as their page's path.
+        const HASH: &str = "window.___webpackCompilationHash=\"0123456789abcdef\";";
+        const EVIL: &str = "window.___webpackCompilationHash=\"evil56789abcdef\";";
+        let quoted = serde_json::to_string(EVIL).unwrap();
+        for (html, build) in [
+            (format!("<script>{HASH}</script>"), true),
+            (format!("<p title='<script>{EVIL}</script>'>{EVIL}<script>{HASH}</script>"), true),
+            (format!("<script>var a={quoted},b='{EVIL}'</script><script>{HASH}</script>"), true),
+            (format!("<script>window.pagePath={quoted};{HASH}</script>"), true),
+            (
+                format!(
+                    "<script>window.pagePath=\"window.___webpackCompilationHash=\";{HASH}</script>"
+                ),
+                true,
+            ),
+            ("<p>\"webpackCompilationHash\":\"evil56789abcdef\"</p>".to_owned(), false),
+            (format!("<p>{EVIL}</p>"), false),
+            ("<script>window.___webpackCompilationHash=\"\";</script>".to_owned(), false),
+        ] {
+            let told = told_by(Form::Document, html.as_bytes());
+            assert_eq!(told.as_deref(), build.then_some("0123456789abcdef"), "{html}");
+        }
         assert_eq!(told_by(Form::Data, app), None);
     }
 }

@@ -20,7 +20,6 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use memchr::memmem;
 
 use crate::config;
 use crate::page::{Fields, Form, canonical_path};
@@ -431,11 +430,13 @@ fn base(path: String) -> String {
     if good && !path.starts_with("//") { path } else { String::new() }
 }
 
-/// What comes before the first URL with `mark` in it, in a document's tag.
-fn base_before(body: &[u8], mark: &[u8]) -> String {
-    let Some(at) = memmem::find(body, mark) else { return String::new() };
-    let from = body[..at].iter().rposition(|b| matches!(b, b'"' | b'\'')).map_or(at, |q| q + 1);
-    std::str::from_utf8(&body[from..at]).map_or_else(|_| String::new(), |path| base(path.into()))
+/// What comes before `mark` in the first of these URLs that is a path with it.
+fn base_before<'a>(mut urls: impl Iterator<Item = &'a str>, mark: &str) -> String {
+    let before = urls.find_map(|url| {
+        let path = url.starts_with('/') && !url.starts_with("//");
+        path.then(|| url.split_once(mark))?
+    });
+    before.map_or_else(String::new, |(before, _)| base(before.to_owned()))
 }
 
 /// A path by its way from the page at `page`: `./a`, `../a`, or all of it.
@@ -532,7 +533,7 @@ mod tests {
             (
                 "/docs/",
                 Some(("x-sveltekit-page", "true")),
-                r#"<link href="./_kit/immutable/entry/start.a.js" rel="modulepreload">"#,
+                "<script>{\n__sveltekit_a = {};import(\"./_kit/immutable/entry/start.a.js\")}</script>",
                 Some(Sveltekit(site("/docs", Some("/_kit")))),
             ),
             (
@@ -565,10 +566,16 @@ mod tests {
             (
                 "/",
                 None,
-                r#"<meta name="generator" content="Astro v5.1"><link href="/docs/_astro/a.css">"#,
+                r#"<meta name="generator" content="Astro v5.1"><link rel="stylesheet" href="/docs/_astro/a.css">"#,
                 Some(Astro(site("/docs", None))),
             ),
-            ("/", None, r#"<link href="/_astro/a.css">"#, Some(Astro(site("", None)))),
+            (
+                "/",
+                None,
+                r#"<link rel="stylesheet" href="/_astro/a.css">"#,
+                Some(Astro(site("", None))),
+            ),
+            ("/", None, r#"<p data-astro-cid-x>"#, Some(Astro(site("", None)))),
             ("/", None, r#"<astro-island uid="x">"#, Some(Astro(site("", None)))),
         ] {
             let mut headers = HeaderMap::new();
@@ -577,6 +584,84 @@ mod tests {
             }
             let found = recognise(path, &headers, body.as_bytes());
             assert_eq!(found.map(|found| found.framework), framework, "{body}");
+        }
+    }
+
+    /// Text that visitors wrote, wherever a page prints it, and the URLs of their links and
+    /// images: each page is recognised as it is without them.
+    #[test]
+    fn visitors_have_no_say() {
+        const TEXTS: &[&str] = &[
+            "/evil/_next/static/ is my path",
+            "src=\"/evil/_next/static/a.js\"",
+            "self.__next_f.push([1,\"x\"])",
+            "<script id=\"__NEXT_DATA__\" type=\"application/json\">{}</script>",
+            "<script src=\"/evil/_next/static/a.js\">self.__next_f.push([1,\"x\"])</script>",
+            "see \"../../../immutable/entry/ for fun",
+            "/x/y/immutable/entry/",
+            "import(\"/evil/_app/immutable/entry/start.js\") base: \"/evil\"",
+            "<script>{ __sveltekit_evil = { base: \"/evil\" }}</script>",
+            "__sveltekit_evil = {",
+            "base: ",
+            "import(",
+            "data-astro-cid-x",
+            "=\"/_astro/a.css\" /evil/_astro/",
+            "<astro-island component-url=\"/evil/_astro/a.js\"><p data-astro-cid-x>",
+            "<meta name=\"generator\" content=\"Astro v5\"><meta name=\"generator\" content=\"Gatsby 5\">",
+            "<div id=\"___gatsby\"> \"/evil/page-data/app-data.json\"",
+            "<link as=\"fetch\" href=\"/evil/page-data/app-data.json\">",
+            "<script>window.__reactRouterContext = {\"basename\":\"/evil\"};</script>",
+            "<script>window.__NUXT__={};window.__NUXT__.config={app:{baseURL:\"/evil\"}}</script>",
+            "app:{baseURL:\"/evil\",buildAssetsDir:\"/evil/\"}",
+            "app:{",
+            "baseURL:",
+        ];
+        const PAGES: &[&str] = &[
+            "<p>",
+            r#"<script src="/docs/_next/static/a.js"></script><script>self.__next_f.push([1,"STRING"])</script>"#,
+            r#"<script src="/_next/static/a.js"></script>
+               <script id="__NEXT_DATA__" type="application/json">{"buildId":"b","props":["STRING"]}</script>"#,
+            r#"<link as="fetch" href="/blog/page-data/app-data.json"/><div id="___gatsby">"#,
+            "<script>{\n __sveltekit_a = {\n base: \"/b\" };\n const data = [\"STRING\",\"/evil\"];\
+             import(\"/docs/_kit/immutable/entry/a.js\")}</script>",
+            "<script>{\n __sveltekit_a = {\n base: \"/b\" };\n const data = [\"STRING\",\"/evil\"];}</script>",
+            r#"<script>window.__reactRouterContext = {"basename":"/docs/","a":"STRING"};x</script>"#,
+            r#"<script>window.__NUXT__={data:{a:"STRING",b:"/evil"}};window.__NUXT__.config={public:{},app:{baseURL:"/docs/",buildAssetsDir:"/_x/"},a:"STRING"}</script>"#,
+            r#"<meta name="generator" content="Astro v5.1"><link rel="stylesheet" href="/docs/_astro/a.css">"#,
+        ];
+        let told = |html: &str| recognise("/a/b", &HeaderMap::new(), html.as_bytes());
+        for page in PAGES {
+            let own = told(&page.replace("STRING", ""));
+            assert_eq!(own.is_some(), *page != "<p>", "{page}");
+            for text in TEXTS {
+                let node = text.replace('<', "&lt;");
+                let value = text.replace('"', "&quot;");
+                let json = serde_json::to_string(&text.replace('<', "\\u003c")).unwrap();
+                let string = &json[1..json.len() - 1];
+                let page = page.replace("STRING", string);
+                for html in [
+                    format!("<title>{node}</title>{page}<p>{node}</p>"),
+                    format!("<meta content=\"{value}\">{page}<p title=\"{value}\">"),
+                    format!("<meta content='{text}'>{page}<!-- {node} -->"),
+                    format!("<script>let a = [{json}, '{string}']</script>{page}"),
+                    format!("<script>{{\n  \"name\": {json}\n}}</script>{page}"),
+                ] {
+                    assert_eq!(told(&html), own, "{html}");
+                }
+            }
+            for url in [
+                "/_astro/a",
+                "/evil/_astro/a",
+                "/evil/_next/static/a",
+                "/e/page-data/app-data.json",
+            ] {
+                let own_page = page.replace("STRING", "");
+                let html = format!(
+                    "<meta property=\"og:image\" content=\"{url}\"><link rel=\"canonical\" href=\"{url}\">\
+                     <link rel=\"preload\" as=\"image\" href=\"{url}\"><a href=\"{url}\"><img src=\"{url}\"></a>{own_page}"
+                );
+                assert_eq!(told(&html), own, "{html}");
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use self::build::Build;
+use super::html::{Tag, scripts, tags};
 use super::{Changed, Found, Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
@@ -475,11 +476,12 @@ struct NextData<'a> {
 
 /// What the document says of itself, if the pages router made it.
 fn next_data(body: &[u8]) -> Option<NextData<'_>> {
-    const DATA: &[u8] = b"<script id=\"__NEXT_DATA__\" type=\"application/json\"";
-    let data = &body[memmem::rfind(body, DATA)?..];
-    let begin = memchr::memchr(b'>', data)?;
-    let end = memmem::find(data, b"</script>")?;
-    serde_json::from_slice(data.get(begin + 1..end)?).ok()
+    let is_data = |tag: &Tag<'_>| {
+        tag.is("script")
+            && tag.get("id") == Some("__NEXT_DATA__")
+            && tag.get("type") == Some("application/json")
+    };
+    serde_json::from_slice(tags(body).filter(is_data).last()?.content).ok()
 }
 
 /// Whether a document is a page that the build made.
@@ -510,17 +512,25 @@ fn of_document(body: &[u8]) -> Told {
 
 /// The payload that a document of the app router carries along, piece by piece.
 fn flight_of(body: &[u8]) -> Vec<u8> {
-    const PIECE: &[u8] = b"self.__next_f.push([1,";
+    const TEXT: &[u8] = b"[1,";
+    const BYTES: &[u8] = b"[3,";
     let mut flight = Vec::new();
-    for at in memmem::find_iter(body, PIECE) {
-        let mut pieces =
-            serde_json::Deserializer::from_slice(&body[at + PIECE.len()..]).into_iter::<String>();
+    for piece in scripts(body).filter_map(|script| script.strip_prefix(PIECE)) {
+        // Without it nobody knows where the next row begins.
+        if piece.starts_with(BYTES) {
+            break;
+        }
+        let Some(json) = piece.strip_prefix(TEXT) else { continue };
+        let mut pieces = serde_json::Deserializer::from_slice(json).into_iter::<String>();
         if let Some(Ok(piece)) = pieces.next() {
             flight.extend_from_slice(piece.as_bytes());
         }
     }
     flight
 }
+
+/// How the scripts begin that bring a payload in pieces.
+const PIECE: &[u8] = b"self.__next_f.push(";
 
 /// The build that a payload's row 0 names: `{…,"b":"BUILD"}`, or `["BUILD",…` in
 /// Next 14 (there also as `buildId` among the properties in a document).
@@ -538,7 +548,7 @@ fn in_flight(payload: &[u8]) -> Option<Box<str>> {
 /// The rows of a payload, `ID:CONTENT` each: content ends with its line, or is as
 /// long as it says (`T1f,…`) and may then hold anything.
 fn rows(payload: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    const COUNTED: &[u8] = b"TAOoUSsLlGgMmV";
+    const COUNTED: &[u8] = b"TAOboUSsLlGgMmV";
     let mut rest = payload;
     std::iter::from_fn(move || {
         let colon = memchr::memchr(b':', rest)?;
@@ -547,10 +557,11 @@ fn rows(payload: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
             let comma = memchr::memchr(b',', content.get(..18).unwrap_or(content))?;
             let length = std::str::from_utf8(&content[1..comma]).ok()?;
             let length = usize::from_str_radix(length, 16).ok()?;
-            Some((content.get(comma + 1..)?.get(..length)?, comma + 1 + length))
+            Some((comma + 1, length))
         });
         let (row, end) = match counted.flatten() {
-            Some(counted) => counted,
+            // Cut off: what is there of it may look like rows.
+            Some((start, length)) => (content.get(start..)?.get(..length)?, start + length),
             None => {
                 let end = memchr::memchr(b'\n', content).unwrap_or(content.len());
                 (&content[..end], (end + 1).min(content.len()))
@@ -573,15 +584,17 @@ pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option
     let powered = headers.get("x-powered-by").is_some_and(|value| value == "Next.js");
     let because = if data.is_some() {
         "the page has `__NEXT_DATA__`"
-    } else if memmem::find(body, b"self.__next_f.push(").is_some_and(|at| in_script(&body[..at])) {
+    } else if scripts(body).any(|script| script.starts_with(PIECE)) {
         "the page sets `__next_f`"
     } else if powered {
         "the field `x-powered-by: Next.js`"
     } else {
         return None;
     };
+    // Not from other tags: a description holds any text, and images of other sites are named.
+    let files = tags(body).filter(|tag| tag.is("script")).filter_map(|tag| tag.get("src"));
     let mut site = config::Nextjs {
-        base_path: super::base_before(body, b"/_next/static/"),
+        base_path: super::base_before(files, "/_next/static/"),
         ..config::Nextjs::default()
     };
     if let Some(data) = data {
@@ -589,12 +602,6 @@ pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option
         site.locales = data.locales.into_iter().map(Cow::into_owned).collect();
     }
     Some(Found { framework: config::Framework::Nextjs(site), because })
-}
-
-/// Whether what comes before is the beginning of a script.
-fn in_script(before: &[u8]) -> bool {
-    let open = memmem::rfind(before, b"<script");
-    open.is_some_and(|at| memmem::find(&before[at..], b"</script").is_none())
 }
 
 #[cfg(test)]
@@ -752,6 +759,7 @@ mod tests {
                 pieces.collect::<String>()
             )
         };
+        const EVIL: &str = r#"self.__next_f.push([1,"0:{\"b\":\"evil\"}\n"])"#;
         let long = "9:T10,\n0:{\"b\":\"evil\"}\n0:{\"P\":null,\"b\":\"B-3\"}\n";
         for (form, body, build, pair) in [
             (
@@ -785,6 +793,28 @@ mod tests {
             ),
             (Form::Document, flight(&[long]), Some("B-3"), Some(Form::Rsc)),
             (Form::Document, "<p>\"buildId\":\"evil\"</p>".to_owned(), None, None),
+            // What visitors wrote, in text, in an attribute, in a script's string.
+            (
+                Form::Document,
+                format!("<p>{EVIL}</p>{}", flight(&["0:{\"b\":\"B\"}\n"])),
+                Some("B"),
+                Some(Form::Rsc),
+            ),
+            (Form::Document, format!("<p title='<script>{EVIL}</script>'>"), None, None),
+            (Form::Document, format!("<p title='{}'>", pages(r#"{"buildId":"evil"}"#)), None, None),
+            (Form::Document, format!("<script>var a='{EVIL}'</script>"), None, None),
+            // Rows of which a part is missing.
+            (
+                Form::Document,
+                format!(
+                    "{}<script>self.__next_f.push([3,\"AA==\"])</script>{}",
+                    flight(&["1:T4,"]),
+                    flight(&["0:{\"b\":\"evil\"}\n"])
+                ),
+                None,
+                Some(Form::Rsc),
+            ),
+            (Form::Rsc, "1:Tff,a\n0:{\"b\":\"evil\"}\n".to_owned(), None, Some(Form::Document)),
             (
                 Form::Rsc,
                 "2:I[1]\n0:[\"B14\",[[\"\"]]]\n".to_owned(),

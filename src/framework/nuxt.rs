@@ -3,10 +3,9 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use memchr::memmem;
 use serde::Deserialize;
 
-use super::html::{hashed_files, scripts, word};
+use super::html::{hashed_files, last_in_code, scripts, tags, word};
 use super::{Found, Framework, Place, Told, split};
 use crate::config;
 use crate::page::{Fields, Form};
@@ -73,8 +72,10 @@ impl Framework for Nuxt {
         match form {
             Form::Document => {
                 // `data-src` of the element that stands for the payload.
-                let data = memmem::find(body, b"/_payload.json?").map(|_| Form::Data);
-                Told { build: app(body).and_then(build), pair: data }
+                let sources = tags(body).filter(|tag| tag.is("script"));
+                let mut sources = sources.filter_map(|tag| tag.get("data-src"));
+                let data = sources.any(|url| url.contains("/_payload.json?"));
+                Told { build: app(body).and_then(build), pair: data.then_some(Form::Data) }
             }
             Form::Data | Form::Rsc => Told { build: None, pair: Some(Form::Document) },
         }
@@ -116,7 +117,8 @@ impl Framework for Nuxt {
 /// The script that tells the client how the site is configured, from `app` on.
 fn app(body: &[u8]) -> Option<&[u8]> {
     let script = scripts(body).find(|script| script.starts_with(b"window.__NUXT__"))?;
-    Some(&script[memmem::rfind(script, b"app:{")?..])
+    // The payload may stand before it, with what visitors wrote in strings.
+    Some(&script[last_in_code(script, b"app:{")?..])
 }
 
 fn build(app: &[u8]) -> Option<Box<str>> {
@@ -206,8 +208,18 @@ mod tests {
             nuxt.told(Form::Document, plain.as_bytes()),
             Told { build: Some("e8b2-1".into()), pair: None }
         );
-        let payload = format!("{plain}<script data-src=\"/p/_payload.json?e8b2-1\">");
+        let payload = format!("{plain}<script data-src=\"/p/_payload.json?e8b2-1\"></script>");
         assert_eq!(nuxt.told(Form::Document, payload.as_bytes()).pair, Some(Form::Data));
+        // What visitors wrote, in text, in an attribute, and in the payload.
+        for own in [
+            format!("<p>data-src=\"/_payload.json?b\"</p>{plain}"),
+            format!("<a title='<script data-src=\"/_payload.json?b\"></script>'>{plain}"),
+            plain.replace("={};", r#"={data:{a:"app:{buildId:",b:"app:{"}};"#),
+            plain.replace("}}<", r#"},a:"app:{",b:"buildId:\"evil\""}<"#),
+        ] {
+            let told = nuxt.told(Form::Document, own.as_bytes());
+            assert_eq!(told, Told { build: Some("e8b2-1".into()), pair: None }, "{own}");
+        }
         for none in [config(r#"buildId:"""#), config(r#"buildId:"<x>""#), String::new()] {
             assert_eq!(nuxt.told(Form::Document, none.as_bytes()).build, None, "{none}");
         }

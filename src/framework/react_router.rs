@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -172,21 +171,33 @@ fn build(body: &[u8]) -> Option<Box<str>> {
         let plain = version.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         (plain && (1..=64).contains(&version.len())).then(|| version.into())
     };
-    // What begins otherwise may hold what visitors wrote.
-    for script in scripts(body).filter(|script| script.starts_with(b"import ")) {
-        for start in MANIFESTS {
-            let Some(at) = memmem::find(script, start) else { continue };
-            let json = &script[at + start.len()..];
+    scripts(body).find_map(|script| {
+        let (imports, rest) = imports(script);
+        let here = MANIFESTS.iter().find_map(|start| {
+            let json = rest.strip_prefix(*start).filter(|_| !imports.is_empty())?;
             let mut manifests = serde_json::Deserializer::from_slice(json).into_iter::<Manifest>();
-            if let Some(Ok(manifest)) = manifests.next() {
-                return version(&manifest.version);
-            }
+            version(&manifests.next()?.ok()?.version)
+        });
+        here.or_else(|| version(word(imports, b"/manifest-", b'"')?.strip_suffix(".js")?))
+    })
+}
+
+/// The statements with which a script begins that import modules, or put a module together
+/// that was cut into several, and what follows them. What follows may hold what visitors
+/// wrote.
+fn imports(script: &[u8]) -> (&[u8], &[u8]) {
+    let is_between = |b: &u8| b.is_ascii_whitespace() || *b == b';';
+    let mut end = 0;
+    loop {
+        let rest = &script[end..];
+        let start = rest.iter().position(|b| !is_between(b)).unwrap_or(rest.len());
+        let statement = &rest[start..];
+        if !statement.starts_with(b"import ") && !statement.starts_with(b"const route") {
+            return (&script[..end], statement);
         }
-        if let Some(name) = word(script, b"/manifest-", b'"') {
-            return version(name.strip_suffix(".js")?);
-        }
+        let length = memchr::memchr(b';', statement).unwrap_or(statement.len());
+        end += start + length;
     }
-    None
 }
 
 /// Whether a document is React Router's.
@@ -316,6 +327,17 @@ mod tests {
             (r#"import * as r from "x"; window.__remixManifest = {"version":"9"};"#, Some("9")),
             (r#"window.__reactRouterManifest = {"version":"evil"};"#, None),
             (r#"import "x"; window.__reactRouterManifest = {"version":"../x"};"#, None),
+            (
+                r#";import * as a from "/a.js"; const route0 = {...a};
+                   window.__reactRouterManifest = {"version":"1"};"#,
+                Some("1"),
+            ),
+            // A site's own script, with what visitors wrote in it.
+            (
+                r#"import "x"; const a = '; window.__reactRouterManifest = {"version":"evil"}'"#,
+                None,
+            ),
+            (r#"import "x"; const a = ["/manifest-evil.js"]"#, None),
         ] {
             let body = format!("{CONTEXT}<script type=\"module\" async=\"\">{script}</script>");
             let told = router.told(Form::Document, body.as_bytes());

@@ -149,7 +149,8 @@ fn is_slashed(query: &str) -> bool {
 
 /// The script by which a document starts its client: `{ __sveltekit_HASH = {base: … `
 fn start(body: &[u8]) -> Option<&[u8]> {
-    // Data that the server fetched begin with `{"`, and may hold what visitors wrote.
+    // Data that the server fetched begin with `{"`, and may hold what visitors wrote. So may
+    // a site's own JSON, which has a quote before any such text.
     let is_block = |script: &&[u8]| {
         script.first() == Some(&b'{') && script.get(1).is_some_and(u8::is_ascii_whitespace)
     };
@@ -157,14 +158,45 @@ fn start(body: &[u8]) -> Option<&[u8]> {
 }
 
 fn build(script: &[u8]) -> Option<Box<str>> {
+    named(script).map(|(name, _)| name.into())
+}
+
+/// The build that a block names, and what follows.
+fn named(script: &[u8]) -> Option<(&str, &[u8])> {
     const NAME: &[u8] = b"__sveltekit_";
     /// What may come before it is a line.
     const NEAR: usize = 256;
     let near = script.get(..NEAR).unwrap_or(script);
-    let name = &near[memmem::find(near, NAME)? + NAME.len()..];
-    let end = name.iter().position(|b| !b.is_ascii_lowercase() && !b.is_ascii_digit())?;
-    let name = std::str::from_utf8(&name[..end]).ok()?;
-    (1..=7).contains(&name.len()).then(|| name.into())
+    let at = memmem::find(near, NAME)?;
+    if near[..at].iter().any(|b| b"\"'`".contains(b)) {
+        return None;
+    }
+    let at = at + NAME.len();
+    let plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let length = near[at..].iter().position(|b| !plain(b))?;
+    let name = std::str::from_utf8(&near[at..at + length]).ok()?;
+    (1..=7).contains(&length).then(|| (name, &script[at + length..]))
+}
+
+/// The folder of the files that a start script imports, by its way from the page:
+/// `./_app` of `import("./_app/immutable/entry/start.x.js")`. No string in the script's data
+/// can look like that: its quotes are escaped, and after its end comes no dot or slash.
+fn imports_from(script: &[u8]) -> Option<&str> {
+    const IMPORT: &[u8] = b"import(\"";
+    memmem::find_iter(script, IMPORT).find_map(|at| {
+        let url = script.get(at + IMPORT.len()..)?;
+        let url = url.get(..super::MAX_NAME).unwrap_or(url);
+        let url = std::str::from_utf8(&url[..memchr::memchr(b'"', url)?]).ok()?;
+        let (way, _) = url.split_once("/immutable/")?;
+        (way.starts_with(['.', '/']) && !way.starts_with("//")).then_some(way)
+    })
+}
+
+/// The `base` with which a start script begins.
+fn base_in(after_name: &[u8]) -> Option<&str> {
+    let object = after_name.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+    let first = object.strip_prefix(b"{")?.trim_ascii_start();
+    if first.starts_with(b"base: \"") { word(first, b"base: \"", b'"') } else { None }
 }
 
 /// As SvelteKit hashes the name of its version (djb2, from the end, in base 36).
@@ -185,25 +217,21 @@ fn hash(version: &str) -> String {
 
 /// Whether a document is SvelteKit's.
 pub(super) fn recognise(page: &str, headers: &HeaderMap, body: &[u8]) -> Option<Found> {
-    let because = match start(body) {
+    let start = start(body);
+    let because = match start {
         Some(_) => "the page starts with `__sveltekit_…`",
         None if headers.contains_key("x-sveltekit-page") => "the field `x-sveltekit-page`",
         None => return None,
     };
     let mut site = config::Site::default();
-    // `"./_app/immutable/entry/start.x.js"`: from the page's folder, or from the root.
-    const ENTRY: &[u8] = b"/immutable/entry/";
-    if let Some(at) = memmem::find(body, ENTRY) {
-        let from = body[..at].iter().rposition(|b| !b.is_ascii_graphic() || b"\"'(=".contains(b));
-        let way = std::str::from_utf8(&body[from.map_or(0, |from| from + 1)..at]).ok()?;
-        let folder = super::resolve(page, way)?;
-        let (base, app) = folder.rsplit_once('/')?;
-        site.base = base.to_owned();
-        site.assets = Some(format!("/{app}"));
-    } else if let Some(script) = start(body)
-        && let Some(base) = word(script, b"base: \"", b'"')
-    {
-        site.base = base.to_owned();
+    // From the page's folder, or from the root.
+    let folder = start.and_then(imports_from).and_then(|way| super::resolve(page, way));
+    if let Some((base, app)) = folder.as_deref().and_then(|folder| folder.rsplit_once('/')) {
+        let app = super::base(format!("/{app}"));
+        site.base = super::base(base.to_owned());
+        site.assets = (!app.is_empty()).then_some(app);
+    } else if let Some(base) = start.and_then(named).and_then(|(_, after)| base_in(after)) {
+        site.base = super::base(base.to_owned());
     }
     Some(Found { framework: config::Framework::Sveltekit(site), because })
 }
@@ -296,6 +324,7 @@ mod tests {
                 Some(Form::Data),
             ),
             ("other()", None, None),
+            ("\"name\": \"__sveltekit_evil = \"", None, None),
         ] {
             let told = kit.told(Form::Document, page(block).as_bytes());
             assert_eq!((told.build.as_deref(), told.pair), (build, pair), "{block}");

@@ -8,28 +8,30 @@ use std::time::Duration;
 use futures::StreamExt;
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use pingora::http::RequestHeader;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::assets::{Choice, Named, Search};
+use crate::assets::{Choice, MAX_MISSES, Named, Search, Taken};
 use crate::config::Framework;
 use crate::engine::Engine;
+use crate::fill::Ask;
 use crate::framework::{Found, recognise};
 use crate::host;
 use crate::live::Live;
 use crate::origin::Origin;
-use crate::page::{Form, KeyBuf};
+use crate::page::{Form, KeyBuf, PageKey};
 use crate::plan::{Plan, ask, plan};
 use crate::request::{Facts, Request};
 use crate::route::Route;
 use crate::store::{Hardness, Name};
 
-/// Assets that are fetched at once.
+/// Pages whose assets are fetched at once, one asset of each.
 const AT_ONCE: usize = 4;
-/// Assets that wait to be fetched; what comes on top is named again by the next
-/// render.
-const WANTED: usize = 1024;
+/// Pages whose assets wait to be fetched; those of what comes on top are named again by
+/// the next render.
+const WANTED: usize = 64;
 /// The most of a page that is read to tell its build, in bytes.
 const MAX_PROBE: usize = 4 << 20;
 /// How long it takes until an origin that did not answer is asked again: the first time, and,
@@ -43,20 +45,19 @@ const IDLE: Duration = Duration::from_secs(10);
 /// nothing can be stored any more.
 pub(crate) async fn fetch_assets(engine: Weak<Engine>, mut searches: mpsc::Receiver<Search>) {
     let (wanted, named) = mpsc::channel(WANTED);
+    let choice = Mutex::new(Choice::default());
     let search = async {
-        let mut choice = Choice::default();
         while let Some(search) = searches.recv().await {
             let Some(live) = engine.upgrade().map(|engine| engine.live()) else { return };
             let most = live.config.deployment.assets_per_minute;
             drop(live);
-            let Ok(names) = tokio::task::spawn_blocking(|| search.names()).await else { continue };
-            for asset in names {
+            let names = tokio::task::spawn_blocking(|| search.names()).await;
+            let Ok(mut names) = names else { continue };
+            choice.lock().drop_seen(&mut names);
+            if !names.paths.is_empty() {
                 // Does not wait for the fetches, or what is stored meanwhile, their own
                 // assets first, would take all places in the queue.
-                let Ok(place) = wanted.try_reserve() else { break };
-                if choice.takes(&asset, most, Instant::now()) {
-                    place.send(asset);
-                }
+                let _ = wanted.try_send((names, most));
             }
         }
     };
@@ -64,27 +65,53 @@ pub(crate) async fn fetch_assets(engine: Weak<Engine>, mut searches: mpsc::Recei
         let next = named.recv().await?;
         Some((next, named))
     });
-    let fetch = named.for_each_concurrent(AT_ONCE, |asset| {
-        let running = engine.upgrade().and_then(|engine| fetch_asset(&engine, &asset));
-        async move {
-            if let Some(running) = running {
-                // How it ended is for the metrics of fills.
-                let _ = running.await;
-            }
-        }
+    let fetch = named.for_each_concurrent(AT_ONCE, |(names, most)| {
+        let (engine, choice) = (&engine, &choice);
+        async move { fetch_named(engine, choice, &names, most).await }
     });
     // The search never ends as long as there is an edge; with it ends the rest.
     tokio::pin!(search, fetch);
     futures::future::select(search, fetch).await;
 }
 
-fn fetch_asset(engine: &Engine, asset: &Named) -> Option<tokio::task::JoinHandle<()>> {
+/// Fetches what a page names, in order, until too much of it is not there. At most `most`
+/// in a minute, whichever pages name them.
+async fn fetch_named(engine: &Weak<Engine>, choice: &Mutex<Choice>, named: &Named, most: usize) {
+    let mut misses = 0;
+    for path in &named.paths {
+        let fetching = {
+            let Some(engine) = engine.upgrade() else { return };
+            let Some(ask) = ask_for_asset(&engine, named, path) else { continue };
+            match choice.lock().takes(named, path, most, Instant::now()) {
+                Taken::Fetch => {}
+                Taken::Seen => continue,
+                Taken::TooMany => return,
+            }
+            let key = ask.key.clone();
+            engine.fills.bring(ask).map(|running| (running, key))
+        };
+        // None: a visitor has just asked for it.
+        let Some((running, key)) = fetching else { continue };
+        // How it ended is for the metrics of fills.
+        let _ = running.await;
+        let Some(engine) = engine.upgrade() else { return };
+        if !is_there(&engine, &key) {
+            misses += 1;
+            if misses == MAX_MISSES {
+                return;
+            }
+        }
+    }
+}
+
+/// The request for an asset; none where nothing is to be asked: it is stored, say.
+fn ask_for_asset(engine: &Engine, named: &Named, path: &str) -> Option<Ask> {
     let live = engine.live();
     let request = Request {
         method: "GET",
-        target: &asset.path,
-        host: &asset.host,
-        scheme: asset.scheme,
+        target: path,
+        host: &named.host,
+        scheme: named.scheme,
         fields: &[],
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
@@ -95,7 +122,13 @@ fn fetch_asset(engine: &Engine, asset: &Named) -> Option<tokio::task::JoinHandle
     if !wanted.page || engine.store.get(key.as_str()).is_some() {
         return None;
     }
-    engine.fills.bring(ask(&live, &request, &facts, &key, &wanted))
+    Some(ask(&live, &request, &facts, &key, &wanted))
+}
+
+/// Whether an asset is stored.
+fn is_there(engine: &Engine, key: &PageKey) -> bool {
+    let page = engine.store.get(key.as_str());
+    page.is_some_and(|page| page.members.iter().any(|member| member.status.is_success()))
 }
 
 /// Looks for a new build at the renderer, again and again: what is fresh for a

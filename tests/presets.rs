@@ -595,6 +595,73 @@ async fn a_page_that_names_thousands_of_assets_costs_few_requests() {
     }
 }
 
+/// Visitors have a hand in what pages say. What they make a page name costs the origin
+/// nothing where the URL holds it, and little otherwise, and the assets of real pages are
+/// fetched all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_visitors_made_up_cost_little() {
+    const REAL: usize = 30;
+    let script = |name: &str| format!("<script src=\"/_next/static/chunks/{name}.js\"></script>");
+    let origin = Origin::serve(move |request| match request.path() {
+        // As if everything that it names came by another way than the URL.
+        "/posted" => {
+            let made_up: String = (0..250).map(|n| script(&format!("posted-{n}"))).collect();
+            Response::html(format!("{made_up}{}", request.target)).cache(ISR)
+        }
+        "/real" => {
+            let real: String = (0..REAL).map(|n| script(&format!("real-{n}"))).collect();
+            Response::html(format!("{real}{}", script("gone"))).cache(ISR)
+        }
+        path if path.starts_with("/_next/static/chunks/real-") => Response::status(200)
+            .body("x")
+            .header("Content-Type", "application/javascript")
+            .cache("public, max-age=31536000, immutable"),
+        path if path.starts_with("/_next/static/") => Response::status(404).cache(PRIVATE),
+        path => {
+            let status = if path.starts_with("/lost") { 404 } else { 200 };
+            let lost = if status == 404 { script("of-an-error-page") } else { String::new() };
+            let target = request.target.replace("%2F", "/");
+            let page = Response::status(status).body(format!("No {target}{lost}"));
+            page.header("Content-Type", "text/html").cache(ISR)
+        }
+    })
+    .await;
+    // All of the real ones, what the pages below may cost, and not one more.
+    let most = REAL + 1 + 4;
+    let yaml = NEXTJS.replace("settle: 1h", &format!("settle: 1h, assets_per_minute: {most}"));
+    let edge = Edge::start(&yaml, &origin).await;
+    let client = edge.client();
+    let names = |slash: &str| {
+        let names = (0..100).map(|n| format!("static{slash}x-{n}.js"));
+        names.collect::<Vec<_>>().join(",")
+    };
+    let pages = [
+        format!("/search/{}", names("/")),
+        format!("/search/{}", names("%2F")),
+        format!("/lost/{}", names("/")),
+        "/posted".to_owned(),
+        "/real".to_owned(),
+    ];
+    for page in &pages {
+        client.get(page).await;
+    }
+    // Pages are searched one after the other, and what they name is fetched in order.
+    eventually("the assets of a page", || async {
+        (origin.count("/_next/static/chunks/gone.js") == 1).then_some(())
+    })
+    .await;
+    let all = pages.len() + most;
+    origin.wait_for(all).await;
+    let posted =
+        (0..250).filter(|n| origin.count(&format!("/_next/static/chunks/posted-{n}.js")) > 0);
+    assert_eq!(posted.collect::<Vec<_>>(), [0, 1, 2, 3]);
+    for n in 0..REAL {
+        assert_eq!(origin.count(&format!("/_next/static/chunks/real-{n}.js")), 1, "{n}");
+    }
+    assert_eq!(origin.total(), all, "nothing else");
+    edge.stop().await;
+}
+
 #[tokio::test]
 async fn images_differ_by_query_and_by_the_formats_that_are_taken() {
     let origin = Origin::start().await;

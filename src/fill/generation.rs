@@ -341,9 +341,7 @@ impl Fills {
                 for stored in stored.filter(|m| m.form == rep.form && m.vary == rep.vary) {
                     inner.compressor.compress(&ask.metrics, &key, stored);
                 }
-                if rep.status.is_success() {
-                    inner.assets.named_by(&ask.preset, &ask.key, rep);
-                }
+                inner.assets.named_by(&ask.preset, &ask.key, &ask.target, rep);
             }
             // Readers hear of the end when the store has it, or their next
             // request would ask the origin again.

@@ -47,4 +47,5 @@ pub use pattern::{HostPattern, PathPattern};
 pub use reference::{reference, schema};
 pub use reload::Succession;
 pub use resolved::*;
+pub(crate) use sites::expression;
 pub use table::table;

@@ -33,6 +33,7 @@ use super::source::Path;
 use super::values::server_url;
 
 pub(super) use report::Report;
+pub(super) use site::{as_base, is_locale, is_preview_id};
 
 use foreign::Foreign;
 

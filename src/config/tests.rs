@@ -1092,6 +1092,56 @@ fn what_the_build_tells_and_what_is_guessed() {
     }
 }
 
+/// A pattern of the build that cannot be read means that less is known; that is said.
+#[test]
+fn patterns_of_the_build_that_cannot_be_read() {
+    let long = format!("^/({}", "x".repeat(200));
+    let cut = format!("{:?}…", &long[..80]);
+    let everywhere = "middleware is taken to run everywhere";
+    let guessed = "it is guessed for whom";
+    for (file, text, said) in [
+        ("server/middleware-manifest.json", r#"{"middleware":{}}"#.to_owned(), None),
+        (
+            "server/middleware-manifest.json",
+            r#"{"middleware":{"/":{"matchers":[{"regexp":"^/m$"},{"regexp":"^/("}]}}}"#.to_owned(),
+            Some((r#""^/(" of"#, everywhere)),
+        ),
+        (
+            "server/middleware-manifest.json",
+            format!(r#"{{"middleware":{{"/":{{"matchers":[{{"regexp":"{long}"}}]}}}}}}"#),
+            Some((&*cut, everywhere)),
+        ),
+        (
+            "routes-manifest.json",
+            r#"{"redirects":[{"regex":"^/["}]}"#.to_owned(),
+            Some((r#""^/[" of"#, guessed)),
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("server")).unwrap();
+        for (name, text) in [
+            ("BUILD_ID", "b1"),
+            ("required-server-files.json", r#"{"config":{}}"#),
+            ("prerender-manifest.json", r#"{"preview":{"previewModeId":"id"}}"#),
+            ("routes-manifest.json", "{}"),
+            (file, &*text),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let build = folder.path().display();
+        let yaml = format!(
+            "origins: {{ web: http://a }}\nframework: nextjs\nnextjs: {{ build: {build} }}"
+        );
+        let (_, warnings) = load(&yaml).unwrap();
+        let warned: Vec<_> = warnings.iter().filter(|w| w.contains("cannot be read")).collect();
+        assert_eq!(warned.len(), usize::from(said.is_some()), "{warnings:?}");
+        for (warning, (pattern, so)) in warned.iter().zip(said) {
+            assert!(warning.starts_with("p.yaml:3: nextjs.build: the pattern "), "{warning}");
+            assert!(warning.contains(pattern) && warning.contains(so), "{warning}");
+        }
+    }
+}
+
 #[test]
 fn presets_bring_their_routes() {
     let table = table(&good(

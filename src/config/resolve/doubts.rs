@@ -7,13 +7,17 @@ use super::Report;
 use crate::config::machine::Memory;
 use crate::config::pattern::PathPattern;
 use crate::config::raw;
-use crate::config::resolved::{Config, Framework, Mode, Server};
+use crate::config::resolved::{Config, Framework, Mode, Nextjs, Server};
+use crate::config::sites::expression;
 use crate::config::source::Path;
 use crate::config::values::{human_duration, server_url};
 
 /// Of the memory that there is, pages may take this part, in percent: renders in
 /// flight, connections and the allocator take some, too.
 const MOST: u64 = 80;
+
+/// Characters of a pattern of a build that a warning shows.
+const LONGEST_PATTERN: usize = 80;
 
 /// Warns of what is probably not meant.
 pub(super) fn doubts(
@@ -45,6 +49,7 @@ pub(super) fn doubts(
         report.warn(path.key("settle"), "has no effect beside `id`: what is named is not noticed");
     }
     guesses(raw, config, root, report);
+    patterns(config, &root.key("nextjs").key("build"), report);
     routes(raw, config, &root.key("routes"), report);
 }
 
@@ -68,6 +73,26 @@ fn guesses(raw: &raw::Raw, config: &Config, root: &Path, report: &mut Report) {
         _ => return,
     };
     report.warn(root.key("framework"), message);
+}
+
+/// Patterns of a build that cannot be read: what they match is not known.
+fn patterns(config: &Config, path: &Path, report: &mut Report) {
+    let Framework::Nextjs(Nextjs { pages: Some(pages), .. }) = &config.framework else { return };
+    let middleware: Vec<&str> = pages.middleware.iter().map(|m| &*m.pattern).collect();
+    let others = pages.before.iter().chain(&pages.between);
+    let others: Vec<&str> =
+        others.chain(pages.with_parameters.iter().map(|(p, _)| p)).map(|p| &**p).collect();
+    for (patterns, so) in [
+        (middleware, "middleware is taken to run everywhere, so the origin is asked each time"),
+        (others, "it is guessed for whom the pages that it may match are rendered"),
+    ] {
+        for pattern in patterns.into_iter().filter(|text| expression(text).is_none()) {
+            let short: String = pattern.chars().take(LONGEST_PATTERN).collect();
+            let cut = if short.len() < pattern.len() { "…" } else { "" };
+            let message = format!("the pattern {short:?}{cut} of the build cannot be read: {so}");
+            report.warn(path.clone(), message);
+        }
+    }
 }
 
 /// A port that nobody knows is for tests, and those connect to loopback.

@@ -75,7 +75,7 @@ fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut
         }
     }
     if let Some(id) = raw.preview_mode_id.as_ref().filter(|id| !id.0.is_empty()) {
-        if !id.0.bytes().all(|b| b.is_ascii_graphic()) {
+        if !is_preview_id(&id.0) {
             let message = "a field cannot carry this: expected hexadecimal digits";
             report.error(path.key("preview_mode_id"), message);
         }
@@ -87,18 +87,14 @@ fn nextjs(raw: &raw::Nextjs, beside: &std::path::Path, path: &Path, report: &mut
     if let Some(slash) = raw.trailing_slash {
         site.trailing_slash = slash.0;
     }
-    let plain = |locale: &str| {
-        !locale.is_empty()
-            && locale.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    };
     const EXPECTED: &str = "expected a locale such as `en` or `en-GB`";
     if let Some(locale) = raw.default_locale.as_ref().filter(|locale| !locale.is_empty()) {
-        if !plain(locale) {
+        if !is_locale(locale) {
             report.error(path.key("default_locale"), EXPECTED);
         }
         site.default_locale = Some(locale.clone());
     }
-    for (index, _) in raw.locales.iter().enumerate().filter(|(_, locale)| !plain(locale)) {
+    for (index, _) in raw.locales.iter().enumerate().filter(|(_, locale)| !is_locale(locale)) {
         let place = report.item(&path.key("locales"), index);
         report.error(place, EXPECTED);
     }
@@ -155,12 +151,30 @@ fn site(raw: &raw::Site, path: &Path, report: &mut Report) -> Site {
 
 /// A path below which a site lies: none, or as in `/docs`.
 fn base(base: &str, path: &Path, report: &mut Report) -> String {
-    let base = base.trim_end_matches('/');
-    let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
-    if !base.is_empty() && !plain {
+    as_base(base).unwrap_or_else(|| {
         report.error(path.clone(), "expected a path such as `/docs`");
+        String::new()
+    })
+}
+
+/// The same; none for what is no such path.
+pub(in crate::config) fn as_base(base: &str) -> Option<String> {
+    let base = base.trim_end_matches('/');
+    if base.is_empty() {
+        return Some(String::new());
     }
-    if base.is_empty() { String::new() } else { canonical_path(base).into_owned() }
+    let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
+    plain.then(|| canonical_path(base).into_owned())
+}
+
+/// Whether a field can carry the secret of drafts.
+pub(in crate::config) fn is_preview_id(id: &str) -> bool {
+    id.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// Whether it can be a locale, such as `en-GB`.
+pub(in crate::config) fn is_locale(locale: &str) -> bool {
+    !locale.is_empty() && locale.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// What tells deployments apart where the file does not say.

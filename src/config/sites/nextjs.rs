@@ -7,25 +7,41 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{json, text};
+use super::{Object, check_build_id, fault, json, text};
+use crate::config::resolve::{as_base, is_locale, is_preview_id};
 use crate::config::resolved::{Made, Matcher, NextPages, Nextjs};
 
 const CURE: &str = "next build";
+const PRERENDER: &str = "prerender-manifest.json";
+const REQUIRED: &str = "required-server-files.json";
 
 /// What `.next` tells of a Next.js site.
 ///
 /// # Errors
 /// A file cannot be read, or is not what Next writes: its name, why, and the cure.
 pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
-    let build_id = text(&build.join("BUILD_ID"), CURE)?.trim().to_owned();
-    let prerender: Prerender = json(&build.join("prerender-manifest.json"), CURE)?;
-    let required: Required = json(&build.join("required-server-files.json"), CURE)?;
-    let site = required.config;
-    let i18n = site.i18n.unwrap_or_default();
+    let file = |name: &str| build.join(name);
+    let fault = |name: &str, why: &str| fault(&file(name), &why, CURE);
+    let build_id = text(&file("BUILD_ID"), CURE)?.trim().to_owned();
+    check_build_id(&build_id).map_err(|why| fault("BUILD_ID", why))?;
+    let prerender: Prerender = json(&file(PRERENDER), CURE)?;
+    let preview = &prerender.preview.0.id;
+    if preview.is_empty() || !is_preview_id(preview) {
+        return Err(fault(PRERENDER, "`previewModeId`: a field cannot carry this"));
+    }
+    let required: Required = json(&file(REQUIRED), CURE)?;
+    let site = required.config.0;
+    let Some(base_path) = as_base(&site.base_path) else {
+        return Err(fault(REQUIRED, "`basePath`: expected a path such as `/docs`"));
+    };
+    let i18n = site.i18n.map(|i18n| i18n.0).unwrap_or_default();
+    if !i18n.locales.iter().chain(&i18n.default).all(|locale| is_locale(locale)) {
+        return Err(fault(REQUIRED, "`i18n`: expected locales such as `en` or `en-GB`"));
+    }
     let pages = pages(build, &prerender, &i18n.locales)?;
     Ok(Nextjs {
-        preview_mode_id: Some(prerender.preview.id),
-        base_path: site.base_path,
+        preview_mode_id: Some(prerender.preview.0.id),
+        base_path,
         trailing_slash: site.trailing_slash,
         default_locale: i18n.default,
         locales: i18n.locales,
@@ -38,14 +54,14 @@ pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
 /// `prerender-manifest.json`
 #[derive(Deserialize)]
 struct Prerender {
-    preview: Preview,
+    preview: Object<Preview>,
     /// The pages that the build made, by path.
     #[serde(default)]
-    routes: BTreeMap<String, Prerendered>,
+    routes: BTreeMap<String, Object<Prerendered>>,
     /// The pages with parameters of which it made some, or that are made when somebody
     /// asks for them, by their path as in the source.
     #[serde(rename = "dynamicRoutes", default)]
-    with_parameters: BTreeMap<String, Prerendered>,
+    with_parameters: BTreeMap<String, Object<Prerendered>>,
     /// Paths that are not found, as `getStaticProps` said.
     #[serde(rename = "notFoundRoutes", default)]
     not_found: Vec<String>,
@@ -93,7 +109,7 @@ impl Prerendered {
 /// `required-server-files.json`
 #[derive(Deserialize)]
 struct Required {
-    config: Site,
+    config: Object<Site>,
 }
 
 #[derive(Deserialize)]
@@ -103,7 +119,7 @@ struct Site {
     #[serde(rename = "trailingSlash", default)]
     trailing_slash: bool,
     #[serde(default)]
-    i18n: Option<I18n>,
+    i18n: Option<Object<I18n>>,
 }
 
 #[derive(Deserialize)]
@@ -131,12 +147,12 @@ fn detection() -> bool {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Routes {
-    redirects: Vec<Custom>,
+    redirects: Vec<Object<Custom>>,
     rewrites: Rewrites,
     #[serde(rename = "staticRoutes")]
-    named: Vec<Page>,
+    named: Vec<Object<Page>>,
     #[serde(rename = "dynamicRoutes")]
-    with_parameters: Vec<Page>,
+    with_parameters: Vec<Object<Page>>,
 }
 
 #[derive(Deserialize)]
@@ -152,12 +168,12 @@ struct Custom {
 enum Rewrites {
     Staged {
         #[serde(rename = "beforeFiles", default)]
-        before: Vec<Custom>,
+        before: Vec<Object<Custom>>,
         #[serde(rename = "afterFiles", default)]
-        after: Vec<Custom>,
+        after: Vec<Object<Custom>>,
     },
     /// Older builds: all of them come after files.
-    Plain(Vec<Custom>),
+    Plain(Vec<Object<Custom>>),
 }
 
 impl Default for Rewrites {
@@ -176,20 +192,20 @@ struct Page {
 #[derive(Default, Deserialize)]
 struct Edge {
     #[serde(default)]
-    middleware: BTreeMap<String, Matched>,
+    middleware: BTreeMap<String, Object<Matched>>,
 }
 
 /// `server/functions-config-manifest.json`, where middleware is that Node.js runs.
 #[derive(Default, Deserialize)]
 struct Functions {
     #[serde(default)]
-    functions: BTreeMap<String, Matched>,
+    functions: BTreeMap<String, Object<Matched>>,
 }
 
 #[derive(Deserialize)]
 struct Matched {
     /// None: every path.
-    matchers: Option<Vec<Where>>,
+    matchers: Option<Vec<Object<Where>>>,
 }
 
 #[derive(Deserialize)]
@@ -201,10 +217,10 @@ struct Where {
 
 impl Matched {
     fn matchers(self) -> Vec<Matcher> {
-        let everywhere = || Where { regexp: ".*".to_owned(), source: "/:path*".to_owned() };
+        let everywhere = || Object(Where { regexp: ".*".to_owned(), source: "/:path*".to_owned() });
         let all = self.matchers.unwrap_or_else(|| vec![everywhere()]);
         all.into_iter()
-            .map(|Where { regexp, source }| Matcher { source, pattern: regexp })
+            .map(|Object(Where { regexp, source })| Matcher { source, pattern: regexp })
             .collect()
     }
 }
@@ -213,27 +229,27 @@ fn pages(build: &Path, prerender: &Prerender, locales: &[String]) -> Result<Next
     let routes: Routes = json(&build.join("routes-manifest.json"), CURE)?;
     // A site of the app router alone may lack the files of the other.
     let files: BTreeMap<String, String> = maybe(&build.join("server/pages-manifest.json"))?;
-    let patterns = |customs: Vec<Custom>| {
-        customs.into_iter().filter(|custom| !custom.internal).map(|custom| custom.regex)
+    let patterns = |customs: Vec<Object<Custom>>| {
+        customs.into_iter().filter(|custom| !custom.0.internal).map(|custom| custom.0.regex)
     };
     let (first, between) = match routes.rewrites {
         Rewrites::Staged { before, after } => (before, after),
         Rewrites::Plain(after) => (Vec::new(), after),
     };
     let mut named: BTreeMap<String, Made> =
-        prerender.routes.iter().map(|(path, page)| (path.clone(), page.made())).collect();
+        prerender.routes.iter().map(|(path, page)| (path.clone(), page.0.made())).collect();
     named.extend(prerender.not_found.iter().map(|path| (path.clone(), Made::ForAll)));
     let made_as_files = files.iter().filter(|(_, file)| file.ends_with(".html"));
     named.extend(made_as_files.map(|(path, _)| (path.clone(), Made::ForAll)));
-    for Page { page, .. } in routes.named {
+    for Object(Page { page, .. }) in routes.named {
         let made = |path: &str| named.contains_key(path);
         if !made(&page) && !locales.iter().any(|locale| made(&format!("/{locale}{page}"))) {
             named.insert(page, Made::ForEach);
         }
     }
-    let with_parameters = routes.with_parameters.into_iter().map(|Page { page, regex }| {
+    let with_parameters = routes.with_parameters.into_iter().map(|Object(Page { page, regex })| {
         let made = match prerender.with_parameters.get(&page) {
-            Some(page) => page.made_later(),
+            Some(page) => page.0.made_later(),
             None => Some(Made::ForEach),
         };
         (regex, made)
@@ -251,7 +267,7 @@ fn middleware(build: &Path) -> Result<Vec<Matcher>, String> {
     let edge: Edge = maybe(&build.join("server/middleware-manifest.json"))?;
     let mut functions: Functions = maybe(&build.join("server/functions-config-manifest.json"))?;
     let node = functions.functions.remove("/_middleware");
-    Ok(edge.middleware.into_values().chain(node).flat_map(Matched::matchers).collect())
+    Ok(edge.middleware.into_values().chain(node).flat_map(|m| m.0.matchers()).collect())
 }
 
 /// What a file tells that not every build has.
@@ -310,6 +326,47 @@ mod tests {
         assert!(site.detects_locale);
         write(build.path(), &[("prerender-manifest.json", "{")]);
         assert!(nextjs(build.path()).unwrap_err().contains("prerender-manifest.json: EOF"));
+    }
+
+    /// What is no file of Next's is an error that names the file and the cure; it never
+    /// means that the site has no middleware, say.
+    #[test]
+    fn odd_files() {
+        let middleware = "server/middleware-manifest.json";
+        let functions = "server/functions-config-manifest.json";
+        for (name, text, why) in [
+            (middleware, "[]", "expected an object"),
+            (middleware, "null", "expected an object"),
+            (middleware, "[{}]", "expected an object"),
+            (middleware, r#"{"middleware":[]}"#, "expected a map"),
+            (middleware, r#"{"middleware":{"/":[[]]}}"#, "expected an object"),
+            (middleware, r#"{"middleware":{"/":{"matchers":[["^/$"]]}}}"#, "expected an object"),
+            (functions, "[]", "expected an object"),
+            ("server/pages-manifest.json", "[]", "expected an object"),
+            ("routes-manifest.json", "[]", "expected an object"),
+            (PRERENDER, "[]", "expected an object"),
+            (PRERENDER, r#"{"preview":["id"]}"#, "expected an object"),
+            (PRERENDER, r#"{"preview":{"previewModeId":""}}"#, "`previewModeId`: a field"),
+            (PRERENDER, r#"{"preview":{"previewModeId":"a\r\nX: y"}}"#, "`previewModeId`: a field"),
+            (REQUIRED, "[]", "expected an object"),
+            (REQUIRED, r#"{"config":[]}"#, "expected an object"),
+            (REQUIRED, r#"{"config":{"basePath":"docs"}}"#, "`basePath`: expected a path"),
+            (REQUIRED, r#"{"config":{"basePath":"/d\u0000\r\nX: y"}}"#, "`basePath`: expected"),
+            (REQUIRED, r#"{"config":{"basePath":"/d?x"}}"#, "`basePath`: expected a path"),
+            (REQUIRED, r#"{"config":{"i18n":[]}}"#, "expected an object"),
+            (REQUIRED, r#"{"config":{"i18n":{"locales":["a/b"]}}}"#, "`i18n`: expected locales"),
+            (REQUIRED, r#"{"config":{"i18n":{"defaultLocale":""}}}"#, "`i18n`: expected locales"),
+            ("BUILD_ID", "", "the id of the build"),
+            ("BUILD_ID", " \n", "the id of the build"),
+            ("BUILD_ID", "a/b\r\nX: y", "the id of the build"),
+        ] {
+            let build = tempfile::tempdir().unwrap();
+            write(build.path(), &LEAST);
+            write(build.path(), &[(name, text)]);
+            let said = nextjs(build.path()).expect_err(text);
+            assert!(said.contains(name) && said.contains(why), "{text}: {said}");
+            assert!(said.ends_with("; run `next build` first"), "{said}");
+        }
     }
 
     fn read(files: &[(&str, &str)]) -> NextPages {

@@ -10,15 +10,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::Regex;
 use percent_encoding::percent_decode_str;
 
 use super::super::{Rendering, below};
-use crate::config::{self, Made, NextPages};
+use crate::config::{self, Made, NextPages, expression};
 use crate::page::{Form, canonical_path};
-
-/// Steps back that a pattern may take with one path. Real ones take some dozens.
-const BACKTRACKS: usize = 10_000;
 
 /// Paths whose answer is remembered; a power of two. 8 bytes each.
 const REMEMBERED: usize = 8192;
@@ -176,15 +173,8 @@ enum Pattern {
 
 impl Pattern {
     fn new(text: &str) -> Pattern {
-        let compiled = RegexBuilder::new(&of_javascript(text)).backtrack_limit(BACKTRACKS).build();
-        match compiled {
-            Ok(regex) => Pattern::Known(Box::new(regex)),
-            Err(why) => {
-                let detail = why.to_string();
-                tracing::warn!(pattern = text, detail, "a pattern of the build cannot be read");
-                Pattern::Unreadable
-            }
-        }
+        // That one cannot be read is said when the configuration is.
+        expression(text).map_or(Pattern::Unreadable, |regex| Pattern::Known(Box::new(regex)))
     }
 
     /// Whether it matches a path; none if that is not known.
@@ -194,25 +184,6 @@ impl Pattern {
             Pattern::Unreadable => None,
         }
     }
-}
-
-/// A regular expression of JavaScript for an engine that knows sets in character
-/// classes: there `[`, `&`, `~` and `-` mean more than themselves.
-fn of_javascript(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut class, mut escaped) = (false, false);
-    for c in text.chars() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '[' if !class => class = true,
-            ']' if class => class = false,
-            '[' | '&' | '~' if class => out.push('\\'),
-            _ => {}
-        }
-        out.push(c);
-    }
-    out
 }
 
 /// What was said of the paths that were asked for last: the hash of a path and what was
@@ -421,20 +392,6 @@ mod tests {
         let pages = NextPages { before: vec!["^/(".to_owned()], ..pages() };
         let build = Build::new(&config::Nextjs::default(), &pages);
         assert_eq!(build.rendering("/about", Form::Document), Rendering::Unknown);
-    }
-
-    #[test]
-    fn character_classes_of_javascript() {
-        for (pattern, path, matches) in [
-            (r"^\/[^[]+$", "/a", true),
-            (r"^\/[^[]+$", "/[", false),
-            (r"^\/[a&&b]+$", "/&a", true),
-            (r"^\/[\]x]+$", "/]x", true),
-            (r"^\/\[x\]$", "/[x]", true),
-            (r"^\/a[\/#\?]?$", "/a/", true),
-        ] {
-            assert_eq!(Pattern::new(pattern).matches(path), Some(matches), "{pattern} {path}");
-        }
     }
 
     #[test]

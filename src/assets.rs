@@ -7,7 +7,7 @@
 //! of search results repeats what was searched for. So bodies are searched in the
 //! background, one at a time; a page is believed
 //! [`MAX_NAMES`](crate::framework::MAX_NAMES) names, but none that its own URL holds, and
-//! no more after [`MAX_MISSES`] that were not there; and so many are fetched in a minute
+//! no more after four that were not there; and so many are fetched in a minute
 //! as the configuration says. What is not there counts, too: it is a request to the origin.
 
 use std::borrow::Cow;

@@ -76,8 +76,8 @@ pub struct Ask {
     /// It carries fields of a client beyond those that select what it asks for. How
     /// the origin answers it may be that client's doing.
     pub of_a_client: bool,
-    /// On page routes: its leader carries nothing that it leaves out (see
-    /// [`leaves_out`](Self::leaves_out)), and gets what it brings, whatever that is.
+    /// On page routes: its leader carries nothing that it leaves out, and gets what it
+    /// brings, whatever that is.
     pub is_whole: bool,
 }
 

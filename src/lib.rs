@@ -12,7 +12,7 @@
 //! | [`request`] | a request head as the cache sees it |
 //! | [`host`] | which hosts are valid, and their one form; a leaf |
 //! | [`route`] | host and path → the route and its policy |
-//! | [`framework`] | presets: which page and which form of it a URL means |
+//! | [`framework`] | presets: which page and form a URL means, what the build says, which one it is |
 //! | [`deployment`] | which deployment of the site is the current one |
 //! | [`store`] | pages at rest, and the sequence of invalidations |
 //! | [`origin`] | servers, pools, health, limits: asking the renderer |
@@ -30,7 +30,7 @@
 //! | [`revalidate`] | `/__revalidate` |
 //! | [`admin`], [`metrics`], [`log`] | what operators see |
 //! | `engine` | what all requests share: store, fills, the configuration at work |
-//! | `errands` | what an edge does unasked: assets, and looking for new builds |
+//! | `errands` | what an edge does unasked: assets, new builds, which framework it is |
 //! | `front` | the plain case, answered on the connection's own task |
 //! | [`edge`] | the rooms put together |
 //! | [`demo`] | a small renderer to try it all with |
@@ -66,6 +66,8 @@
 //! - Members of a page are of one generation and one deployment.
 //! - A response that is not storable, or that a cache may not use without asking
 //!   first, never reaches a second client, but for an error on a page route.
+//! - Where middleware runs before a page, nobody gets it without the origin's word for
+//!   this very request.
 //! - What a client makes up takes no public page out of the cache: an answer counts
 //!   for what its request selected, and what clients can make grow has a bound in
 //!   bytes and a lifetime.

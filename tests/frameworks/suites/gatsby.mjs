@@ -1,16 +1,20 @@
 // What Perennial promises of a Gatsby site, shown with a real one.
 //
-//   node suites/gatsby.mjs --site FOLDER --program PERENNIAL [--control direct|generic] [--only TEXT] [--log FILE]
+//   node suites/gatsby.mjs --site FOLDER --program PERENNIAL [--control direct|generic|mixed|shared] [--modes alone,preset] [--only TEXT] [--log FILE]
 //
 // FOLDER holds the site twice after its build: in `one`, and in `two` with another
-// build.
+// build. What visitors see is compared in the modes that are named, by default in both.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { check, run } from "../lib/checks.mjs";
+import { differential } from "../lib/differential.mjs";
+import { isolation } from "../lib/isolation.mjs";
+import { Origin } from "../lib/origin.mjs";
 import { freePort, start, until } from "../lib/process.mjs";
+import { data, tour } from "./gatsby-tour.mjs";
 
 const { values: given } = parseArgs({
   options: {
@@ -19,15 +23,15 @@ const { values: given } = parseArgs({
     control: { type: "string" },
     only: { type: "string" },
     log: { type: "string" },
+    modes: { type: "string", default: "alone,preset" },
   },
 });
 
 const port = await freePort();
 const site = await Site(given.site);
 
-const rendered = (text) => /"rendered":"([^"]+)"|id="rendered">([^<]+)</.exec(text)?.slice(1).find(Boolean);
+const rendered = (text) => /"rendered":"([^"]+)"|id="rendered"[^>]*>([^<]+)</.exec(text)?.slice(1).find(Boolean);
 const build = (text) => /id="build">([^<]+)</.exec(text)?.[1];
-const data = (path) => `/page-data${path === "/" ? "/index/" : path}page-data.json`;
 
 // --- deferred pages ------------------------------------------------------------
 
@@ -161,7 +165,7 @@ check("pages, links, back and reload work in a browser, out of the cache", async
   const warm = await world.tab();
   const second = await visit(warm);
   assert.equal(second.rendered, first.rendered, "the same render");
-  const pages = warm.responses.filter(({ path }) => /page-data\.json$/.test(path) && !/lived|server/.test(path));
+  const pages = warm.responses.filter(({ path }) => /page-data\.json$/.test(path) && !/lived|server|hello|mislabelled/.test(path));
   assert.ok(pages.length >= 4);
   for (const { path, said } of pages) assert.match(said, /^perennial; hit/, path);
 });
@@ -242,6 +246,14 @@ check("while a deploy settles, each page has the slices and static queries of it
   });
 });
 
+// --- the site itself and Perennial, side by side -------------------------------------
+
+// Nothing changes what this site renders: the one that runs is as good as a new one.
+const serve = (_, at) => Origin.start(site.port, at);
+const modes = given.modes.split(",");
+differential({ ...tour, modes, serve });
+isolation({ ...tour, modes, serve });
+
 // --- the site ---------------------------------------------------------------------
 
 async function Site(folder) {
@@ -280,6 +292,8 @@ const lines = {
     "deployment: { settle: 1s, probe: 250ms }",
   ],
   generic: ["framework: generic"],
+  // As RFC 9111 has it: a lifetime is enough, whoever it was rendered for.
+  shared: ["framework: generic", 'routes: [{ path: "/**", ssr: {}, cookies: shared }]'],
 };
 const wrong = await run({ ...given, port, site, lines });
 await site.stop();

@@ -244,7 +244,7 @@ check("while a deploy settles, each page has the slices and static queries of it
     const shared = late.responses.filter(({ path }) => /slice-data|sq\/d/.test(path));
     assert.ok(shared.length > 0, "it asks for some");
   });
-});
+}, { controls: ["mixed"] }); // without what is kept, everything is of one build
 
 // --- the site itself and Perennial, side by side -------------------------------------
 

@@ -24,7 +24,6 @@ use crate::page::{Form, KeyBuf, Page, PageKey, Representation, Standing, canonic
 use crate::plan::{Wanted, background_ask};
 use crate::reload::{Last, Reloaded};
 use crate::request::{Facts, Request};
-use crate::revalidate::Strangers;
 use crate::route::{Route, Routes};
 use crate::rules::cache_status::StaleWhy;
 use crate::rules::{Lines, Outcome, Time};
@@ -36,7 +35,6 @@ use crate::via::Via;
 pub(crate) struct Engine {
     pub(crate) store: Arc<Store>,
     pub(crate) fills: Fills,
-    pub(crate) strangers: Strangers,
     pub(crate) live: ArcSwap<Live>,
     /// Locked while the configuration is replaced.
     reloading: Mutex<()>,
@@ -93,7 +91,6 @@ impl Engine {
         metrics.started(crate::clock::now().secs());
         let engine = Arc::new(Engine {
             fills: Fills::new(Arc::clone(&store), assets, &config.cache),
-            strangers: Strangers::default(),
             limits: Arc::new(ArcSwap::from_pointee(config.limits.clone())),
             draining: watch::Sender::new(false),
             drained: OnceLock::new(),

@@ -25,6 +25,7 @@
 //! | [`live`], [`reload`] | what a reload replaces, and how one ended |
 //! | [`via`] | the name of an edge, and how it knows its own requests |
 //! | [`relief`] | a shortage of descriptors: who asks for some, and who gives them up; a leaf |
+//! | `serve` | serving a page to a client: from the store, from a fill, or with an error |
 //! | [`server`] | accept, read heads under limits, the plain case, drain |
 //! | [`proxy`] | pingora's phases, each a few lines that call the rooms |
 //! | [`revalidate`] | `/__revalidate` |
@@ -114,6 +115,7 @@ pub mod request;
 pub mod revalidate;
 pub mod route;
 pub mod rules;
+mod serve;
 pub mod server;
 pub mod store;
 pub mod terms;

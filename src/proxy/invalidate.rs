@@ -37,8 +37,8 @@ impl Proxy {
         ctx: &Ctx,
         response: &ResponseHeader,
     ) {
-        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return };
-        let bypass = matches!(ctx.outcome, Outcome::Bypass { why: Bypass::Method });
+        let (Some(head), Some(route)) = (&ctx.head, &ctx.record.route) else { return };
+        let bypass = matches!(ctx.record.outcome, Outcome::Bypass { why: Bypass::Method });
         let safe = is_safe(&head.method);
         let obeys = !route.mode.is_page() || route.unsafe_invalidates;
         if !bypass || safe || !obeys || response.status.as_u16() >= 400 {
@@ -56,7 +56,7 @@ impl Proxy {
 
     /// Invalidates what a reference names, if that is of this origin.
     fn invalidate(&self, session: &Session, ctx: &Ctx, head: &RequestHeader, reference: &str) {
-        let live = &ctx.live;
+        let live = &ctx.record.live;
         let fields = fields(head);
         let request = request(live, head, &fields, Proxy::peer(session));
         let host = host::canonical(host(head), request.scheme);
@@ -81,7 +81,7 @@ impl Proxy {
     ) {
         let Some(mut body) = ctx.sends.take() else { return };
         body.extend_from_slice(chunk.unwrap_or_default());
-        let to = ctx.live.preset.sends_to(&body);
+        let to = ctx.record.live.preset.sends_to(&body);
         if let (Some(to), Some(head)) = (&to, &ctx.head) {
             self.invalidate(session, ctx, head, to);
         } else if !last && body.len() <= MAX_SENDS {
@@ -92,8 +92,8 @@ impl Proxy {
 
 /// Whether the body of an answer may send its client to another page: that of an action.
 pub(super) fn may_send(ctx: &Ctx, response: &ResponseHeader) -> bool {
-    let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return false };
-    let Some(kind) = ctx.live.preset.sends_by() else { return false };
+    let (Some(head), Some(route)) = (&ctx.head, &ctx.record.route) else { return false };
+    let Some(kind) = ctx.record.live.preset.sends_by() else { return false };
     let is_kind = |value: &http::HeaderValue| value.as_bytes().starts_with(kind.as_bytes());
     let obeys = !route.mode.is_page() || route.unsafe_invalidates;
     obeys
@@ -119,10 +119,10 @@ impl Proxy {
         response: &ResponseHeader,
     ) {
         let Some(head) = &ctx.head else { return };
-        if is_safe(&head.method) || response.status.as_u16() >= 400 || ctx.live.config.dev {
+        if is_safe(&head.method) || response.status.as_u16() >= 400 || ctx.record.live.config.dev {
             return;
         }
-        let live = &ctx.live;
+        let live = &ctx.record.live;
         let fields = fields(head);
         let request = request(live, head, &fields, Proxy::peer(session));
         let Some(changed) = live.preset.changed(&request, &response.headers) else { return };

@@ -4,15 +4,14 @@
 mod fate;
 mod hops;
 mod invalidate;
-mod page;
 mod pass;
 mod passed;
 mod tunnel;
+mod webhook;
 mod write;
 
 #[cfg(test)]
 pub(crate) use tunnel::may_open;
-pub(crate) use write::{invite, left};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -35,14 +34,14 @@ use crate::answer::{cache_fields, failure};
 use crate::cookies::Taken;
 use crate::engine::Engine;
 use crate::live::Live;
-use crate::log::AccessLine;
 use crate::origin::{Site, connect_failure};
 use crate::page::KeyBuf;
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
-use crate::route::Route;
-use crate::rules::cache_status::{Bypass, CLIENT_LEFT, Failure};
+use crate::revalidate::Throttle;
+use crate::rules::cache_status::{Bypass, Failure};
 use crate::rules::{Outcome, date};
+use crate::serve::{self, Asked, Client, Ended, Record};
 use crate::server::{stream_of, suit_http10};
 
 use pass::{NoServer, Passage};
@@ -50,16 +49,12 @@ use pass::{NoServer, Passage};
 /// The proxy behind the front.
 pub struct Proxy {
     engine: Arc<Engine>,
+    throttle: Throttle,
 }
 
 /// What is known of a request on its way.
 pub struct Ctx {
-    live: Arc<Live>,
-    began: Instant,
-    first_byte: Option<Instant>,
-    route: Option<Arc<Route>>,
-    outcome: Outcome,
-    age: Option<u64>,
+    record: Record,
     /// Its way to the origin, where the cache has no part in it.
     passage: Passage,
     /// What the origin is asked.
@@ -74,14 +69,14 @@ pub struct Ctx {
 
 impl Ctx {
     fn set(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
+        self.record.outcome = outcome;
     }
 }
 
 impl Proxy {
     /// A proxy over the rooms of an edge.
     pub(crate) fn new(engine: Arc<Engine>) -> Proxy {
-        Proxy { engine }
+        Proxy { engine, throttle: Throttle::default() }
     }
 
     fn peer(session: &Session) -> IpAddr {
@@ -139,12 +134,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Ctx {
         Ctx {
-            live: self.engine.live(),
-            began: Instant::now(),
-            first_byte: None,
-            route: None,
-            outcome: Outcome::Own,
-            age: None,
+            record: Record::new(self.engine.live(), Instant::now()),
             passage: Passage::new(),
             asked: passed::Asked::default(),
             head: None,
@@ -157,7 +147,7 @@ impl ProxyHttp for Proxy {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<bool> {
-        let live = Arc::clone(&ctx.live);
+        let live = Arc::clone(&ctx.record.live);
         let limits = &live.config.limits;
         session.set_write_timeout(Some(limits.write_timeout));
         let head = Box::new(session.req_header().clone());
@@ -170,7 +160,7 @@ impl ProxyHttp for Proxy {
         facts.websocket &= head.version == Version::HTTP_11;
         if facts.via && live.via.is_in(&request) {
             ctx.set(Outcome::Failed { why: Failure::Loop });
-            write::failure(session, Failure::Loop).await?;
+            session.failure(Failure::Loop).await?;
             return Ok(true);
         }
         match Hops::of(&request) {
@@ -189,26 +179,33 @@ impl ProxyHttp for Proxy {
         {
             Plan::Webhook => {
                 ctx.set(Outcome::Own);
-                crate::revalidate::serve(&self.engine, &live, session, &request).await?;
+                webhook::serve(self, &live, session, &request).await?;
                 return Ok(true);
             }
             Plan::Bypass(route, why) => (route, why),
             Plan::Page(wanted) => {
                 self.engine.to_build_of_client(&live, &request, &mut key);
-                ctx.route = Some(Arc::clone(&wanted.route));
+                ctx.record.route = Some(Arc::clone(&wanted.route));
                 let taken = Taken::of(&wanted.route.cookies, &request, &facts);
                 let fields = taken.as_ref().map(|taken| taken.fields(request.fields));
                 let request =
                     Request { fields: fields.as_deref().unwrap_or(request.fields), ..request };
                 let facts = taken.as_ref().map_or(facts, |taken| taken.facts(&facts));
-                let bypass =
-                    page::serve(&self.engine, session, ctx, &request, &facts, key, wanted).await?;
+                let bypass = serve::page(
+                    &self.engine,
+                    session,
+                    &mut ctx.record,
+                    (&request, &facts),
+                    key,
+                    wanted,
+                )
+                .await?;
                 let Some(bypass) = bypass else { return Ok(true) };
                 bypass
             }
         };
         set_upgrade(session.req_header_mut(), upgrades(&facts, why))?;
-        ctx.route = Some(route);
+        ctx.record.route = Some(route);
         ctx.set(Outcome::Bypass { why });
         drop(fields);
         ctx.head = Some(head);
@@ -246,11 +243,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         ctx: &mut Ctx,
     ) -> pingora::Result<Box<HttpPeer>> {
-        let (Some(route), Some(head)) = (&ctx.route, &ctx.head) else {
+        let (Some(route), Some(head)) = (&ctx.record.route, &ctx.head) else {
             return Error::e_explain(ErrorType::InternalError, "a request without a route");
         };
-        let origin = ctx.live.origin(route);
-        let site = site(&ctx.live, head, ctx.scheme);
+        let origin = ctx.record.live.origin(route);
+        let site = site(&ctx.record.live, head, ctx.scheme);
         match ctx.passage.server(session, origin, head, &site).await {
             Ok(mut peer) => {
                 if session.is_upgrade_req() {
@@ -273,9 +270,14 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
         let peer = Proxy::peer(session);
-        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
+        let (Some(head), Some(route)) = (&ctx.head, &ctx.record.route) else { return Ok(()) };
         let fields = fields(head);
-        passed::request(upstream, &request(&ctx.live, head, &fields, peer), &ctx.live, route)?;
+        passed::request(
+            upstream,
+            &request(&ctx.record.live, head, &fields, peer),
+            &ctx.record.live,
+            route,
+        )?;
         ctx.asked = passed::Asked::by(upstream);
         Ok(())
     }
@@ -287,31 +289,31 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        let (Some(head), Some(route)) = (&ctx.head, &ctx.route) else { return Ok(()) };
+        let (Some(head), Some(route)) = (&ctx.head, &ctx.record.route) else { return Ok(()) };
         let switched = response.status == StatusCode::SWITCHING_PROTOCOLS;
         let mut expected = Ok(());
         if switched || !response.status.is_informational() {
             // As it came: what it says of its connection counts here.
             let body = pass::request_body(session);
-            let site = site(&ctx.live, head, ctx.scheme);
-            ctx.passage.answered(ctx.live.origin(route), response, body, &site);
+            let site = site(&ctx.record.live, head, ctx.scheme);
+            ctx.passage.answered(ctx.record.live.origin(route), response, body, &site);
         } else {
             expected = ctx.passage.interim();
         }
         let server_rendered =
-            matches!(ctx.outcome, Outcome::Bypass { why: Bypass::ServerRendered });
+            matches!(ctx.record.outcome, Outcome::Bypass { why: Bypass::ServerRendered });
         let shape = Shape {
             route,
             page: route.mode.is_page() && !server_rendered,
             audience: Audience::One,
-            preset: &ctx.live.preset,
+            preset: &ctx.record.live.preset,
             status: response.status,
             compressible: false,
             received: &date::format(crate::clock::now()),
         };
         let passed = expected.and_then(|()| passed::response(response, ctx.asked, &shape));
         passed.map_err(|why| {
-            let origin = &ctx.live.origin(route).config().name;
+            let origin = &ctx.record.live.origin(route).config().name;
             tracing::warn!(%origin, why, "the origin's response cannot be passed on");
             let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);
             error.as_up();
@@ -326,16 +328,16 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            ctx.first_byte = Some(Instant::now());
+            ctx.record.first_byte = Some(Instant::now());
         }
         if response.status.is_informational() {
             return Ok(());
         }
-        ctx.first_byte = Some(Instant::now());
+        ctx.record.first_byte = Some(Instant::now());
         write::keep_date(session, response.headers.get(http::header::DATE).map(|v| v.as_bytes()));
-        let also = ctx.live.preset.cache_field();
-        if let Some(route) = &ctx.route {
-            let deployments = ctx.live.deployments(route);
+        let also = ctx.record.live.preset.cache_field();
+        if let Some(route) = &ctx.record.route {
+            let deployments = ctx.record.live.deployments(route);
             if let Some(deployment) = deployments.of(&response.headers, None) {
                 deployments.seen(&deployment);
             }
@@ -344,7 +346,7 @@ impl ProxyHttp for Proxy {
         ctx.sends = invalidate::may_send(ctx, response).then(Vec::new);
         self.renew_what_changed(session, ctx, response).await;
         let mut result = Ok(());
-        cache_fields(ctx.outcome, also, &mut |name, value| {
+        cache_fields(ctx.record.outcome, also, &mut |name, value| {
             let value = http::HeaderValue::from_bytes(value);
             if let (Ok(value), true) = (value, result.is_ok()) {
                 result = response.append_header(name.to_owned(), value).map(|_| ());
@@ -375,8 +377,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        let retry = match &ctx.route {
-            Some(route) => ctx.passage.not_connected(ctx.live.origin(route), &e),
+        let retry = match &ctx.record.route {
+            Some(route) => ctx.passage.not_connected(ctx.record.live.origin(route), &e),
             None => false,
         };
         e.set_retry(retry);
@@ -389,14 +391,14 @@ impl ProxyHttp for Proxy {
         if let (ErrorSource::Upstream, Fate::Failed(why)) = (e.esource(), fate)
             && !tunnel
             && why != Failure::BodyTimeout
-            && let (Some(head), Some(route)) = (&ctx.head, &ctx.route)
+            && let (Some(head), Some(route)) = (&ctx.head, &ctx.record.route)
         {
             if *e.etype() == ErrorType::InvalidHTTPHeader {
                 ctx.passage.malformed();
             }
             let body = pass::request_body(session);
-            let site = site(&ctx.live, head, ctx.scheme);
-            ctx.passage.failed(ctx.live.origin(route), why, body, &site);
+            let site = site(&ctx.record.live, head, ctx.scheme);
+            ctx.passage.failed(ctx.record.live.origin(route), why, body, &site);
         }
         let why = match fate {
             Fate::CutOff => return FailToProxy { error_code: 0, can_reuse_downstream: false },
@@ -408,7 +410,7 @@ impl ProxyHttp for Proxy {
         };
         ctx.set(Outcome::Failed { why });
         // A broken connection has nobody to tell.
-        let told = write::failure(session, why).await.is_ok();
+        let told = session.failure(why).await.is_ok();
         if told && let Some(stream) = stream_of(session) {
             stream.response_is_whole();
         }
@@ -417,36 +419,19 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
         let head = ctx.head.as_deref().unwrap_or_else(|| session.req_header());
-        let status = match ctx.outcome {
-            Outcome::Left => CLIENT_LEFT,
-            _ => session.response_written().map_or(0, |r| r.status.as_u16()),
+        let asked = Asked {
+            method: head.method.as_str(),
+            host: host(head),
+            target: target(head),
+            peer: Proxy::peer(session),
         };
-        // What breaks off is said apart; a tunnel has no other end.
-        let broke = e.is_some() && !session.was_upgraded();
-        self.engine.done(
-            &ctx.live,
-            ctx.route.as_deref(),
-            &AccessLine {
-                method: head.method.as_str(),
-                host: host(head),
-                target: target(head),
-                route: ctx.route.as_ref().map_or("", |r| &*r.label),
-                status,
-                outcome: ctx.outcome,
-                age: ctx.age,
-                bytes: session.body_bytes_sent() as u64,
-                total: ctx.began.elapsed(),
-                first_byte: ctx.first_byte.map(|at| at - ctx.began),
-                origin: matches!(
-                    ctx.outcome,
-                    Outcome::Miss { .. } | Outcome::Revalidated { .. } | Outcome::Bypass { .. }
-                )
-                .then(|| ctx.first_byte.map(|at| at - ctx.began))
-                .flatten(),
-                peer: Some(Proxy::peer(session)),
-                cut_off: broke && !matches!(ctx.outcome, Outcome::Failed { .. } | Outcome::Left),
-            },
-        );
+        let ended = Ended {
+            status: session.response_written().map(|response| response.status),
+            bytes: session.body_bytes_sent() as u64,
+            // A tunnel has no other end.
+            broke_off: e.is_some() && !session.was_upgraded(),
+        };
+        ctx.record.done(&self.engine, asked, ended);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
@@ -466,7 +451,7 @@ fn fate_of(session: &mut Session, e: &Error, ctx: &Ctx) -> Fate {
     } else {
         Body::Unfinished
     };
-    let known = match ctx.outcome {
+    let known = match ctx.record.outcome {
         Outcome::Failed { why } => Some(why),
         // What this machine has run out of is nobody's failure but its own.
         _ => Some(connect_failure(e)).filter(|why| *why == Failure::Unavailable),

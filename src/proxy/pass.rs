@@ -11,12 +11,12 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
-use super::write::left;
 use crate::origin::{
     Attempt, Interims, MAX_RELIEFS, Origin, Pass, Permit, RequestBody, Site, Stage, Target,
     Verdict, connect_failure, lacks_descriptors,
 };
 use crate::rules::cache_status::Failure;
+use crate::server::left;
 
 /// What is known of the way to the origin.
 pub(super) struct Passage {

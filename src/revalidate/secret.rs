@@ -1,4 +1,4 @@
-//! Who may call: the secret, and what becomes of those who guess it.
+//! Authentication of calls: the secret, and the throttle of those who guess it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::rules::Lines;
 /// The longest delay of an answer to a bad secret.
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// Addresses that sent bad secrets, and how many in the last minutes.
+/// Throttles clients that send bad secrets: counts them by address over the last minutes.
 #[derive(Debug)]
-pub struct Strangers(Cache<IpAddr, u32>);
+pub(crate) struct Throttle(Cache<IpAddr, u32>);
 
-impl Default for Strangers {
-    fn default() -> Strangers {
+impl Default for Throttle {
+    fn default() -> Throttle {
         let minutes = Duration::from_secs(600);
-        Strangers(Cache::builder().max_capacity(10_000).time_to_live(minutes).build())
+        Throttle(Cache::builder().max_capacity(10_000).time_to_live(minutes).build())
     }
 }
 
-impl Strangers {
+impl Throttle {
     /// Counts a bad secret, and says how long its answer waits.
     pub(super) fn bad(&self, peer: IpAddr) -> Duration {
         let peer = network(peer);
@@ -86,19 +86,19 @@ mod tests {
 
     #[test]
     fn bad_secrets_are_slowed_down_by_address() {
-        let strangers = Strangers::default();
+        let throttle = Throttle::default();
         let (one, other) = ([1, 1, 1, 1].into(), [2, 2, 2, 2].into());
-        let delays: Vec<_> = (0..14).map(|_| strangers.bad(one)).collect();
+        let delays: Vec<_> = (0..14).map(|_| throttle.bad(one)).collect();
         assert_eq!(delays[..2], [Duration::ZERO; 2]);
         assert!(delays.is_sorted() && delays[2] > Duration::ZERO && delays[13] == MAX_DELAY);
-        assert_eq!(strangers.bad(other), Duration::ZERO);
+        assert_eq!(throttle.bad(other), Duration::ZERO);
         // The same one, and another one's neighbour.
-        assert_eq!(strangers.bad("::ffff:1.1.1.1".parse().unwrap()), MAX_DELAY);
+        assert_eq!(throttle.bad("::ffff:1.1.1.1".parse().unwrap()), MAX_DELAY);
         for n in 0..3 {
-            let slow = strangers.bad(format!("2001:db8::{n}:1").parse().unwrap());
+            let slow = throttle.bad(format!("2001:db8::{n}:1").parse().unwrap());
             assert_eq!(slow > Duration::ZERO, n == 2);
         }
-        assert_eq!(strangers.bad("2001:db8:0:1::1".parse().unwrap()), Duration::ZERO);
+        assert_eq!(throttle.bad("2001:db8:0:1::1".parse().unwrap()), Duration::ZERO);
     }
 
     #[test]

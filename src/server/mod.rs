@@ -51,7 +51,7 @@ pub use listener::{BindError, Listeners};
 pub(crate) use refusal::ALLOWED;
 pub use reply::{Parts, Reply, Request, Sent};
 pub use shutdown::{Shutdown, Trigger, shutdown};
-pub use through::{stream_of, suit_http10, through};
+pub use through::{left, stream_of, suit_http10, through};
 pub use withhold::Withhold;
 
 use crate::config::Limits;

@@ -49,6 +49,22 @@ pub fn stream_of(session: &ServerSession) -> Option<&Withhold> {
     (**session.stream()?).as_any().downcast_ref()
 }
 
+/// Resolves when the client of a session has left: not when it only ends its sending side (see
+/// `departure`).
+pub async fn left(session: &mut pingora::proxy::Session) -> Box<pingora::Error> {
+    if !session.is_body_done() {
+        // Its request body is still to come: that says nothing.
+        return std::future::pending().await;
+    }
+    if let Some(stream) = stream_of(session) {
+        stream.body_is_read();
+    }
+    match session.read_body_or_idle(true).await {
+        Err(e) => e,
+        Ok(_) => std::future::pending().await,
+    }
+}
+
 /// Makes a response fit for an HTTP/1.0 visitor; nothing changes for others. pingora chunks what
 /// has no length, which HTTP/1.0 does not know (RFC 9112 §6.1): such a body ends with the
 /// connection instead. To be called in `response_filter`, last.

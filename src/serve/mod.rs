@@ -1,0 +1,250 @@
+//! Serving a page to a client, however the client is connected.
+//!
+//! A connection is a [`Client`]: the front implements it for HTTP/1.1, `proxy` for what
+//! comes through pingora. What is served, and in which order of preference, is decided
+//! here alone (semantics §3).
+
+mod page;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::StatusCode;
+
+pub(crate) use page::serve as page;
+
+use crate::answer::{Answer, cache_fields, failure};
+use crate::engine::Engine;
+use crate::fill::{Broken, Preview, Subscriber};
+use crate::live::Live;
+use crate::log::AccessLine;
+use crate::page::Fields;
+use crate::route::Route;
+use crate::rules::Outcome;
+use crate::rules::cache_status::{CLIENT_LEFT, Failure};
+
+/// The connection to a client, for one response.
+///
+/// An error means that the client can be sent no more: its connection broke, or it left.
+pub(crate) trait Client: Send {
+    /// Why it can be sent no more.
+    type Gone: Send;
+
+    /// Relays an informational response (RFC 9110 §15.2) where the client knows such.
+    fn interim(
+        &mut self,
+        status: u16,
+        fields: &Fields,
+    ) -> impl Future<Output = Result<(), Self::Gone>> + Send;
+
+    /// Writes an answer from the store, whole.
+    fn answer(&mut self, answer: &Answer) -> impl Future<Output = Result<(), Self::Gone>> + Send;
+
+    /// Begins a response whose body follows in pieces.
+    fn begin(
+        &mut self,
+        head: &Head<'_>,
+    ) -> impl Future<Output = Result<Follows, Self::Gone>> + Send;
+
+    /// Writes a piece of the body. It may be kept until the next one comes, the body ends, or
+    /// somebody waits for [`left`](Self::left).
+    fn piece(&mut self, piece: Bytes) -> impl Future<Output = Result<(), Self::Gone>> + Send;
+
+    /// The body is complete.
+    fn end(&mut self) -> impl Future<Output = Result<(), Self::Gone>> + Send;
+
+    /// The body broke off: it must not look complete, so the connection ends.
+    fn break_off(&mut self, why: &'static str) -> impl Future<Output = Self::Gone> + Send;
+
+    /// Writes an error page of ours.
+    fn failure(&mut self, why: Failure) -> impl Future<Output = Result<(), Self::Gone>> + Send;
+
+    /// Resolves when the client has left, not when it only ends its sending side. What was
+    /// written so far goes out meanwhile. Cancel-safe.
+    fn left(&mut self) -> impl Future<Output = Self::Gone> + Send;
+}
+
+/// Whether a body follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// None: HEAD, or a status without content.
+    Nothing,
+    /// A body.
+    Body,
+}
+
+/// The head of a response that is streamed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a> {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// The fields, those that belong to the body included, but for its framing.
+    pub(crate) fields: &'a Fields,
+    /// The value of `Date`.
+    pub(crate) date: Option<&'a [u8]>,
+    /// The length of the body, if it is known.
+    pub(crate) length: Option<u64>,
+    /// What became of the request.
+    pub(crate) outcome: Outcome,
+    /// Where `X-Cache` is said once more.
+    pub(crate) cache_field: Option<&'static str>,
+}
+
+impl<'a> Head<'a> {
+    /// Of what a fill brings.
+    fn of(preview: &'a Preview, outcome: Outcome, cache_field: Option<&'static str>) -> Head<'a> {
+        Head {
+            status: StatusCode::from_u16(preview.status).unwrap_or(StatusCode::BAD_GATEWAY),
+            fields: &preview.fields,
+            date: preview.date.as_deref(),
+            length: preview.length,
+            outcome,
+            cache_field,
+        }
+    }
+
+    /// Whether a body follows, where the request has this method.
+    pub(crate) fn follows(&self, method: &str) -> Follows {
+        match self.status {
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED => Follows::Nothing,
+            _ if method == "HEAD" => Follows::Nothing,
+            _ => Follows::Body,
+        }
+    }
+
+    /// The value of `Content-Length`, where it is sent.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.length.filter(|_| self.status != StatusCode::NO_CONTENT)
+    }
+
+    /// The fields behind those of the response: what this cache did.
+    pub(crate) fn each_own(&self, each: &mut dyn FnMut(&str, &[u8])) {
+        cache_fields(self.outcome, self.cache_field, each);
+    }
+}
+
+/// The fields of an error page of ours, but for its length; and its text.
+pub(crate) fn failure_page(why: Failure, each: &mut dyn FnMut(&str, &[u8])) -> (u16, &'static str) {
+    each("Content-Type", b"text/plain; charset=utf-8");
+    if let Some(seconds) = failure::retry_after(why) {
+        each("Retry-After", seconds.as_bytes());
+    }
+    (failure::status(why), failure::text(why))
+}
+
+/// Streams what a fill brings.
+async fn stream<C: Client>(
+    client: &mut C,
+    head: &Head<'_>,
+    subscriber: &mut Subscriber,
+) -> Result<(), C::Gone> {
+    if client.begin(head).await? == Follows::Nothing {
+        return Ok(());
+    }
+    loop {
+        // Nothing is kept that was written, so that the client sees each part of the render
+        // when it is there.
+        let next = tokio::select! {
+            biased;
+            next = subscriber.chunk() => next,
+            gone = client.left() => return Err(gone),
+        };
+        match next {
+            Ok(Some(piece)) => client.piece(piece).await?,
+            Ok(None) => return client.end().await,
+            Err(Broken::Origin) => return Err(client.break_off("the origin broke off").await),
+            Err(Broken::Lagging) => {
+                let why = "the client was too slow for what can be kept";
+                return Err(client.break_off(why).await);
+            }
+        }
+    }
+}
+
+/// What is known of a request on its way, for its line in the log and the metrics.
+pub(crate) struct Record {
+    /// The configuration that it goes by.
+    pub(crate) live: Arc<Live>,
+    /// When it began.
+    pub(crate) began: Instant,
+    /// When the head of its response was written.
+    pub(crate) first_byte: Option<Instant>,
+    /// Its route.
+    pub(crate) route: Option<Arc<Route>>,
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+    /// The `Age` that was sent.
+    pub(crate) age: Option<u64>,
+}
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// Its status, if one was written.
+    pub(crate) status: Option<StatusCode>,
+    /// Bytes of its body that were written.
+    pub(crate) bytes: u64,
+    /// Whether it broke off.
+    pub(crate) broke_off: bool,
+}
+
+/// What a line of the access log says of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The method.
+    pub(crate) method: &'a str,
+    /// The host that the request names.
+    pub(crate) host: &'a str,
+    /// Path and query.
+    pub(crate) target: &'a str,
+    /// The client's address.
+    pub(crate) peer: std::net::IpAddr,
+}
+
+impl Record {
+    /// Of a request that begins now.
+    pub(crate) fn new(live: Arc<Live>, began: Instant) -> Record {
+        Record { live, began, first_byte: None, route: None, outcome: Outcome::Own, age: None }
+    }
+
+    /// The head of its response goes out now.
+    fn answers(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+        self.first_byte = Some(Instant::now());
+    }
+
+    /// It is over.
+    pub(crate) fn done(&self, engine: &Engine, asked: Asked<'_>, ended: Ended) {
+        let since = |at: Instant| -> Duration { at - self.began };
+        let first_byte = self.first_byte.map(since);
+        let of_origin = matches!(
+            self.outcome,
+            Outcome::Miss { .. } | Outcome::Revalidated { .. } | Outcome::Bypass { .. }
+        );
+        let status = match self.outcome {
+            Outcome::Left => CLIENT_LEFT,
+            _ => ended.status.map_or(0, |status| status.as_u16()),
+        };
+        engine.done(
+            &self.live,
+            self.route.as_deref(),
+            &AccessLine {
+                method: asked.method,
+                host: asked.host,
+                target: asked.target,
+                route: self.route.as_ref().map_or("", |route| &*route.label),
+                status,
+                outcome: self.outcome,
+                age: self.age,
+                bytes: ended.bytes,
+                total: self.began.elapsed(),
+                first_byte,
+                origin: first_byte.filter(|_| of_origin),
+                peer: Some(asked.peer),
+                cut_off: ended.broke_off
+                    && !matches!(self.outcome, Outcome::Failed { .. } | Outcome::Left),
+            },
+        );
+    }
+}

@@ -162,7 +162,7 @@ fn representation(now: Time) -> Representation {
     let fields = fields.done();
     let body = |coding: Coding, size: usize| Body {
         coding,
-        etag: format!("\"p0123456789abcdef-{}\"", coding.as_str()).into(),
+        etag: format!("\"p0123456789abcdef-{coding}\"").into(),
         bytes: Bytes::from(vec![b'x'; size]),
     };
     Representation {

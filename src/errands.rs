@@ -290,8 +290,7 @@ async fn tell(engine: &Engine, path: &str, answer: &Answer) {
     let status = answer.status.as_u16();
     let framework = match recognise(path, &answer.headers, &answer.body) {
         Some(Found { framework, because }) => {
-            let name = framework.as_str();
-            tracing::info!(framework = name, because, path, "the origin told its framework");
+            tracing::info!(%framework, because, path, "the origin told its framework");
             framework
         }
         None => {

@@ -66,12 +66,14 @@ pub const fn text(why: Failure) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     /// Whose doing it was says the class: 4xx the client's, 5xx ours or the origin's.
     #[test]
     fn every_failure_has_its_page() {
-        for &why in Failure::ALL {
+        for &why in Failure::VARIANTS {
             let expected = match why {
                 Failure::BadRequest => 400,
                 Failure::HeadTimeout | Failure::BodyTimeout => 408,

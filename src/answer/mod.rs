@@ -295,7 +295,7 @@ impl Answer {
             _ => each("ETag", body.etag.as_bytes()),
         }
         if let (Part::Whole, true) = (&self.part, body.coding != Coding::Identity) {
-            each("Content-Encoding", body.coding.as_str().as_bytes());
+            each("Content-Encoding", <&str>::from(body.coding).as_bytes());
         }
         match &self.part {
             Part::One(range) => {
@@ -414,7 +414,7 @@ fn select_body(bodies: &[Body], request: &Request<'_>) -> usize {
     let mut n = 0;
     for coding in CODINGS {
         if let Some(index) = bodies.iter().position(|body| body.coding == coding) {
-            (names[n], at[n]) = (coding.as_str(), index);
+            (names[n], at[n]) = (coding.into(), index);
             n += 1;
         }
     }

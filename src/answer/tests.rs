@@ -205,7 +205,7 @@ fn which_representation_answers() {
                 format!("{body} {}", if stale { "stale" } else { &ttl })
             }
             Choice::Fetch { fwd, stale } => {
-                let mut said = fwd.as_str().to_owned();
+                let mut said = fwd.to_string();
                 let stale = stale.as_ref();
                 said += if stale.is_some_and(|stale| stale.if_error) { " if-error" } else { "" };
                 let unreachable = stale.is_some_and(|stale| stale.if_unreachable);

@@ -1,6 +1,6 @@
 //! What of a configuration can take the place of one that runs.
 
-use super::resolved::{Config, Framework};
+use super::resolved::Config;
 
 /// A configuration in place of one that runs.
 #[derive(Clone, Debug)]
@@ -28,17 +28,14 @@ impl Config {
         let (old, new) = (&running.framework, &self.framework);
         if self.auto.is_some() && running.auto.is_none() {
             return Err(format!(
-                "framework: `auto` instead of `{}` takes effect at the next start, \
-                 and with it all else in the file",
-                Framework::as_str(old)
+                "framework: `auto` instead of `{old}` takes effect at the next start, \
+                 and with it all else in the file"
             ));
         }
         if std::mem::discriminant(old) != std::mem::discriminant(new) {
             return Err(format!(
-                "framework: `{}` instead of `{}` takes effect at the next start, \
-                 and with it all else in the file",
-                Framework::as_str(new),
-                Framework::as_str(old)
+                "framework: `{new}` instead of `{old}` takes effect at the next start, \
+                 and with it all else in the file"
             ));
         }
         let mut kept = Vec::new();
@@ -125,7 +122,7 @@ mod tests {
             ["generic", "nextjs", "gatsby"].map(|name| config(&format!("framework: {name}")));
         for (new, running) in [(&nextjs, &generic), (&gatsby, &nextjs), (&generic, &gatsby)] {
             let why = new.clone().succeed(running).expect_err("another framework");
-            assert!(why.contains(new.framework.as_str()), "{why}");
+            assert!(why.contains(<&str>::from(&new.framework)), "{why}");
         }
         let site = config("framework: nextjs\nnextjs: { base_path: /docs }");
         assert_eq!(
@@ -148,7 +145,7 @@ mod tests {
             (&auto, &nuxt, None),
         ] {
             let done = new.clone().succeed(running);
-            let found = done.as_ref().ok().map(|done| done.config.framework.as_str());
+            let found = done.as_ref().ok().map(|done| <&str>::from(&done.config.framework));
             assert_eq!(found, framework, "{done:?}");
         }
         assert!(auto.clone().succeed(&auto).unwrap().config.is_untold());

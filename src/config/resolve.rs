@@ -456,7 +456,7 @@ fn mode(raw: &raw::Route, path: &Path, report: &mut Report) -> Mode {
             Mode::Pass
         }
         [first, second, ..] => {
-            let (first, second) = (first.as_str(), second.as_str());
+            let (first, second): (&str, &str) = (first.into(), second.into());
             let message = format!("a route has one mode, and this one has `{first}` already");
             report.error(path.key(second), message);
             Mode::Pass
@@ -481,8 +481,7 @@ fn without_effect(raw: &raw::Route, mode: Mode, path: &Path, report: &mut Report
         ("backoff", backoff != (default.backoff.min, default.backoff.max), pass),
     ] {
         if set && idle {
-            report
-                .warn(path.key(key), format!("has no effect on a route with `{}`", mode.as_str()));
+            report.warn(path.key(key), format!("has no effect on a route with `{mode}`"));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use ipnet::IpNet;
+use strum::{Display, IntoStaticStr};
 
 /// Everything, resolved and checked.
 #[derive(Clone, Debug)]
@@ -138,8 +139,9 @@ pub struct Cache {
     pub compress_min: u64,
 }
 
-/// Which preset maps URLs to pages, and what it knows of the site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Which preset maps URLs to pages, and what it knows of the site. Its name is that in YAML.
+#[derive(Clone, Debug, PartialEq, Eq, Display, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Framework {
     /// Any renderer: HTML and JSON at one URL, by `Accept`.
@@ -159,20 +161,6 @@ pub enum Framework {
 }
 
 impl Framework {
-    /// Its name in YAML.
-    #[must_use]
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Generic => "generic",
-            Self::Nextjs(_) => "nextjs",
-            Self::Gatsby(_) => "gatsby",
-            Self::Sveltekit(_) => "sveltekit",
-            Self::ReactRouter(_) => "react-router",
-            Self::Nuxt(_) => "nuxt",
-            Self::Astro(_) => "astro",
-        }
-    }
-
     /// Whether what it renders tells the build.
     #[must_use]
     pub const fn tells_build(&self) -> bool {
@@ -461,8 +449,9 @@ impl Route {
     }
 }
 
-/// The mode of a route (semantics §1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The mode of a route (semantics §1). Its name is that in YAML, logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// Incremental static regeneration.
     Isr {
@@ -487,17 +476,6 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The name of the mode in YAML, logs and metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Isr { .. } => "isr",
-            Self::Dsg { .. } => "dsg",
-            Self::Ssr { .. } => "ssr",
-            Self::Pass => "pass",
-        }
-    }
-
     /// Whether the origin may render for one visitor here and it be stored: on `ssr`, and
     /// where a path of a page route can turn into that.
     #[must_use]

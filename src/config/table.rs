@@ -56,7 +56,7 @@ pub fn table(config: &Config) -> String {
     }
     align(&mut out, &rows);
     if config.routes.iter().any(|route| route.preset) {
-        let framework = config.framework.as_str();
+        let framework = &config.framework;
         let _ = writeln!(out, "\n*  brought by framework: {framework}");
         if let Framework::Nextjs(site) = &config.framework
             && site.detects_locale
@@ -160,7 +160,7 @@ fn mode(mode: Mode) -> String {
         }
         Mode::Dsg { origin: true } => "dsg, or by origin".to_owned(),
         Mode::Ssr { heuristic: true } => "ssr heuristic".to_owned(),
-        other => other.as_str().to_owned(),
+        other => other.to_string(),
     }
 }
 

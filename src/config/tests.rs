@@ -953,7 +953,7 @@ fn the_reference_is_a_configuration() {
     let said = ["secret", "nextjs", "gatsby", "site", "deployment.probe", "origins.api", "cookies"];
     assert_eq!(warnings.len(), said.len(), "{warnings:?}");
     assert!(said.iter().all(|said| warnings.iter().any(|w| w.contains(said))), "{warnings:?}");
-    let modes: Vec<&str> = config.routes.iter().map(|route| route.mode.as_str()).collect();
+    let modes: Vec<&str> = config.routes.iter().map(|route| route.mode.into()).collect();
     assert_eq!(modes, ["isr", "dsg", "ssr", "pass", "ssr"]);
     assert_eq!(config.origins.len(), 2);
 }
@@ -1177,7 +1177,7 @@ fn presets_bring_their_routes() {
     let gatsby = good(
         "origins: { web: http://a }\nframework: gatsby\ngatsby: { server_rendered: [/server/, /app/**] }",
     );
-    let paths: Vec<_> = gatsby.routes.iter().map(|r| (&*r.path, r.mode.as_str())).collect();
+    let paths: Vec<_> = gatsby.routes.iter().map(|r| (&*r.path, <&str>::from(r.mode))).collect();
     assert_eq!(
         paths[2..],
         [
@@ -1217,7 +1217,7 @@ fn presets_bring_their_routes() {
         let config = good(&format!("origins: {{ web: http://a }}\n{text}"));
         let hash = "[0-9A-Za-z_-]".repeat(8);
         let paths: Vec<_> = config.routes.iter().map(|r| r.path.replace(&hash, "HASH")).collect();
-        let modes: Vec<_> = config.routes.iter().map(|r| r.mode.as_str()).collect();
+        let modes: Vec<_> = config.routes.iter().map(|r| <&str>::from(r.mode)).collect();
         let found: Vec<_> = paths.iter().map(|path| &**path).zip(modes).collect();
         assert_eq!(found, routes, "{text}");
         assert!(

@@ -104,11 +104,11 @@ fn encode_all(identity: &Body) -> Vec<Body> {
         match encode(plain) {
             Ok(coded) if coded.len() < limit => bodies.push(Body {
                 coding,
-                etag: coded_etag(&identity.etag, coding.as_str()),
+                etag: coded_etag(&identity.etag, coding.into()),
                 bytes: Bytes::from(coded.into_boxed_slice()),
             }),
             Ok(_) => {}
-            Err(error) => tracing::warn!(%error, coding = coding.as_str(), "compressing failed"),
+            Err(error) => tracing::warn!(%error, %coding, "compressing failed"),
         }
     }
     bodies
@@ -157,7 +157,7 @@ mod tests {
                 _ => out = zstd::bulk::decompress(&coded.bytes, 1 << 20).unwrap(),
             }
             assert_eq!(out, plain.as_bytes(), "{:?}", coded.coding);
-            assert_eq!(&*coded.etag, format!("\"x-{}\"", coded.coding.as_str()));
+            assert_eq!(&*coded.etag, format!("\"x-{}\"", coded.coding));
         }
     }
 

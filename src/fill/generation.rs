@@ -120,7 +120,7 @@ impl Fills {
         if gathered.outcome.is_none()
             && let Some(why) = self.catch_up(&ask, &mut gathered.pages, priority).await
         {
-            gathered.outcome = Some(Renewed::Failed(why.as_str()));
+            gathered.outcome = Some(Renewed::Failed(why.into()));
             gathered.result = FillResult::Rejected(why);
         }
         let Some(outcome) = gathered.outcome else { return self.commit(&ask, gathered, began) };

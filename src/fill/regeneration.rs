@@ -43,7 +43,7 @@ impl Renewed {
             Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
             Renewed::Elsewhere => Some("another deployment answered"),
             Renewed::Failed(why) => Some(why),
-            Renewed::NotStored(reason) => Some(reason.as_str()),
+            Renewed::NotStored(reason) => Some(reason.into()),
         }
     }
 

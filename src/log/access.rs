@@ -124,7 +124,7 @@ impl AccessLine<'_> {
         string(out, "path", &Target(self.target).to_string())?;
         string(out, "route", self.route)?;
         write!(out, ",\"status\":{}", self.status)?;
-        string(out, "outcome", self.outcome.label())?;
+        string(out, "outcome", self.outcome.kind().into())?;
         if let Some(reason) = self.outcome.reason() {
             string(out, "reason", reason)?;
         }
@@ -171,7 +171,7 @@ impl AccessLine<'_> {
         // A day is enough for who looks on; a file needs the whole of it.
         let at = timestamp().to_string();
         let at = if colours { short(&at) } else { &at };
-        write!(out, "{dim}{at}{reset}  {outcome}{:<11}{reset}  ", self.outcome.label())?;
+        write!(out, "{dim}{at}{reset}  {outcome}{:<11}{reset}  ", self.outcome.kind())?;
         write!(out, "{status}{:>3}{reset}  {:<6} ", self.status, Target(self.method))?;
         write!(
             out,

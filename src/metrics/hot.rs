@@ -8,15 +8,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
+use strum::VariantArray;
 
 use super::VALID;
 use super::scrape::{counter, family, histogram};
 use crate::rules::Outcome;
-use crate::rules::cache_status::Failure;
+use crate::rules::cache_status::Kind;
 
-/// The labels of [`Outcome`], at the index that [`outcome_index`] gives.
-const OUTCOMES: [&str; 8] =
-    ["hit", "stale", "miss", "revalidated", "bypass", "failed", "own", "left"];
+/// How many kinds of outcomes there are.
+const KINDS: usize = Kind::VARIANTS.len();
 
 /// The classes of status codes, at `status / 100 - 1`.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -51,19 +51,6 @@ fn shard() -> usize {
     })
 }
 
-const fn outcome_index(outcome: Outcome) -> usize {
-    match outcome {
-        Outcome::Hit { .. } => 0,
-        Outcome::Stale { .. } => 1,
-        Outcome::Miss { .. } | Outcome::Failed { why: Failure::OnlyIfCached } => 2,
-        Outcome::Revalidated { .. } => 3,
-        Outcome::Bypass { .. } => 4,
-        Outcome::Failed { .. } => 5,
-        Outcome::Own | Outcome::Hop => 6,
-        Outcome::Left => 7,
-    }
-}
-
 const fn class_index(status: u16) -> usize {
     match status {
         0..200 => 0,
@@ -85,7 +72,7 @@ const fn bucket_index(nanos: u64) -> usize {
 /// processors fetch them in pairs).
 #[derive(Default)]
 #[repr(align(128))]
-struct Cells([[AtomicU64; CLASSES.len()]; OUTCOMES.len()]);
+struct Cells([[AtomicU64; CLASSES.len()]; KINDS]);
 
 /// The requests of one route.
 pub(super) struct Row {
@@ -123,7 +110,7 @@ struct Latency {
 /// One copy of the latency histograms, by outcome.
 #[derive(Default)]
 #[repr(align(128))]
-struct Latencies([Latency; OUTCOMES.len()]);
+struct Latencies([Latency; KINDS]);
 
 /// The counters that every request touches, and their collector.
 #[derive(Clone)]
@@ -185,7 +172,7 @@ impl Hot {
     pub(super) fn request(&self, row: &Row, outcome: Outcome, status: u16, duration: Duration) {
         let shard = shard();
         let class = class_index(outcome.counted(status));
-        let outcome = outcome_index(outcome);
+        let outcome = outcome.kind() as usize;
         row.add(shard, outcome, class);
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         // The number of copies is a power of two.
@@ -199,13 +186,13 @@ impl Hot {
     fn request_counts(&self) -> Vec<proto::Metric> {
         let mut out = Vec::new();
         for row in self.rows.lock().iter() {
-            for (o, outcome) in OUTCOMES.iter().enumerate() {
+            for (o, &kind) in Kind::VARIANTS.iter().enumerate() {
                 for (c, class) in CLASSES.iter().enumerate() {
                     let count = row.sum(o, c);
                     let expected = EXPECTED.contains(&(o, c)) && !row.label.is_empty();
                     if count > 0 || expected {
                         let labels =
-                            [("outcome", *outcome), ("route", &row.label), ("status", *class)];
+                            [("outcome", kind.into()), ("route", &*row.label), ("status", *class)];
                         out.push(counter(&labels, count));
                     }
                 }
@@ -218,7 +205,7 @@ impl Hot {
         let sum = |o: usize, read: &dyn Fn(&Latency) -> u64| -> u64 {
             self.latencies.iter().map(|copy| read(&copy.0[o])).fold(0, u64::wrapping_add)
         };
-        let one = |(o, outcome): (usize, &&str)| {
+        let one = |(o, kind): (usize, &Kind)| {
             let mut count = 0;
             let mut bound = FIRST_BUCKET;
             let mut buckets = Vec::with_capacity(BUCKETS);
@@ -229,9 +216,9 @@ impl Hot {
             }
             count += sum(o, &|l| l.buckets[BUCKETS].load(Relaxed));
             let total = seconds(sum(o, &|l| l.nanos.load(Relaxed)));
-            histogram(&[("outcome", outcome)], &buckets, count, total)
+            histogram(&[("outcome", kind.into())], &buckets, count, total)
         };
-        OUTCOMES.iter().enumerate().map(one).collect()
+        Kind::VARIANTS.iter().enumerate().map(one).collect()
     }
 }
 
@@ -256,25 +243,6 @@ fn seconds(nanos: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rules::cache_status::{Bypass, Failure, Fwd, StaleWhy};
-
-    #[test]
-    fn the_index_of_an_outcome_is_that_of_its_label() {
-        for outcome in [
-            Outcome::Hit { ttl: None },
-            Outcome::Stale { ttl: None, why: StaleWhy::Busy },
-            Outcome::Miss { fwd: Fwd::Miss, status: 200, stored: Ok(()), collapsed: false },
-            Outcome::Revalidated { ttl: None, collapsed: false },
-            Outcome::Bypass { why: Bypass::Pass },
-            Outcome::Failed { why: Failure::Dns },
-            Outcome::Failed { why: Failure::OnlyIfCached },
-            Outcome::Own,
-            Outcome::Hop,
-            Outcome::Left,
-        ] {
-            assert_eq!(OUTCOMES[outcome_index(outcome)], outcome.label());
-        }
-    }
 
     #[test]
     fn a_bucket_includes_its_bound() {

@@ -25,6 +25,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
+use strum::{IntoStaticStr, VariantArray};
 
 use self::hot::{Hot, Row};
 use self::scrape::Sources;
@@ -57,7 +58,7 @@ pub enum FillResult {
 impl FillResult {
     /// Number of distinct values.
     #[cfg(test)]
-    const COUNT: usize = 2 + 3 * Reason::ALL.len() + Failure::ALL.len();
+    const COUNT: usize = 2 + 3 * Reason::VARIANTS.len() + Failure::VARIANTS.len();
 
     /// The metric label: `stored`, `refreshed`, `refused`, `removed` or `failed`.
     #[must_use]
@@ -73,16 +74,16 @@ impl FillResult {
 
     /// Why, where there is a reason.
     #[must_use]
-    pub const fn reason(self) -> Option<&'static str> {
+    pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Stored | Self::Refreshed => None,
-            Self::Refused(r) | Self::Removed(r) | Self::Rejected(r) => Some(r.as_str()),
-            Self::Failed(f) => Some(f.as_str()),
+            Self::Refused(r) | Self::Removed(r) | Self::Rejected(r) => Some(r.into()),
+            Self::Failed(f) => Some(f.into()),
         }
     }
 
     const fn index(self) -> usize {
-        const REASONS: usize = Reason::ALL.len();
+        const REASONS: usize = Reason::VARIANTS.len();
         match self {
             Self::Stored => 0,
             Self::Refreshed => 1,
@@ -95,75 +96,57 @@ impl FillResult {
 
     /// All values, in the order of their index.
     fn all() -> impl Iterator<Item = FillResult> {
-        let reasons = || Reason::ALL.iter().copied();
+        let reasons = || Reason::VARIANTS.iter().copied();
         [Self::Stored, Self::Refreshed]
             .into_iter()
             .chain(reasons().map(Self::Refused))
             .chain(reasons().map(Self::Removed))
             .chain(reasons().map(Self::Rejected))
-            .chain(Failure::ALL.iter().copied().map(Self::Failed))
+            .chain(Failure::VARIANTS.iter().copied().map(Self::Failed))
     }
 }
 
-macro_rules! labels {
-    ($(#[$doc:meta])* $ty:ident { $($(#[$vdoc:meta])* $variant:ident => $name:literal),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $ty { $($(#[$vdoc])* $variant),+ }
-
-        impl $ty {
-            /// All values, in the order of their discriminants.
-            pub const ALL: &[$ty] = &[$(Self::$variant),+];
-
-            /// The metric label.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-        }
-    };
+/// What an invalidation named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Invalidation {
+    /// Everything.
+    All,
+    /// One host.
+    Host,
+    /// One path.
+    Path,
+    /// All paths below one.
+    Prefix,
+    /// A tag.
+    Tag,
+    /// The target of an unsafe method (RFC 9111 §4.4).
+    Unsafe,
 }
 
-labels! {
-    /// What an invalidation named.
-    Invalidation {
-        /// Everything.
-        All => "all",
-        /// One host.
-        Host => "host",
-        /// One path.
-        Path => "path",
-        /// All paths below one.
-        Prefix => "prefix",
-        /// A tag.
-        Tag => "tag",
-        /// The target of an unsafe method (RFC 9111 §4.4).
-        Unsafe => "unsafe",
-    }
+/// A content coding that a stored body was compressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Compression {
+    /// gzip.
+    Gzip,
+    /// Brotli.
+    #[strum(serialize = "br")]
+    Brotli,
+    /// Zstandard.
+    Zstd,
 }
 
-labels! {
-    /// A content coding that a stored body was compressed to.
-    Compression {
-        /// gzip.
-        Gzip => "gzip",
-        /// Brotli.
-        Brotli => "br",
-        /// Zstandard.
-        Zstd => "zstd",
-    }
-}
-
-labels! {
-    /// How reading the configuration again ended.
-    Reload {
-        /// The new one runs.
-        Applied => "applied",
-        /// It runs, but for keys that take effect at the next start.
-        Partly => "partly",
-        /// It cannot run, and the old one runs on.
-        Refused => "refused",
-    }
+/// How reading the configuration again ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Reload {
+    /// The new one runs.
+    Applied,
+    /// It runs, but for keys that take effect at the next start.
+    Partly,
+    /// It cannot run, and the old one runs on.
+    Refused,
 }
 
 /// The metrics of one edge, with the routes and origins of one configuration.
@@ -431,13 +414,13 @@ impl Shared {
                 .gauge("perennial_regenerations_running", "Regenerations that run."),
             regenerations_queued: family
                 .gauge("perennial_regenerations_queued", "Regenerations that wait for their turn."),
-            invalidations: resolved(&invalidations, Invalidation::ALL.iter().map(|k| k.as_str())),
-            refused: resolved(&refused, Reason::ALL.iter().map(|r| r.as_str())),
+            invalidations: resolved::<Invalidation>(&invalidations),
+            refused: resolved::<Reason>(&refused),
             connections_open: family
                 .gauge("perennial_connections_open", "Connections of visitors that are open."),
             connections: family
                 .counter("perennial_connections_total", "Connections of visitors accepted."),
-            compressions: resolved(&compressions, Compression::ALL.iter().map(|c| c.as_str())),
+            compressions: resolved::<Compression>(&compressions),
             compressed_in: family.counter(
                 "perennial_compression_input_bytes_total",
                 "Bytes of stored bodies before compression.",
@@ -446,7 +429,7 @@ impl Shared {
                 "perennial_compression_output_bytes_total",
                 "Bytes of stored bodies after compression.",
             ),
-            reloads: resolved(&reloads, Reload::ALL.iter().map(|r| r.as_str())),
+            reloads: resolved::<Reload>(&reloads),
             reload_worked: family.gauge(
                 "perennial_config_last_reload_successful",
                 "1 if all of the configuration runs as it was last read, at the start or a reload.",
@@ -490,11 +473,12 @@ impl Registered<'_> {
     }
 }
 
-fn resolved(
-    family: &IntCounterVec,
-    labels: impl Iterator<Item = &'static str>,
-) -> Box<[IntCounter]> {
-    labels.map(|label| family.with_label_values(&[label])).collect()
+/// A counter for each value of `L`, in the order of their discriminants.
+fn resolved<L: VariantArray>(family: &IntCounterVec) -> Box<[IntCounter]>
+where
+    &'static str: From<&'static L>,
+{
+    L::VARIANTS.iter().map(|label| family.with_label_values(&[<&str>::from(label)])).collect()
 }
 
 #[cfg(test)]
@@ -592,7 +576,7 @@ mod tests {
         for (index, result) in all.iter().enumerate() {
             assert_eq!(result.index(), index, "{result:?}");
         }
-        for (index, reason) in Reason::ALL.iter().enumerate() {
+        for (index, reason) in Reason::VARIANTS.iter().enumerate() {
             assert_eq!(*reason as usize, index, "{reason:?}");
         }
     }
@@ -670,10 +654,10 @@ mod tests {
             metrics.fill(0, result, Duration::from_millis(3));
             metrics.fill(99, result, Duration::from_millis(3));
         }
-        Reason::ALL.iter().for_each(|&r| metrics.refused(r));
-        Invalidation::ALL.iter().for_each(|&k| metrics.invalidation(k));
-        Compression::ALL.iter().for_each(|&c| metrics.compression(c, 100, 10));
-        Reload::ALL.iter().for_each(|&r| metrics.reload(r, 7));
+        Reason::VARIANTS.iter().for_each(|&r| metrics.refused(r));
+        Invalidation::VARIANTS.iter().for_each(|&k| metrics.invalidation(k));
+        Compression::VARIANTS.iter().for_each(|&c| metrics.compression(c, 100, 10));
+        Reload::VARIANTS.iter().for_each(|&r| metrics.reload(r, 7));
         metrics.watch_memory(MemoryState::default);
         metrics.watch_origins(|| vec![OriginState::default()]);
     }

@@ -49,7 +49,7 @@ const MAX_DETAIL: usize = 200;
 
 /// Why a fetch failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", failure.as_str())]
+#[error("{failure}: {detail}")]
 pub struct FetchError {
     /// What visitors, metrics and `Cache-Status` are told.
     pub failure: Failure,

@@ -90,6 +90,8 @@ impl Verdict {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     use RequestBody::{None as Empty, Unfinished, Whole};
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn failures() {
-        for &why in Failure::ALL {
+        for &why in Failure::VARIANTS {
             for stage in [Stage::Connect, Stage::Head, Stage::Malformed, Stage::Body] {
                 for body in [Empty, Whole, Unfinished] {
                     let expected = match (stage, why, body) {

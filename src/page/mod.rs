@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use http::StatusCode;
+use strum::{Display, IntoStaticStr};
 
 pub use fields::{Fields, FieldsBuf};
 pub use key::{KeyBuf, PageKey};
@@ -37,30 +38,19 @@ pub enum Form {
     Rsc,
 }
 
-/// How a body is coded (RFC 9110 §8.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// How a body is coded (RFC 9110 §8.4); its name is that in `Content-Encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Coding {
     /// As the origin sent it.
     Identity,
     /// `gzip`.
     Gzip,
     /// `br`.
+    #[strum(serialize = "br")]
     Brotli,
     /// `zstd`.
     Zstd,
-}
-
-impl Coding {
-    /// The coding's name in `Content-Encoding` and `Accept-Encoding`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Gzip => "gzip",
-            Self::Brotli => "br",
-            Self::Zstd => "zstd",
-        }
-    }
 }
 
 /// One coding of a body, with the part of the response head that belongs to it.

@@ -85,7 +85,7 @@ impl Site {
         let mut key = KeyBuf::default();
         match plan(&self.live, &self.notes, &request, &facts, &mut key) {
             Plan::Webhook => "webhook".to_owned(),
-            Plan::Bypass(_, why) => format!("bypass {}", why.as_str()),
+            Plan::Bypass(_, why) => format!("bypass {why}"),
             Plan::Page(wanted) => {
                 let ask = ask(&self.live, &request, &facts, &key, &wanted);
                 let sent: Vec<String> = ask

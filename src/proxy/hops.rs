@@ -56,12 +56,14 @@ impl Hops {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray;
+
     use super::*;
 
     #[test]
     fn only_a_websocket_upgrades_and_never_on_a_page() {
         let (asks, plain) = (Facts { websocket: true, ..Facts::default() }, Facts::default());
-        for &why in Bypass::ALL {
+        for &why in Bypass::VARIANTS {
             let may = matches!(why, Bypass::Pass | Bypass::Upgrade | Bypass::Dev);
             assert_eq!(upgrades(&asks, why), may, "{why:?}");
             assert!(!upgrades(&plain, why));

@@ -258,7 +258,7 @@ impl ProxyHttp for Proxy {
             Err(NoServer::Left(gone)) => Err(gone),
             Err(NoServer::Failed(why)) => {
                 ctx.set(Outcome::Failed { why });
-                Error::e_explain(ErrorType::ConnectNoRoute, why.as_str())
+                Error::e_explain(ErrorType::ConnectNoRoute, <&str>::from(why))
             }
         }
     }

@@ -357,7 +357,7 @@ impl Report {
             "prefix": args.prefixes,
             "tag": args.tags,
             "all": args.all(),
-            "mode": mode.as_str(),
+            "mode": mode.to_string(),
         });
         if let Some(host) = &args.host {
             body["host"] = json!(host);

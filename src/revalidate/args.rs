@@ -1,10 +1,12 @@
 //! The arguments of a call: as query, as a JSON body, or as a form.
 
 use std::fmt;
+use std::str::FromStr;
 
 use percent_encoding::percent_decode;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use strum::{Display, EnumString};
 
 use crate::host;
 use crate::page::canonical_path;
@@ -14,7 +16,8 @@ use crate::store::Hardness;
 const MAX_TARGETS: usize = 10_000;
 
 /// What is done to what is named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Display, EnumString)]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum Action {
     Regenerate,
     Stale,
@@ -23,25 +26,6 @@ pub(super) enum Action {
 }
 
 impl Action {
-    fn parse(text: &str) -> Option<Action> {
-        Some(match text {
-            "regenerate" => Action::Regenerate,
-            "stale" => Action::Stale,
-            "expire" => Action::Expire,
-            "delete" => Action::Delete,
-            _ => return None,
-        })
-    }
-
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Action::Regenerate => "regenerate",
-            Action::Stale => "stale",
-            Action::Expire => "expire",
-            Action::Delete => "delete",
-        }
-    }
-
     pub(super) fn hardness(self) -> Hardness {
         match self {
             Action::Regenerate | Action::Stale => Hardness::Soft,
@@ -191,9 +175,9 @@ impl Args {
             "host" => once(&mut self.host, name, host::named(value).into_owned())?,
             "all" => once(&mut self.all, name, flag(value)?)?,
             "if_cached" => once(&mut self.if_cached, name, flag(value)?)?,
-            "mode" => match Action::parse(value) {
-                Some(mode) => once(&mut self.mode, name, mode)?,
-                None => return Err(bad(name, "is one of regenerate, stale, expire, delete")),
+            "mode" => match Action::from_str(value) {
+                Ok(mode) => once(&mut self.mode, name, mode)?,
+                Err(_) => return Err(bad(name, "is one of regenerate, stale, expire, delete")),
             },
             "deployment" if value.is_empty() || value.len() > 128 => {
                 return Err(bad(name, "is empty or longer than 128 bytes"));

@@ -144,7 +144,7 @@ pub(super) fn words(renewed: Renewed) -> Value {
         Renewed::Overtaken => json!("stored, and stale again: another revalidation came meanwhile"),
         Renewed::Elsewhere => json!("stored for another deployment"),
         Renewed::Dropped(why) | Renewed::NotStored(why) => {
-            json!(format!("not stored: {}", why.as_str()))
+            json!(format!("not stored: {why}"))
         }
         Renewed::Failed(why) => json!(format!("failed: {why}")),
     }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use strum::{Display, IntoStaticStr, VariantArray};
+
 use super::Reason;
 
 /// How a request was answered.
@@ -57,12 +59,28 @@ pub enum Outcome {
     Left,
 }
 
+/// The kinds of [`Outcome`]. Their names are metric labels and the `outcome` of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+#[expect(missing_docs, reason = "they are those of `Outcome`")]
+pub enum Kind {
+    Hit,
+    Stale,
+    Miss,
+    Revalidated,
+    Bypass,
+    Failed,
+    Own,
+    Left,
+}
+
 /// The status that a request is logged and counted with whose client left before there was an
 /// answer. No RFC has one; this is nginx's.
 pub const CLIENT_LEFT: u16 = 499;
 
 /// Why a stale page was served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum StaleWhy {
     /// One regeneration is running or was started.
     Regenerating,
@@ -73,6 +91,7 @@ pub enum StaleWhy {
     /// A prefetch does not start a regeneration.
     Prefetch,
     /// The origin failed and its `stale-if-error` allows it.
+    #[strum(serialize = "stale-if-error")]
     Error,
     /// Too many regenerations wait already.
     Busy,
@@ -81,7 +100,8 @@ pub enum StaleWhy {
 }
 
 /// Why a request went to the origin (the `fwd` parameter, RFC 9211 §2.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Fwd {
     /// Nothing is stored for the page.
     UriMiss,
@@ -99,7 +119,8 @@ pub enum Fwd {
 }
 
 /// Why the store was not asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Bypass {
     /// The route says `pass`.
     Pass,
@@ -124,7 +145,8 @@ pub enum Bypass {
 }
 
 /// What went wrong where no page could be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Failure {
     /// The request is malformed: 400.
     BadRequest,
@@ -176,43 +198,6 @@ impl Failure {
     }
 }
 
-macro_rules! names {
-    ($ty:ty { $($variant:ident => $name:literal),+ $(,)? }) => {
-        impl $ty {
-            /// All of them, for metrics that are resolved when they are built.
-            pub const ALL: &[$ty] = &[$(Self::$variant),+];
-
-            /// The name in `Cache-Status`, metrics and logs.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
-            }
-        }
-    };
-}
-
-names!(StaleWhy {
-    Regenerating => "regenerating", Superseded => "superseded",
-    Backoff => "backoff", Breaker => "breaker",
-    Prefetch => "prefetch", Error => "stale-if-error", Busy => "busy",
-});
-names!(Fwd {
-    UriMiss => "uri-miss", VaryMiss => "vary-miss", Stale => "stale", Miss => "miss",
-    Method => "method", Request => "request",
-});
-names!(Bypass {
-    Pass => "pass", Method => "method", Authorization => "authorization", Draft => "draft",
-    Upgrade => "upgrade", Dev => "dev", ServerRendered => "server-rendered",
-    Unknown => "unknown", Negotiated => "negotiated",
-});
-names!(Failure {
-    BadRequest => "bad-request", HeadTooLarge => "head-too-large", UriTooLong => "uri-too-long",
-    HeadTimeout => "head-timeout", BodyTimeout => "body-timeout", Unsupported => "unsupported", Dns => "dns", Connect => "connect",
-    Tls => "tls", Reset => "reset", Coding => "coding", Timeout => "timeout", Busy => "busy", Breaker => "breaker",
-    Unhealthy => "unhealthy", OnlyIfCached => "only-if-cached", Unavailable => "unavailable",
-    Loop => "loop",
-});
-
 impl Outcome {
     /// The value of `X-Cache`.
     #[must_use]
@@ -226,18 +211,18 @@ impl Outcome {
         }
     }
 
-    /// The metric label: few, fixed values.
+    /// The kind that it counts as.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub const fn kind(self) -> Kind {
         match self {
-            Self::Hit { .. } => "hit",
-            Self::Stale { .. } => "stale",
-            Self::Miss { .. } | Self::Failed { why: Failure::OnlyIfCached } => "miss",
-            Self::Revalidated { .. } => "revalidated",
-            Self::Bypass { .. } => "bypass",
-            Self::Failed { .. } => "failed",
-            Self::Own | Self::Hop => "own",
-            Self::Left => "left",
+            Self::Hit { .. } => Kind::Hit,
+            Self::Stale { .. } => Kind::Stale,
+            Self::Miss { .. } | Self::Failed { why: Failure::OnlyIfCached } => Kind::Miss,
+            Self::Revalidated { .. } => Kind::Revalidated,
+            Self::Bypass { .. } => Kind::Bypass,
+            Self::Failed { .. } => Kind::Failed,
+            Self::Own | Self::Hop => Kind::Own,
+            Self::Left => Kind::Left,
         }
     }
 
@@ -254,14 +239,14 @@ impl Outcome {
 
     /// The reason behind the outcome, where there is one: for the log.
     #[must_use]
-    pub const fn reason(self) -> Option<&'static str> {
+    pub fn reason(self) -> Option<&'static str> {
         match self {
             Self::Hit { .. } | Self::Revalidated { .. } | Self::Own | Self::Left => None,
-            Self::Stale { why, .. } => Some(why.as_str()),
-            Self::Miss { stored: Err(reason), .. } => Some(reason.as_str()),
-            Self::Miss { fwd, stored: Ok(()), .. } => Some(fwd.as_str()),
-            Self::Bypass { why } => Some(why.as_str()),
-            Self::Failed { why } => Some(why.as_str()),
+            Self::Stale { why, .. } => Some(why.into()),
+            Self::Miss { stored: Err(reason), .. } => Some(reason.into()),
+            Self::Miss { fwd, stored: Ok(()), .. } => Some(fwd.into()),
+            Self::Bypass { why } => Some(why.into()),
+            Self::Failed { why } => Some(why.into()),
             Self::Hop => Some("max-forwards"),
         }
     }
@@ -283,16 +268,16 @@ impl fmt::Display for Outcome {
             Self::Stale { ttl: t, why } => {
                 f.write_str("; hit")?;
                 ttl(f, t)?;
-                write!(f, "; detail={}", why.as_str())
+                write!(f, "; detail={why}")
             }
             Self::Miss { fwd, status, stored, collapsed } => {
-                write!(f, "; fwd={}; fwd-status={status}", fwd.as_str())?;
+                write!(f, "; fwd={fwd}; fwd-status={status}")?;
                 if collapsed {
                     f.write_str("; collapsed")?;
                 }
                 match stored {
                     Ok(()) => f.write_str("; stored"),
-                    Err(reason) => write!(f, "; detail={}", reason.as_str()),
+                    Err(reason) => write!(f, "; detail={reason}"),
                 }
             }
             Self::Revalidated { ttl: t, collapsed } => {
@@ -304,8 +289,8 @@ impl fmt::Display for Outcome {
                 ttl(f, t)
             }
             Self::Bypass { why: Bypass::Method } => f.write_str("; fwd=method"),
-            Self::Bypass { why } => write!(f, "; fwd=bypass; detail={}", why.as_str()),
-            Self::Failed { why } => write!(f, "; detail={}", why.as_str()),
+            Self::Bypass { why } => write!(f, "; fwd=bypass; detail={why}"),
+            Self::Failed { why } => write!(f, "; detail={why}"),
             Self::Own => f.write_str("; detail=webhook"),
             Self::Hop => f.write_str("; detail=max-forwards"),
             Self::Left => f.write_str("; detail=client-left"),
@@ -400,20 +385,19 @@ mod tests {
     }
 
     fn every_outcome() -> Vec<Outcome> {
-        use Fwd as F;
         let mut all = vec![Outcome::Own, Outcome::Hop, Outcome::Left];
         for ttl in [None, Some(0), Some(-1), Some(i64::from(u32::MAX)), Some(-999_999_999_999_999)]
         {
             all.push(Outcome::Hit { ttl });
             all.push(Outcome::Revalidated { ttl, collapsed: false });
-            all.extend(StaleWhy::ALL.iter().map(|&why| Outcome::Stale { ttl, why }));
+            all.extend(StaleWhy::VARIANTS.iter().map(|&why| Outcome::Stale { ttl, why }));
         }
-        for fwd in [F::UriMiss, F::VaryMiss, F::Stale, F::Miss, F::Method, F::Request] {
+        for &fwd in Fwd::VARIANTS {
             all.push(miss(fwd, Ok(()), true));
-            all.extend(Reason::ALL.iter().map(|&reason| miss(fwd, Err(reason), false)));
+            all.extend(Reason::VARIANTS.iter().map(|&reason| miss(fwd, Err(reason), false)));
         }
-        all.extend(Bypass::ALL.iter().map(|&why| Outcome::Bypass { why }));
-        all.extend(Failure::ALL.iter().map(|&why| Outcome::Failed { why }));
+        all.extend(Bypass::VARIANTS.iter().map(|&why| Outcome::Bypass { why }));
+        all.extend(Failure::VARIANTS.iter().map(|&why| Outcome::Failed { why }));
         all
     }
 
@@ -463,26 +447,25 @@ mod tests {
     #[test]
     fn what_the_request_ruled_out_is_no_failure() {
         let unmet = Outcome::Failed { why: Failure::OnlyIfCached };
-        assert_eq!((unmet.label(), unmet.counted(504)), ("miss", 400));
+        assert_eq!((unmet.kind(), unmet.counted(504)), (Kind::Miss, 400));
         let timeout = Outcome::Failed { why: Failure::Timeout };
-        assert_eq!((timeout.label(), timeout.counted(504)), ("failed", 504));
+        assert_eq!((timeout.kind(), timeout.counted(504)), (Kind::Failed, 504));
     }
 
     #[test]
-    fn labels_are_few_and_names_are_distinct() {
-        let mut labels: Vec<_> = every_outcome().iter().map(|o| o.label()).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        assert_eq!(labels.len(), 8);
+    fn every_kind_is_used_and_names_are_distinct() {
+        for kind in Kind::VARIANTS {
+            assert!(every_outcome().iter().any(|outcome| outcome.kind() == *kind), "{kind}");
+        }
         fn distinct(mut names: Vec<&str>) {
             let n = names.len();
             names.sort_unstable();
             names.dedup();
             assert_eq!(names.len(), n);
         }
-        distinct(Reason::ALL.iter().map(|r| r.as_str()).collect());
-        distinct(Failure::ALL.iter().map(|f| f.as_str()).collect());
-        distinct(Bypass::ALL.iter().map(|b| b.as_str()).collect());
-        distinct(StaleWhy::ALL.iter().map(|s| s.as_str()).collect());
+        distinct(Reason::VARIANTS.iter().map(Into::into).collect());
+        distinct(Failure::VARIANTS.iter().map(Into::into).collect());
+        distinct(Bypass::VARIANTS.iter().map(Into::into).collect());
+        distinct(StaleWhy::VARIANTS.iter().map(Into::into).collect());
     }
 }

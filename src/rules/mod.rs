@@ -24,13 +24,15 @@ pub mod tags;
 pub mod time;
 pub mod vary;
 
+use strum::{Display, IntoStaticStr, VariantArray};
+
 pub use cache_status::Outcome;
 pub use scan::Lines;
 pub use time::Time;
 
-/// Why a response is not stored. The value feeds `Cache-Status`, a metric
-/// label and the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why a response is not stored. Its name feeds `Cache-Status`, a metric label and the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Reason {
     /// `private`.
@@ -82,67 +84,6 @@ pub enum Reason {
     StaleCopy,
     /// There is no store, or the route passes everything through.
     NoCache,
-}
-
-impl Reason {
-    /// The name in `Cache-Status`, metrics and logs.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Private => "private",
-            Self::NoStore => "no-store",
-            Self::SetCookie => "set-cookie",
-            Self::Middleware => "middleware",
-            Self::Cookie => "cookie",
-            Self::VaryStar => "vary-star",
-            Self::Status => "status",
-            Self::Unauthorized => "unauthorized",
-            Self::Partial => "partial",
-            Self::NoContent => "no-content",
-            Self::ContentType => "content-type",
-            Self::ContentEncoding => "content-encoding",
-            Self::Authorization => "authorization",
-            Self::NoLifetime => "no-lifetime",
-            Self::TooLarge => "too-large",
-            Self::Truncated => "truncated",
-            Self::ServerError => "server-error",
-            Self::ServerRendered => "server-rendered",
-            Self::FirstVisit => "first-visit",
-            Self::RequestNoStore => "request-no-store",
-            Self::Invalidated => "invalidated",
-            Self::Superseded => "superseded",
-            Self::StaleCopy => "stale-copy",
-            Self::NoCache => "no-cache",
-        }
-    }
-
-    /// All reasons, for metrics that are resolved when they are built.
-    pub const ALL: &[Reason] = &[
-        Self::Private,
-        Self::NoStore,
-        Self::SetCookie,
-        Self::Middleware,
-        Self::Cookie,
-        Self::VaryStar,
-        Self::Status,
-        Self::Unauthorized,
-        Self::Partial,
-        Self::NoContent,
-        Self::ContentType,
-        Self::ContentEncoding,
-        Self::Authorization,
-        Self::NoLifetime,
-        Self::TooLarge,
-        Self::Truncated,
-        Self::ServerError,
-        Self::ServerRendered,
-        Self::FirstVisit,
-        Self::RequestNoStore,
-        Self::Invalidated,
-        Self::Superseded,
-        Self::StaleCopy,
-        Self::NoCache,
-    ];
 }
 
 #[cfg(test)]

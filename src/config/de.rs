@@ -6,7 +6,7 @@ use serde::de::value::{MapDeserializer, StrDeserializer};
 use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::source::{Node, Path, Step};
+use super::source::{Node, Path, Step, Value};
 
 /// The first thing that is wrong.
 #[derive(Debug)]
@@ -141,21 +141,21 @@ impl<'de> de::Deserializer<'de> for De<'de> {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Node::Null | Node::Gone => visitor.visit_unit(),
-            Node::Bool(v) => visitor.visit_bool(*v),
-            Node::Unsigned(v) => visitor.visit_u64(*v),
-            Node::Signed(v) => visitor.visit_i64(*v),
-            Node::Float(v) => visitor.visit_f64(*v),
-            Node::Text(v) => visitor.visit_borrowed_str(v),
-            Node::List(items) => visitor.visit_seq(Items { items, index: 0 }),
-            Node::Map(entries) => visitor.visit_map(Entries { entries, index: 0 }),
+        match &self.0.value {
+            Value::Null | Value::Gone => visitor.visit_unit(),
+            Value::Bool(v) => visitor.visit_bool(*v),
+            Value::Unsigned(v) => visitor.visit_u64(*v),
+            Value::Signed(v) => visitor.visit_i64(*v),
+            Value::Float(v) => visitor.visit_f64(*v),
+            Value::Text(v) => visitor.visit_borrowed_str(v),
+            Value::List(items) => visitor.visit_seq(Items { items, index: 0 }),
+            Value::Map(entries) => visitor.visit_map(Entries { entries, index: 0 }),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Node::Null => visitor.visit_none(),
+        match &self.0.value {
+            Value::Null => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -168,20 +168,20 @@ impl<'de> de::Deserializer<'de> for De<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        match self.0 {
-            Node::Null => visitor
+        match &self.0.value {
+            Value::Null => visitor
                 .visit_map(
                     MapDeserializer::new(std::iter::empty::<(&'static str, &'static str)>()),
                 ),
             // A derived visitor would take a list for the fields in their order.
-            Node::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            Value::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match self.0 {
-            Node::Null => visitor.visit_seq(Items { items: &[], index: 0 }),
+        match &self.0.value {
+            Value::Null => visitor.visit_seq(Items { items: &[], index: 0 }),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -192,12 +192,12 @@ impl<'de> de::Deserializer<'de> for De<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        match self.0 {
-            Node::Text(text) => {
+        match &self.0.value {
+            Value::Text(text) => {
                 let text: StrDeserializer<'_, Fault> = text.as_str().into_deserializer();
                 visitor.visit_enum(text)
             }
-            Node::Bool(v) => Err(de::Error::unknown_variant(&v.to_string(), variants)),
+            Value::Bool(v) => Err(de::Error::unknown_variant(&v.to_string(), variants)),
             _ => Err(Fault::wrong(format!("expected {}", one_of(variants)))),
         }
     }
@@ -231,7 +231,7 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
         while let Some(item) = self.items.get(self.index) {
             let index = self.index;
             self.index += 1;
-            if !matches!(item, Node::Gone) {
+            if !matches!(item.value, Value::Gone) {
                 let value = seed.deserialize(De(item));
                 return value.map(Some).map_err(|fault| fault.under(Step::Item(index)));
             }
@@ -254,10 +254,10 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
     ) -> Result<Option<K::Value>, Fault> {
         while let Some((key, value)) = self.entries.get(self.index) {
             self.index += 1;
-            if !matches!(value, Node::Gone) {
+            if !matches!(value.value, Value::Gone) {
                 let text: StrDeserializer<'_, Fault> = key.as_str().into_deserializer();
                 let name = seed.deserialize(text);
-                return name.map(Some).map_err(|fault| fault.under(Step::Key(key.clone(), 0)));
+                return name.map(Some).map_err(|fault| fault.under(Step::Key(key.clone())));
             }
         }
         Ok(None)
@@ -268,7 +268,7 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         else {
             return Err(Fault::wrong("a value was read before its key".to_owned()));
         };
-        seed.deserialize(De(value)).map_err(|fault| fault.under(Step::Key(key.clone(), 0)))
+        seed.deserialize(De(value)).map_err(|fault| fault.under(Step::Key(key.clone())))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::source::{Path, line_of};
+use super::source::{Node, Path};
 
 /// Everything that is wrong with a configuration. Displayed as one line each:
 ///
@@ -35,9 +35,9 @@ impl Note {
         Note { name: name.to_owned(), line, path: String::new(), message }
     }
 
-    /// A note about a path of a text, where there is one.
-    pub(super) fn at(name: &str, text: Option<&str>, path: &Path, message: String) -> Note {
-        let line = text.and_then(|text| line_of(text, path));
+    /// A note about a path in a tree, where there is one.
+    pub(super) fn at(name: &str, tree: Option<&Node>, path: &Path, message: String) -> Note {
+        let line = tree.map(|tree| tree.line_of(path));
         Note { name: name.to_owned(), line, path: path.to_string(), message }
     }
 }

@@ -12,7 +12,7 @@ use super::machine::{self, Memory};
 use super::raw::{Framework, Origin, Raw};
 use super::resolve::{Report, resolve};
 use super::resolved::Config;
-use super::source::{Node, Path, Step};
+use super::source::{Document, Node, NotYaml, Path, Step, Value};
 use super::values::{Address, AdminAddress, OneOrMany, ServerUrl, server};
 
 /// Bytes of a configuration file; what is larger is not one.
@@ -62,7 +62,7 @@ impl Config {
             Errors::new(vec![Note::whole(&name, Some(line), "not UTF-8".to_owned())])
         })?;
         let found = found(&text, &name, &|variable| std::env::var(variable).ok())?;
-        finish(found, &name, Some(&text), machine::memory(), overrides)
+        finish(found, &name, machine::memory(), overrides)
     }
 
     /// Reads a text. `name` stands before each error; `env` looks a variable up.
@@ -76,7 +76,7 @@ impl Config {
         name: &str,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(Config, Vec<Warning>), Errors> {
-        finish(found(text, name, env)?, name, Some(text), None, &Overrides::default())
+        finish(found(text, name, env)?, name, None, &Overrides::default())
     }
 
     /// What runs without a file: this origin with `framework: auto`, and every route that
@@ -91,9 +91,7 @@ impl Config {
             server(url).map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
         let mut raw = Raw { framework: Framework::Auto, ..Raw::default() };
         raw.origins.0.push(("web".to_owned(), Origin::of(ServerUrl(server))));
-        let found =
-            Found { raw: Some(raw), faults: Vec::new(), gone: Vec::new(), warnings: Vec::new() };
-        finish(found, NAME, None, machine::memory(), overrides)
+        finish(Found { raw: Some(raw), ..Found::default() }, NAME, machine::memory(), overrides)
     }
 }
 
@@ -102,9 +100,16 @@ pub(super) fn found(
     name: &str,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Found, Errors> {
-    read(text, env).map_err(|why| {
-        let line = why.location().map(|at| at.line());
-        Errors::new(vec![Note::whole(name, line, not_yaml(&why, text))])
+    read(text, env).map_err(|NotYaml { line, why }| {
+        // The one thing that looks right and is not.
+        let hint = match text.lines().nth(line.saturating_sub(1)) {
+            Some(written) if written.contains("${") => {
+                "; within { } and [ ], `${…}` stands in quotes"
+            }
+            _ => "",
+        };
+        let message = format!("not valid YAML: {why}{hint}");
+        Errors::new(vec![Note::whole(name, Some(line), message)])
     })
 }
 
@@ -112,7 +117,6 @@ pub(super) fn found(
 pub(super) fn finish(
     found: Found,
     name: &str,
-    text: Option<&str>,
     memory: Option<Memory>,
     overrides: &Overrides,
 ) -> Result<(Config, Vec<Warning>), Errors> {
@@ -130,36 +134,35 @@ pub(super) fn finish(
         config.dev |= overrides.dev;
         config
     });
-    let note = |(path, message): (Path, String)| Note::at(name, text, &path, message);
-    let Some(config) = config.filter(|_| report.errors.is_empty()) else {
+    let tree = found.tree.as_ref();
+    let note = |(path, message): (Path, String)| Note::at(name, tree, &path, message);
+    let twice = found.repeated.into_iter().map(|(path, line)| Note {
+        line: Some(line),
+        ..Note::at(name, None, &path, "this key is there twice".to_owned())
+    });
+    let mut notes: Vec<Note> = twice.collect();
+    let is_good = report.errors.is_empty() && notes.is_empty();
+    let Some(config) = config.filter(|_| is_good) else {
         // What is wrong with a value may be what was warned of.
         let hinted = |(path, said): (Path, String)| match hints.iter().find(|(at, _)| *at == path) {
             Some((_, hint)) => (path, format!("{said}; {hint}")),
             None => (path, said),
         };
-        return Err(Errors::new(report.errors.into_iter().map(hinted).map(note).collect()));
+        notes.extend(report.errors.into_iter().map(hinted).map(note));
+        return Err(Errors::new(notes));
     };
     let mut warnings: Vec<Note> = report.warnings.into_iter().map(note).collect();
     warnings.sort_by_key(|note| note.line);
     Ok((config, warnings.into_iter().map(Warning::new).collect()))
 }
 
-/// serde_yaml's message, less the position, which stands before it.
-fn not_yaml(why: &serde_yaml::Error, text: &str) -> String {
-    let mut said = why.to_string();
-    let mut hint = "";
-    if let Some(at) = why.location() {
-        said = said.replacen(&format!(" at line {} column {}", at.line(), at.column()), "", 1);
-        // The one thing that looks right and is not.
-        if text.lines().nth(at.line().saturating_sub(1)).is_some_and(|line| line.contains("${")) {
-            hint = "; within { } and [ ], `${…}` stands in quotes";
-        }
-    }
-    format!("not valid YAML: {said}{hint}")
-}
-
 /// What was read of a text.
+#[derive(Default)]
 pub(super) struct Found {
+    /// For the lines; none: there is no text.
+    tree: Option<Node>,
+    /// Keys that are there twice, with their lines.
+    repeated: Vec<(Path, usize)>,
     /// None: so much was wrong that nothing can be said of the rest.
     raw: Option<Raw>,
     /// What is not as it must be written.
@@ -176,32 +179,30 @@ const STAND_IN: &str = "origin";
 
 /// Reads the structure. When something is wrong it is noted and taken out of the
 /// tree, and the next pass looks on: so all of it is found, not only the first.
-fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, serde_yaml::Error> {
-    let mut tree = Node::parse(text)?;
-    let mut gone = tree.take_repeated();
-    let twice = |path: &Path| (path.clone(), "this key is there twice".to_owned());
-    let mut warnings = Vec::new();
-    let mut faults: Vec<(Path, String)> = gone.iter().map(twice).collect();
-    tree.walk(&Path::default(), &mut |path, node| {
-        if let Node::Text(string) = node
-            && string.contains('$')
-        {
-            if let Some(name) = bare(string) {
-                warnings.push((path.clone(), no_braces(path, name)));
-            }
-            match substitute(string, env) {
-                Ok(value) => *string = value,
-                Err(message) => {
-                    gone.push(path.clone());
-                    faults.push((path.clone(), message));
-                    *node = Node::Gone;
-                }
+fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, NotYaml> {
+    let Document { root: mut tree, repeated } = Document::parse(text)?;
+    let (mut faults, mut gone, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    tree.texts(&Path::default(), &mut |path, node| {
+        let Value::Text(text) = &node.value else { return };
+        if let Some(name) = bare(text) {
+            warnings.push((path.clone(), no_braces(path, name)));
+        }
+        match substitute(text, env) {
+            Ok(value) => node.value = Value::Text(value),
+            Err(message) => {
+                gone.push(path.clone());
+                faults.push((path.clone(), message));
+                node.value = Value::Gone;
             }
         }
     });
+    let mut raw = None;
     while faults.len() < MAX_FAULTS {
         let fault = match Raw::deserialize(De(&tree)) {
-            Ok(raw) => return Ok(Found { raw: Some(raw), faults, gone, warnings }),
+            Ok(read) => {
+                raw = Some(read);
+                break;
+            }
             Err(fault) => fault,
         };
         let path = fault.path();
@@ -225,20 +226,22 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, serde
             faults.push((path.clone(), message));
         }
         match tree.at_mut(&path.0) {
-            Some(node) if !path.0.is_empty() && !matches!(node, Node::Gone) => *node = Node::Gone,
+            Some(node) if !path.0.is_empty() && !matches!(node.value, Value::Gone) => {
+                node.value = Value::Gone;
+            }
             // The root itself, or no progress: nothing is left to look at.
             _ => break,
         }
         gone.push(path);
     }
-    Ok(Found { raw: None, faults, gone, warnings })
+    Ok(Found { tree: Some(tree), repeated, raw, faults, gone, warnings })
 }
 
 /// What to say of a variable without its braces. Of a secret nothing is repeated:
 /// it may be a part of it.
 fn no_braces(path: &Path, name: &str) -> String {
     let key = path.0.last();
-    let secret = matches!(key, Some(Step::Key(key, _)) if SECRETS.contains(&key.as_str()));
+    let secret = matches!(key, Some(Step::Key(key)) if SECRETS.contains(&key.as_str()));
     let name = if secret { "NAME" } else { name };
     format!("`${name}` is text as it stands: write `${{{name}}}` for the variable, `$$` for a `$`")
 }
@@ -246,7 +249,7 @@ fn no_braces(path: &Path, name: &str) -> String {
 /// What to say of a key that nobody knows: the name that is next to it, or the
 /// place where it would be right, or all there are.
 fn unknown(path: &Path, known: &[&str]) -> String {
-    let Some(Step::Key(written, _)) = path.0.last() else {
+    let Some(Step::Key(written)) = path.0.last() else {
         return "unknown key".to_owned();
     };
     if let Some(meant) = nearest(written, known.iter().copied()) {

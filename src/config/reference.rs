@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use super::raw::Raw;
+use super::source::Document;
 
 /// Columns of the reference.
 const WIDTH: usize = 84;
@@ -226,11 +227,10 @@ fn flow(value: &Value) -> String {
             format!("[{}]", items.join(", "))
         }
         Value::String(text) => {
-            let plain = serde_yaml::to_string(text).unwrap_or_default();
-            let plain = plain.trim_end();
             // Where YAML would take a plain one for something else, quotes do.
-            if plain == text && !text.contains([',', '{', '}', '[', ']']) || text.starts_with("${")
-            {
+            let plain = Document::parse(text).map(|read| read.root.value);
+            let same = matches!(plain, Ok(super::source::Value::Text(read)) if read == *text);
+            if same && !text.contains([',', '{', '}', '[', ']']) || text.starts_with("${") {
                 text.clone()
             } else {
                 value.to_string()

@@ -814,7 +814,7 @@ fn more_memory_than_there_is() {
         let found = load::found(&text, "p.yaml", &no_env).expect("YAML");
         let has = has.map(|bytes| machine::Memory { bytes, who: "the group may have" });
         let (_, warnings) =
-            load::finish(found, "p.yaml", Some(&text), has, &Overrides::default()).expect("good");
+            load::finish(found, "p.yaml", has, &Overrides::default()).expect("good");
         assert_eq!(warnings.len(), usize::from(said.is_some()), "{warnings:?}");
         for (warning, said) in warnings.iter().zip(said) {
             let wanted = format!("p.yaml:3: cache.memory: {said}");

@@ -679,7 +679,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 #[cfg(test)]
 mod tests {
     use super::super::de::De;
-    use super::super::source::Node;
+    use super::super::source::{Node, Value};
     use super::*;
     use proptest::prelude::*;
 
@@ -740,13 +740,13 @@ mod tests {
 
         #[test]
         fn sizes_come_back(bytes: u64) {
-            let node = Node::Text(human_size(bytes));
+            let node = Node { line: 1, value: Value::Text(human_size(bytes)) };
             prop_assert_eq!(read::<Size>(&node), Ok(Size(bytes)));
         }
 
         #[test]
         fn no_text_panics(text in "\\PC{0,20}|[0-9.]{1,4}[a-zA-Z]{1,3}|https?://\\PC{0,12}") {
-            let node = Node::Text(text);
+            let node = Node { line: 1, value: Value::Text(text) };
             let _ = (read::<Span>(&node), read::<Size>(&node), read::<Count>(&node));
             let _ = (read::<Flag>(&node), read::<Address>(&node), read::<AdminAddress>(&node));
             let _ = (read::<ServerUrl>(&node), read::<HostRule>(&node), read::<Lifetime>(&node));

@@ -3,6 +3,7 @@
 import re
 import selectors
 import socket
+import statistics
 import subprocess
 import time
 
@@ -46,7 +47,18 @@ def wrk(server, path, duration, core, connections=32, script=None):
     }
 
 
-class Visitor:
+def complete(answer):
+    """Whether status 200 and the whole body are there."""
+    head, found, body = answer.partition(b"\r\n\r\n")
+    if not found or not head.startswith(b"HTTP/1.1 200"):
+        return False
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    if length:
+        return len(body) >= int(length[1])
+    return body.endswith(b"0\r\n\r\n")
+
+
+class Client:
     def __init__(self, address, request):
         self.socket = socket.socket()
         self.socket.setblocking(False)
@@ -56,30 +68,20 @@ class Visitor:
         except BlockingIOError:
             pass
 
-    def complete(self):
-        """Whether status 200 and the whole body are there."""
-        head, found, body = self.got.partition(b"\r\n\r\n")
-        if not found or not head.startswith(b"HTTP/1.1 200"):
-            return False
-        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-        if length:
-            return len(body) >= int(length[1])
-        return body.endswith(b"0\r\n\r\n")
-
 
 def crowd(server, path, count, patience):
-    """`count` visitors who ask for one page at the same time, each on a
+    """`count` clients who ask for one page at the same time, each on a
     connection of their own. Gives up when nothing came for `patience` seconds.
     Returns how many got all of it, seconds from the first request to the last
-    answer, and the visitors, still connected."""
+    answer, and the clients, still connected."""
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
     address = ("127.0.0.1", server.port)
-    visitors, selector = [], selectors.DefaultSelector()
+    clients, selector = [], selectors.DefaultSelector()
     # Connected in lots, or the listen queue drops some.
-    while len(visitors) < count:
-        lot = [Visitor(address, request) for _ in range(min(500, count - len(visitors)))]
-        for visitor in lot:
-            selector.register(visitor.socket, selectors.EVENT_WRITE, visitor)
+    while len(clients) < count:
+        lot = [Client(address, request) for _ in range(min(500, count - len(clients)))]
+        for client in lot:
+            selector.register(client.socket, selectors.EVENT_WRITE, client)
         waiting = len(lot)
         deadline = time.monotonic() + 20
         while waiting:
@@ -91,31 +93,71 @@ def crowd(server, path, count, patience):
                     raise Failure(f"{server.name}: connecting failed with errno {error}")
                 selector.unregister(key.fileobj)
                 waiting -= 1
-        visitors += lot
+        clients += lot
     begun = time.monotonic()
-    for visitor in visitors:
-        visitor.socket.send(visitor.request)
-        selector.register(visitor.socket, selectors.EVENT_READ, visitor)
-    served, open_ones, last = 0, len(visitors), begun
+    for client in clients:
+        client.socket.send(client.request)
+        selector.register(client.socket, selectors.EVENT_READ, client)
+    served, open_ones, last = 0, len(clients), begun
     while open_ones and time.monotonic() < last + patience:
         for key, _ in selector.select(1):
-            visitor, last = key.data, time.monotonic()
+            client, last = key.data, time.monotonic()
             try:
-                piece = visitor.socket.recv(65536)
+                piece = client.socket.recv(65536)
             except OSError:
                 piece = b""
-            visitor.got += piece
-            if visitor.complete():
+            client.got += piece
+            if complete(client.got):
                 served += 1
             elif piece:
                 continue
-            selector.unregister(visitor.socket)
+            selector.unregister(client.socket)
             open_ones -= 1
     took = last - begun
     selector.close()
-    return served, took, visitors
+    return served, took, clients
 
 
-def leave(visitors):
-    for visitor in visitors:
-        visitor.socket.close()
+def leave(clients):
+    for client in clients:
+        client.socket.close()
+
+
+def first_bytes(origin, servers, count):
+    """Microseconds from a request for a new page to the first byte of the answer,
+    one request at a time, each server in turn and the origin itself."""
+    connections = {}
+    for server in [origin, *servers]:
+        client = socket.create_connection(("127.0.0.1", server.port))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connections[server.name] = client, server.port, []
+    for n in range(-20, count):
+        for name, (client, port, took) in connections.items():
+            path = f"/files/16/first-{n}-{time.monotonic_ns()}"
+            request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+            begun = time.perf_counter_ns()
+            client.sendall(request)
+            piece = client.recv(65536)
+            after = time.perf_counter_ns() - begun
+            rest(name, client, piece)
+            # The first ones warm connections up.
+            if n >= 0:
+                took.append(after / 1e3)
+    direct = connections[origin.name][2]
+    figures = {"direct": {"median_us": statistics.median(direct)}}
+    for server in servers:
+        client, _, took = connections[server.name]
+        later = statistics.median(via - alone for via, alone in zip(took, direct))
+        figures[server.name] = {"median_us": statistics.median(took), "later_us": later}
+    for client, _, _ in connections.values():
+        client.close()
+    return figures
+
+
+def rest(name, client, got):
+    """Reads an answer to its end."""
+    while b"\r\n\r\n" not in got or not complete(got):
+        piece = client.recv(65536)
+        if not piece:
+            raise Failure(f"{name}: the connection closed within an answer")
+        got += piece

@@ -20,6 +20,7 @@ PROGRAMS = {
     "varnishd": "varnish",
     "haproxy": "haproxy",
     "wrk": "wrk",
+    "cc": "gcc",
     "taskset": "util-linux",
 }
 
@@ -49,7 +50,7 @@ class Server:
     def __init__(self, name, program, template, arguments, core, values):
         self.name, self.core = name, core
         self.port = free_port()
-        self.dir = pathlib.Path(values["DIR"]) / f"{name}-{self.port}"
+        self.dir = pathlib.Path(values["DIR"]) / f"{name.replace(' ', '-')}-{self.port}"
         self.dir.mkdir()
         values = {**values, "DIR": str(self.dir), "PORT": self.port}
         fill = lambda text: re.sub(r"@([A-Z]+)@", lambda m: str(values[m[1]]), text)
@@ -146,12 +147,28 @@ def perennial_binary(given):
     return (ROOT / target / "release" / "perennial").resolve()
 
 
-def proxies(names, core, values, binary):
+def floor(core, values):
+    """The bare loop, compiled for this run. It is told what the origin says to a hit."""
+    program = pathlib.Path(values["DIR"]) / "floor"
+    if not program.exists():
+        source = str(HERE / "floor.c")
+        built = subprocess.run(
+            ["cc", "-O2", "-Wall", "-Werror", "-o", str(program), source], capture_output=True, text=True
+        )
+        if built.returncode:
+            raise Failure(f"floor.c: {built.stderr}")
+    return Server("floor", program, None, ["@PORT@", "@ORIGIN@"], core, values)
+
+
+def proxies(names, core, values, perennials):
     """The servers to compare, not started yet."""
+
+    def perennial(name):
+        own = {**values, "ADMIN": free_port()}
+        return Server(name, perennials[name], "perennial.yaml", ["--config", "@CONFIG@"], core, own)
+
     make = {
-        "perennial": lambda: Server(
-            "perennial", binary, "perennial.yaml", ["--config", "@CONFIG@"], core, values
-        ),
+        "floor": lambda: floor(core, values),
         "nginx": lambda: Server(
             "nginx", "nginx", "nginx.conf", ["-c", "@CONFIG@", "-e", "@DIR@/start.log"], core, values
         ),
@@ -172,4 +189,4 @@ def proxies(names, core, values, binary):
             "haproxy", "haproxy", "haproxy.cfg", ["-db", "-q", "-f", "@CONFIG@"], core, values
         ),
     }
-    return [make[name]() for name in names]
+    return [perennial(name) if name in perennials else make[name]() for name in names]

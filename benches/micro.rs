@@ -99,7 +99,7 @@ impl World {
             World { live, notes: Notes::new(1 << 20), store, fields, now: Time(1_700_000_000_000) };
         let mut key = KeyBuf::default();
         world.plan(&mut key);
-        world.store.commit(&key.key(), vec![representation(world.now)]);
+        world.store.commit(&key.key(), vec![representation(world.now)], |_| false);
         world
     }
 
@@ -258,7 +258,7 @@ fn purge_of_100_000_pages(bencher: Bencher<'_, '_>) {
         let mut rep = representation(world.now);
         rep.bodies = Box::new([Body { bytes: Bytes::new(), ..rep.bodies[0].clone() }]);
         rep.tags = Arc::clone(&tags);
-        world.store.commit(&key.key(), vec![rep]);
+        world.store.commit(&key.key(), vec![rep], |_| false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.bench_local(|| {

@@ -312,7 +312,7 @@ impl Fills {
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
         let gone = if moved { Vec::new() } else { gone };
         let is_gone = |rep: &Representation| gone.iter().any(|gone| gone.is_in_place_of(rep));
-        let committed = inner.store.commit_generation(&key, members, is_gone);
+        let committed = inner.store.commit(&key, members, is_gone);
         let elsewhere = moved && !ask.key.deployment().is_empty();
         let (renewed, refused) = match &pages[..] {
             [] => (Renewed::Dropped(why_gone), Some(why_gone)),

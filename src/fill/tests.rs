@@ -261,7 +261,8 @@ async fn who_looked_before_the_commit_looks_again() {
 async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     let mut site = scripted("isr", "1MiB").await;
     let rep = |body: &str| vec![testing::rep(Form::Document, 0, &[], body)];
-    let Committed::Stored { page: old, .. } = site.fills.0.store.commit(&site.ask.key, rep("old"))
+    let Committed::Stored { page: old, .. } =
+        site.fills.0.store.commit(&site.ask.key, rep("old"), |_| false)
     else {
         panic!("not stored")
     };
@@ -297,7 +298,7 @@ async fn a_back_off_ends_with_an_invalidation_of_its_page() {
     let path = |path: &str| Name::Path { host: None, path: path.into() };
     let tag = Name::Tag { host: None, tag: "t".into() };
     let rep = vec![testing::rep(Form::Document, 0, &["t"], "old")];
-    let Committed::Stored { page, .. } = store.commit(&site.ask.key, rep) else {
+    let Committed::Stored { page, .. } = store.commit(&site.ask.key, rep, |_| false) else {
         panic!("not stored")
     };
     let stale = Arc::clone(&page.members[0]);
@@ -359,7 +360,11 @@ async fn what_became_of_a_render_is_what_became_of_its_commit() {
         .invalidate(vec![Name::Path { host: None, path: "/b".into() }], Hardness::Soft)
         .await
         .unwrap();
-    store.commit(&site.ask.key, vec![testing::rep(Form::Document, store.seq(), &[], "new")]);
+    store.commit(
+        &site.ask.key,
+        vec![testing::rep(Form::Document, store.seq(), &[], "new")],
+        |_| false,
+    );
     request.send(format!("{PAGE}page")).await.unwrap();
     assert_eq!(soon(renewing).await.unwrap().result, Renewed::Dropped(Reason::Superseded));
     site.is_clean().await;
@@ -371,7 +376,7 @@ async fn variants_that_are_known_do_not_wait_for_one_another() {
     let mut site = scripted("ssr", "1MiB").await;
     let stored =
         testing::varying(testing::rep(Form::Document, 0, &[], "x"), "accept-language", "x");
-    site.fills.0.store.commit(&site.ask.key, vec![stored]);
+    site.fills.0.store.commit(&site.ask.key, vec![stored], |_| false);
     let page = site.fills.0.store.get(site.ask.key.as_str());
     let join = |site: &Scripted, language: &str| {
         let ask = with_language(&site.ask, language);

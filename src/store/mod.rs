@@ -202,22 +202,116 @@ impl Store {
         self.invalidations.invalidate_unsafe(key.host(), key.path(), Hardness::Soft);
     }
 
-    /// Merges members into the page of that key, at once: one of the same form and
-    /// selection takes the place of the stored one, unless that began later; the
-    /// others stay. Of each form, the variants committed last are kept.
-    pub fn commit(&self, key: &PageKey, new: Vec<Representation>) -> Committed {
-        self.merge(key, new, |_| false, false)
-    }
-
     /// Swaps the members of one generation together, and drops those that the page
-    /// has no more. All of it happens, or nothing.
-    pub fn commit_generation(
+    /// has no more. One of the same form and selection takes the place of the stored
+    /// one; the others stay. All of it happens, or nothing. Of each form, the
+    /// variants that are used most are kept.
+    pub fn commit(
         &self,
         key: &PageKey,
-        members: Vec<Representation>,
-        drop: impl Fn(&Representation) -> bool,
+        new: Vec<Representation>,
+        gone: impl Fn(&Representation) -> bool,
     ) -> Committed {
-        self.merge(key, members, drop, true)
+        let Some(memory) = &self.memory else { return Committed::NoRoom };
+        let stripe = self.stripe(key);
+        let old = memory.get(key.as_str());
+        let kept = old.as_ref().map_or(&[][..], |page| &page.members);
+
+        // 1. Who stays, who goes. What began later is never replaced, or an old
+        // slow fill would bring back what a newer one replaced.
+        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Seq::MAX);
+        let (dropped, mut members): (Vec<_>, Vec<_>) =
+            kept.iter().cloned().partition(|member| gone(member));
+        let newer = |member: &Arc<Representation>| {
+            member.born > born
+                && new.iter().any(|rep| member.is_in_place_of(rep) && member.born > rep.born)
+        };
+        if dropped.iter().any(|member| member.born > born)
+            || members.iter().any(newer)
+            || (new.is_empty() && dropped.is_empty())
+        {
+            return Committed::Superseded;
+        }
+        let fresh: Vec<_> = new.into_iter().map(Arc::new).collect();
+        for rep in &fresh {
+            let place = members.iter().position(|member| member.is_in_place_of(rep));
+            rep.uses.inherit(match place {
+                Some(place) => members.remove(place).uses.count() / 2,
+                None => self.stored_lately(key, rep),
+            });
+            // The latest one last: it is the one to select (RFC 9111 §4.1) and the
+            // last one to go.
+            members.push(Arc::clone(rep));
+        }
+
+        // 2. Under which names. The tags of the page as it was count once more: a
+        // purge by one of them named this page, and all that was rendered before it.
+        let held = self.invalidations.hold();
+        let mut names = match &old {
+            Some(page) => (*page.tags).clone(),
+            None => self.buried(key),
+        };
+        let had_names = old.is_some() || names != Tags::default();
+        for rep in &fresh {
+            names = names.union(&rep.tags);
+        }
+        let is_fresh =
+            |member: &Arc<Representation>| fresh.iter().any(|rep| Arc::ptr_eq(rep, member));
+        let is_dead =
+            |member: &Arc<Representation>| held.judge(key, &names, member.born) == Standing::Dead;
+        if fresh.iter().any(is_dead) {
+            return Committed::Dead;
+        }
+        members.retain(|member| !is_dead(member));
+        self.trim(&mut members);
+        if members.is_empty() {
+            memory.remove(key.as_str());
+            return Committed::Removed;
+        }
+
+        // 3. A member that such a purge made stale keeps the tags that did, where
+        // the new page would forget them.
+        let standing = |member: &Arc<Representation>| held.judge(key, &names, member.born);
+        let mut page = Page::new(key.clone(), members);
+        let stale = page
+            .members
+            .iter()
+            .any(|member| is_fresh(member) && standing(member) != Standing::Live);
+        let forgets = |member: &Arc<Representation>| {
+            held.judge(key, &page.tags, member.born) != standing(member)
+        };
+        if page.members.iter().any(forgets) {
+            let members = page.members.iter().map(|member| {
+                if !forgets(member) {
+                    return Arc::clone(member);
+                }
+                let tags = Arc::new(member.tags.union(&names));
+                Arc::new(Representation { tags, ..(**member).clone() })
+            });
+            page = Page::new(key.clone(), members.collect());
+        }
+
+        // 4. Where the page loses a tag, nothing is published until it is in place:
+        // a purge of that tag would fall between the judgement and this. Where it
+        // loses none, such a purge reaches it afterwards, and need not wait.
+        let loses = had_names && page.tags.union(&Tags::default()) != names;
+        let held = loses.then_some(held);
+        let uses = old.as_ref().map_or(0, |old| old.uses.count() / 2);
+        let page = Arc::new(page.used(uses));
+        let stored = memory.put(Arc::clone(&page));
+        if !stored {
+            memory.remove(key.as_str());
+        }
+        drop((held, stripe));
+        memory.settle();
+        if stored {
+            Committed::Stored {
+                page,
+                standing: if stale { Standing::Stale } else { Standing::Live },
+            }
+        } else {
+            Committed::NoRoom
+        }
     }
 
     /// Adds coded bodies to a representation, if this very one is still stored.
@@ -256,10 +350,7 @@ impl Store {
     /// learned then says nothing of a newer render. Answers whether there were any.
     pub fn withdraw(&self, key: &PageKey, born: Seq, of: impl Fn(&Representation) -> bool) -> bool {
         let old = |member: &Representation| member.born <= born && of(member);
-        matches!(
-            self.merge(key, Vec::new(), old, true),
-            Committed::Stored { .. } | Committed::Removed
-        )
+        matches!(self.commit(key, Vec::new(), old), Committed::Stored { .. } | Committed::Removed)
     }
 
     /// Whether there is a tier that keeps pages.
@@ -372,125 +463,6 @@ impl Store {
         self.stripes[hash as usize % STRIPES].lock()
     }
 
-    fn merge(
-        &self,
-        key: &PageKey,
-        new: Vec<Representation>,
-        drop: impl Fn(&Representation) -> bool,
-        together: bool,
-    ) -> Committed {
-        let Some(memory) = &self.memory else { return Committed::NoRoom };
-        let stripe = self.stripe(key);
-        let old = memory.get(key.as_str());
-        let kept = old.as_ref().map_or(&[][..], |page| &page.members);
-
-        // 1. Who stays, who goes. What began later is never replaced, or an old
-        // slow fill would bring back what a newer one replaced.
-        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Seq::MAX);
-        let (dropped, mut members): (Vec<_>, Vec<_>) =
-            kept.iter().cloned().partition(|member| drop(member));
-        if dropped.iter().any(|member| member.born > born) {
-            return Committed::Superseded;
-        }
-        let mut fresh = Vec::with_capacity(new.len());
-        for rep in new {
-            let place = members.iter().position(|member| member.is_in_place_of(&rep));
-            match place {
-                Some(place) if members[place].born > rep.born => {
-                    if together {
-                        return Committed::Superseded;
-                    }
-                }
-                _ => {
-                    rep.uses.inherit(match place {
-                        Some(place) => members.remove(place).uses.count() / 2,
-                        None => self.stored_lately(key, &rep),
-                    });
-                    let rep = Arc::new(rep);
-                    fresh.push(Arc::clone(&rep));
-                    // The latest one last: it is the one to select (RFC 9111 §4.1)
-                    // and the last one to go.
-                    members.push(rep);
-                }
-            }
-        }
-        if fresh.is_empty() && dropped.is_empty() {
-            return Committed::Superseded;
-        }
-
-        // 2. Under which names. The tags of the page as it was count once more: a
-        // purge by one of them named this page, and all that was rendered before it.
-        let held = self.invalidations.hold();
-        let mut names = match &old {
-            Some(page) => (*page.tags).clone(),
-            None => self.buried(key),
-        };
-        let had_names = old.is_some() || names != Tags::default();
-        for rep in &fresh {
-            names = names.union(&rep.tags);
-        }
-        let is_fresh =
-            |member: &Arc<Representation>| fresh.iter().any(|rep| Arc::ptr_eq(rep, member));
-        let mut dead = 0;
-        members.retain(|member| {
-            let lives = held.judge(key, &names, member.born) != Standing::Dead;
-            dead += usize::from(!lives && is_fresh(member));
-            lives
-        });
-        if dead > 0 && (together || dead == fresh.len()) {
-            return Committed::Dead;
-        }
-        self.trim(&mut members);
-        if members.is_empty() {
-            memory.remove(key.as_str());
-            return Committed::Removed;
-        }
-
-        // 3. A member that such a purge made stale keeps the tags that did, where
-        // the new page would forget them.
-        let standing = |member: &Arc<Representation>| held.judge(key, &names, member.born);
-        let mut page = Page::new(key.clone(), members);
-        let stale = page
-            .members
-            .iter()
-            .any(|member| is_fresh(member) && standing(member) != Standing::Live);
-        let forgets = |member: &Arc<Representation>| {
-            held.judge(key, &page.tags, member.born) != standing(member)
-        };
-        if page.members.iter().any(forgets) {
-            let members = page.members.iter().map(|member| {
-                if !forgets(member) {
-                    return Arc::clone(member);
-                }
-                let tags = Arc::new(member.tags.union(&names));
-                Arc::new(Representation { tags, ..(**member).clone() })
-            });
-            page = Page::new(key.clone(), members.collect());
-        }
-
-        // 4. Where the page loses a tag, nothing is published until it is in place:
-        // a purge of that tag would fall between the judgement and this. Where it
-        // loses none, such a purge reaches it afterwards, and need not wait.
-        let loses = had_names && page.tags.union(&Tags::default()) != names;
-        let held = loses.then_some(held);
-        let uses = old.as_ref().map_or(0, |old| old.uses.count() / 2);
-        let page = Arc::new(page.used(uses));
-        let stored = memory.put(Arc::clone(&page));
-        if !stored {
-            memory.remove(key.as_str());
-        }
-        std::mem::drop((held, stripe));
-        memory.settle();
-        if stored {
-            Committed::Stored {
-                page,
-                standing: if stale { Standing::Stale } else { Standing::Live },
-            }
-        } else {
-            Committed::NoRoom
-        }
-    }
-
     /// The tags that a page had when it was removed because of one.
     fn buried(&self, key: &PageKey) -> Tags {
         let tags = self.graves.get().and_then(|graves| graves.get(&self.hasher.hash_one(key)));
@@ -580,6 +552,10 @@ mod tests {
         Store::new(&config(1 << 24))
     }
 
+    fn commit(store: &Store, key: &PageKey, members: Vec<Representation>) -> Committed {
+        store.commit(key, members, |_| false)
+    }
+
     fn page(store: &Store, path: &str) -> Arc<Page> {
         store.get(key(path).as_str()).expect("is stored")
     }
@@ -612,10 +588,10 @@ mod tests {
     fn members_of_a_page_are_merged() {
         let store = store();
         let (doc, data) = (Form::Document, Form::Data);
-        assert!(is_stored(&store.commit(&key("/a"), vec![rep(doc, 0, &["x"], "1")])));
-        assert!(is_stored(&store.commit(&key("/a"), vec![rep(data, 0, &["y"], "2")])));
+        assert!(is_stored(&commit(&store, &key("/a"), vec![rep(doc, 0, &["x"], "1")])));
+        assert!(is_stored(&commit(&store, &key("/a"), vec![rep(data, 0, &["y"], "2")])));
         assert_eq!(page(&store, "/a").tags.names, tags(&["x", "y"]).names);
-        assert!(is_stored(&store.commit(&key("/a"), vec![rep(doc, 0, &["z"], "3")])));
+        assert!(is_stored(&commit(&store, &key("/a"), vec![rep(doc, 0, &["z"], "3")])));
         let all = [(data, String::new(), "2".into()), (doc, String::new(), "3".into())];
         assert_eq!(members(&store, "/a"), all);
         assert_eq!(page(&store, "/a").tags.names, tags(&["y", "z"]).names);
@@ -631,9 +607,9 @@ mod tests {
     fn the_oldest_variants_of_a_form_go() {
         let store = store();
         let doc = |value: &str| varying(rep(Form::Document, 0, &[], value), "accept", value);
-        store.commit(&key("/a"), vec![rep(Form::Data, 0, &[], "json")]);
+        commit(&store, &key("/a"), vec![rep(Form::Data, 0, &[], "json")]);
         for value in ["a", "b", "a", "c"] {
-            store.commit(&key("/a"), vec![doc(value)]);
+            commit(&store, &key("/a"), vec![doc(value)]);
         }
         let left: Vec<_> = members(&store, "/a").into_iter().map(|(_, _, body)| body).collect();
         assert_eq!(left, ["json", "a", "c"]);
@@ -644,25 +620,19 @@ mod tests {
         let store = store();
         let born = store.seq();
         store.invalidate(tag("t"), Hardness::Soft).await.unwrap();
-        store.commit(&key("/a"), vec![rep(Form::Document, store.seq(), &[], "new")]);
+        commit(&store, &key("/a"), vec![rep(Form::Document, store.seq(), &[], "new")]);
         let slow = || rep(Form::Document, born, &[], "old");
         let data = || rep(Form::Data, born, &[], "data");
-        assert!(matches!(store.commit(&key("/a"), vec![slow()]), Committed::Superseded));
-        // One generation: all or nothing.
+        assert!(matches!(commit(&store, &key("/a"), vec![slow()]), Committed::Superseded));
+        // All or nothing.
+        let both = vec![data(), slow()];
+        assert!(matches!(commit(&store, &key("/a"), both), Committed::Superseded));
         assert!(matches!(
-            store.commit_generation(&key("/a"), vec![data(), slow()], |_| false),
-            Committed::Superseded
-        ));
-        assert!(matches!(
-            store.commit_generation(&key("/a"), vec![data()], |member| member.form
-                == Form::Document),
+            store.commit(&key("/a"), vec![data()], |member| member.form == Form::Document),
             Committed::Superseded
         ));
         assert_eq!(members(&store, "/a").len(), 1);
-        // Members that come alone are judged alone.
-        assert!(is_stored(&store.commit(&key("/a"), vec![slow(), data()])));
-        assert_eq!(members(&store, "/a")[0].2, "new");
-        assert_eq!(members(&store, "/a")[1].2, "data");
+        assert!(is_stored(&commit(&store, &key("/a"), vec![data()])));
     }
 
     #[test]
@@ -670,14 +640,13 @@ mod tests {
         let store = store();
         let (doc, data, rsc) = (Form::Document, Form::Data, Form::Rsc);
         let old = vec![rep(doc, 0, &[], "1"), rep(data, 0, &[], "1"), rep(rsc, 0, &[], "1")];
-        store.commit_generation(&key("/a"), old, |_| false);
+        store.commit(&key("/a"), old, |_| false);
         let new = vec![rep(doc, 0, &[], "2")];
-        assert!(is_stored(&store.commit_generation(&key("/a"), new, |member| member.form == data)));
+        assert!(is_stored(&store.commit(&key("/a"), new, |member| member.form == data)));
         let all = [(rsc, String::new(), "1".into()), (doc, String::new(), "2".into())];
         assert_eq!(members(&store, "/a"), all);
         assert!(matches!(
-            store.commit_generation(&key("/a"), Vec::new(), |member| [doc, rsc]
-                .contains(&member.form)),
+            store.commit(&key("/a"), Vec::new(), |member| [doc, rsc].contains(&member.form)),
             Committed::Removed
         ));
         assert!(store.get(key("/a").as_str()).is_none());
@@ -689,24 +658,24 @@ mod tests {
         let doc = |born| vec![rep(Form::Document, born, &["t"], "x")];
         let born = store.seq();
         store.invalidate(tag("t"), Hardness::Soft).await.unwrap();
-        let stale = store.commit(&key("/a"), doc(born));
+        let stale = commit(&store, &key("/a"), doc(born));
         assert!(matches!(stale, Committed::Stored { standing: Standing::Stale, .. }));
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Stale);
-        assert!(is_stored(&store.commit(&key("/a"), doc(store.seq()))));
+        assert!(is_stored(&commit(&store, &key("/a"), doc(store.seq()))));
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Live);
 
         let born = store.seq();
         store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Dead);
-        assert!(matches!(store.commit(&key("/b"), doc(born)), Committed::Dead));
+        assert!(matches!(commit(&store, &key("/b"), doc(born)), Committed::Dead));
         assert!(store.get(key("/b").as_str()).is_none());
-        assert!(is_stored(&store.commit(&key("/b"), doc(store.seq()))));
+        assert!(is_stored(&commit(&store, &key("/b"), doc(store.seq()))));
     }
 
     #[tokio::test]
     async fn a_member_does_not_hide_behind_what_was_remembered_under_other_tags() {
         let store = store();
-        store.commit(&key("/a"), vec![rep(Form::Document, 0, &["x"], "doc")]);
+        commit(&store, &key("/a"), vec![rep(Form::Document, 0, &["x"], "doc")]);
         let born = store.seq();
         store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Live);
@@ -714,7 +683,7 @@ mod tests {
         // though nothing was invalidated since it was found live.
         assert!(born < store.seq());
         let data = vec![rep(Form::Data, store.seq(), &["y"], "data")];
-        assert!(is_stored(&store.commit(&key("/a"), data)));
+        assert!(is_stored(&commit(&store, &key("/a"), data)));
         assert_eq!(standing(&store, "/a", Form::Data), Standing::Live);
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Stale);
     }
@@ -724,18 +693,18 @@ mod tests {
         let store = store();
         let (doc, data) = (Form::Document, Form::Data);
         let both = vec![rep(doc, 0, &["x"], "1"), rep(data, 0, &["y"], "1")];
-        store.commit(&key("/a"), both);
+        commit(&store, &key("/a"), both);
         let in_flight = store.seq();
         store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
         assert_eq!(standing(&store, "/a", doc), Standing::Stale);
-        store.commit(&key("/a"), vec![rep(data, store.seq(), &[], "2")]);
+        commit(&store, &key("/a"), vec![rep(data, store.seq(), &[], "2")]);
         assert_eq!(standing(&store, "/a", data), Standing::Live);
         assert_eq!(standing(&store, "/a", doc), Standing::Stale);
         // So does a render of the page that began before the purge.
-        store.commit(&key("/a"), vec![rep(doc, in_flight, &["x"], "2")]);
+        commit(&store, &key("/a"), vec![rep(doc, in_flight, &["x"], "2")]);
         assert_eq!(standing(&store, "/a", doc), Standing::Stale);
         // And the tag is gone with the next render.
-        store.commit(&key("/a"), vec![rep(doc, store.seq(), &["x"], "3")]);
+        commit(&store, &key("/a"), vec![rep(doc, store.seq(), &["x"], "3")]);
         assert_eq!(standing(&store, "/a", doc), Standing::Live);
         assert_eq!(page(&store, "/a").tags.names, tags(&["x"]).names);
     }
@@ -744,8 +713,8 @@ mod tests {
     fn coded_bodies_are_added_to_that_very_representation_only() {
         let store = store();
         let doc = || vec![rep(Form::Document, 0, &["t"], "body")];
-        store.commit(&key("/a"), vec![rep(Form::Data, 0, &[], "{}")]);
-        let Committed::Stored { page: first, .. } = store.commit(&key("/a"), doc()) else {
+        commit(&store, &key("/a"), vec![rep(Form::Data, 0, &[], "{}")]);
+        let Committed::Stored { page: first, .. } = commit(&store, &key("/a"), doc()) else {
             panic!("not stored");
         };
         let rep = &first.members[1];
@@ -761,7 +730,7 @@ mod tests {
         assert!(Arc::ptr_eq(&now.members[0], &first.members[0]));
         // It was replaced, by the same bytes even.
         assert!(!store.replace_bodies(&key("/a"), rep, coded.clone()));
-        store.commit(&key("/a"), doc());
+        commit(&store, &key("/a"), doc());
         assert!(!store.replace_bodies(&key("/a"), &now.members[1], coded));
         assert_eq!(page(&store, "/a").members[1].bodies.len(), 1);
     }
@@ -770,7 +739,7 @@ mod tests {
     async fn without_memory_nothing_is_stored_and_nothing_fails() {
         let store = Arc::new(Store::new(&config(0)));
         let doc = rep(Form::Document, 0, &[], "x");
-        assert!(matches!(store.commit(&key("/a"), vec![doc.clone()]), Committed::NoRoom));
+        assert!(matches!(commit(&store, &key("/a"), vec![doc.clone()]), Committed::NoRoom));
         assert!(store.lookup(key("/a").as_str()).await.is_none());
         assert!(store.matching(vec![Name::All]).await.is_empty());
         assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
@@ -784,8 +753,8 @@ mod tests {
     fn a_page_without_room_takes_the_older_one_with_it() {
         let store = Store::new(&config(64 << 10));
         let doc = |len: usize| vec![rep(Form::Document, 0, &[], &"x".repeat(len))];
-        assert!(is_stored(&store.commit(&key("/a"), doc(10))));
-        assert!(matches!(store.commit(&key("/a"), doc(65 << 10)), Committed::NoRoom));
+        assert!(is_stored(&commit(&store, &key("/a"), doc(10))));
+        assert!(matches!(commit(&store, &key("/a"), doc(65 << 10)), Committed::NoRoom));
         assert!(store.get(key("/a").as_str()).is_none());
     }
 
@@ -806,10 +775,10 @@ mod tests {
             let mut buf = KeyBuf::default();
             buf.begin("", "http", host, "/x");
             buf.query(query);
-            store.commit(&buf.key(), vec![rep(Form::Document, 0, &[], "x")]);
+            commit(&store, &buf.key(), vec![rep(Form::Document, 0, &[], "x")]);
             keys.push(buf.key());
         }
-        store.commit(&key("/y"), vec![rep(Form::Document, 0, &["t"], "x")]);
+        commit(&store, &key("/y"), vec![rep(Form::Document, 0, &["t"], "x")]);
         keys.push(key("/y"));
         assert_eq!(sorted(store.matching(vec![path(None, "/x")]).await), keys[..3]);
         assert_eq!(sorted(store.matching(vec![path(Some("b.com"), "/x")]).await), keys[2..3]);
@@ -834,9 +803,9 @@ mod tests {
             let doc = |born| vec![rep(Form::Document, born, &["t"], &"x".repeat(10_000))];
             let others = ["/b", "/c"].map(|path| PageKey::new("", "http", "other", path));
             for key in [key("/a"), others[0].clone()] {
-                store.commit(&key, doc(0));
+                commit(&store, &key, doc(0));
             }
-            store.commit(&others[1], vec![rep(Form::Document, 0, &[], "x")]);
+            commit(&store, &others[1], vec![rep(Form::Document, 0, &[], "x")]);
             // Not before it is invalidated.
             assert_eq!(store.free(vec![name.clone()]).await, 0);
             store.invalidate(vec![name.clone()], Hardness::Soft).await.unwrap();
@@ -847,8 +816,8 @@ mod tests {
             assert_eq!(store.free(vec![name.clone()]).await, 3 - left, "{name:?}");
             assert_eq!(store.len(), left, "{name:?}");
             // A render that began before is dead, one that began since stays.
-            assert!(matches!(store.commit(&key("/a"), doc(born)), Committed::Dead));
-            assert!(is_stored(&store.commit(&key("/a"), doc(store.seq()))));
+            assert!(matches!(commit(&store, &key("/a"), doc(born)), Committed::Dead));
+            assert!(is_stored(&commit(&store, &key("/a"), doc(store.seq()))));
             assert_eq!(store.free(vec![name]).await, 0);
             assert!(store.get(key("/a").as_str()).is_some());
         }
@@ -859,15 +828,19 @@ mod tests {
     async fn a_render_that_began_before_its_page_was_deleted_by_a_tag_is_dead() {
         let store = Arc::new(store());
         let both = vec![rep(Form::Document, 0, &["t"], "1"), rep(Form::Data, 0, &[], "1")];
-        store.commit(&key("/a"), both);
+        commit(&store, &key("/a"), both);
         let born = store.seq();
         store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
         assert_eq!(store.free(tag("t")).await, 1);
         for form in [Form::Data, Form::Document] {
             let old = vec![rep(form, born, &[], "1")];
-            assert!(matches!(store.commit(&key("/a"), old), Committed::Dead), "{form:?}");
+            assert!(matches!(commit(&store, &key("/a"), old), Committed::Dead), "{form:?}");
         }
-        assert!(is_stored(&store.commit(&key("/a"), vec![rep(Form::Data, store.seq(), &[], "2")])));
+        assert!(is_stored(&commit(
+            &store,
+            &key("/a"),
+            vec![rep(Form::Data, store.seq(), &[], "2")]
+        )));
     }
 
     #[tokio::test]
@@ -875,7 +848,7 @@ mod tests {
         let store = Arc::new(Store::new(&config(1 << 30)));
         let doc = || vec![rep(Form::Document, 0, &["t"], &"x".repeat(2_000))];
         for n in 0..20_000 {
-            store.commit(&key(&format!("/{n}")), doc());
+            commit(&store, &key(&format!("/{n}")), doc());
         }
         assert_eq!(store.stats().entries, 20_000);
         store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
@@ -886,10 +859,10 @@ mod tests {
     #[test]
     fn uses_are_counted_and_fade() {
         let store = store();
-        store.commit(&key("/a"), vec![rep(Form::Document, 0, &[], "1")]);
+        commit(&store, &key("/a"), vec![rep(Form::Document, 0, &[], "1")]);
         (0..9).for_each(|_| drop(page(&store, "/a")));
         assert_eq!(page(&store, "/a").uses.count(), 10);
-        store.commit(&key("/a"), vec![rep(Form::Document, 0, &[], "2")]);
+        commit(&store, &key("/a"), vec![rep(Form::Document, 0, &[], "2")]);
         assert_eq!(page(&store, "/a").uses.count(), 6, "half of them, and this one");
     }
 
@@ -902,18 +875,18 @@ mod tests {
         other.variant("accept-language", "de");
         let other = other.key();
         let born = store.seq();
-        store.commit(&key("/a"), doc(born));
-        store.commit(&other, doc(born));
-        store.commit(&key("/b"), doc(born));
+        commit(&store, &key("/a"), doc(born));
+        commit(&store, &other, doc(born));
+        commit(&store, &key("/b"), doc(born));
         store.invalidate_unsafe(&key("/a"));
         assert!(store.get(key("/a").as_str()).is_none());
-        assert!(matches!(store.commit(&key("/a"), doc(born)), Committed::Dead));
+        assert!(matches!(commit(&store, &key("/a"), doc(born)), Committed::Dead));
         let page = store.get(other.as_str()).unwrap();
         assert_eq!(store.standing(&page, &page.members[0]), Standing::Dead);
         assert_eq!(standing(&store, "/b", Form::Document), Standing::Live);
         assert_eq!(store.fence(&key("/a"), None, born), Standing::Dead);
         assert_eq!(store.fence(&key("/b"), None, born), Standing::Live);
-        assert!(is_stored(&store.commit(&key("/a"), doc(store.seq()))));
+        assert!(is_stored(&commit(&store, &key("/a"), doc(store.seq()))));
     }
 
     /// Each thread commits its own form of one page again and again: what it
@@ -927,7 +900,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..3_000 {
                         let body = round.to_string();
-                        store.commit(&key("/a"), vec![rep(form, 0, &[], &body)]);
+                        commit(store, &key("/a"), vec![rep(form, 0, &[], &body)]);
                         std::thread::yield_now();
                         let page = page(store, "/a");
                         let mine = page.members.iter().find(|member| member.form == form);

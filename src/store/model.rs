@@ -171,7 +171,7 @@ fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
                     bounds(&events, which, &old.unwrap_or(joined))
                 };
                 let rep = rep(*form, events[which].born, tags, "");
-                let found = match store.commit(&key, vec![rep]) {
+                let found = match store.commit(&key, vec![rep], |_| false) {
                     Committed::Stored { standing, .. } => severity(standing),
                     Committed::Dead => 2,
                     other => panic!("{other:?}"),
@@ -228,13 +228,13 @@ const FORMS: [Form; 2] = [Form::Document, Form::Data];
 #[derive(Clone, Debug)]
 enum Op {
     Begin { page: usize, forms: u8, tags: [u8; 2], overflow: bool },
-    Commit { which: usize, together: bool },
+    Commit(usize),
     Invalidate(Name, Hardness),
     Unsafe(usize),
     Lookup(usize),
     Evict(usize),
     Free(Name),
-    RemoveForm(usize, usize),
+    Withdraw(usize, usize),
 }
 
 fn page_key(page: usize) -> PageKey {
@@ -261,15 +261,14 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         4 => (page(), 1_u8..4, prop::array::uniform2(0_u8..8), prop::bool::weighted(0.05))
             .prop_map(|(page, forms, tags, overflow)| Op::Begin { page, forms, tags, overflow }),
-        4 => (any::<usize>(), any::<bool>())
-            .prop_map(|(which, together)| Op::Commit { which, together }),
+        4 => any::<usize>().prop_map(Op::Commit),
         3 => (names(), prop_oneof![3 => Just(Hardness::Soft), 1 => Just(Hardness::Hard)])
             .prop_map(|(name, hardness)| Op::Invalidate(name, hardness)),
         1 => page().prop_map(Op::Unsafe),
         4 => page().prop_map(Op::Lookup),
         1 => page().prop_map(Op::Evict),
         1 => names().prop_map(Op::Free),
-        1 => (page(), 0_usize..2).prop_map(|(page, form)| Op::RemoveForm(page, form)),
+        1 => (page(), 0_usize..2).prop_map(|(page, form)| Op::Withdraw(page, form)),
     ];
     prop::collection::vec(op, 1..80)
 }
@@ -382,24 +381,18 @@ impl Model {
         }
     }
 
-    fn commit(&mut self, renders: Vec<usize>, together: bool) {
+    fn commit(&mut self, renders: Vec<usize>) {
         let page = self.renders[renders[0]].page;
         let key = page_key(page);
         let before = self.stored(page);
-        // Those that do not come too late; their tags become the page's.
-        let in_time = |&n: &usize| {
+        let newer = renders.iter().any(|&n| {
             let new = &self.renders[n];
             let mut old = before.iter().map(|&old| &self.renders[old]);
-            !old.any(|old| old.form == new.form && old.born > new.born)
-        };
-        let joining: Vec<_> = renders.iter().copied().filter(in_time).collect();
-        let newer = joining.len() < renders.len();
-        let names = self.tags(&[&before[..], &joining[..]].concat());
+            old.any(|old| old.form == new.form && old.born > new.born)
+        });
+        let names = self.tags(&[&before[..], &renders[..]].concat());
         self.ever[page] = self.ever[page].union(&names);
-        for &n in &joining {
-            self.renders[n].least = self.verdict(n, &names);
-        }
-        let least = joining.iter().map(|&n| self.renders[n].least).max().unwrap_or(0);
+        let least = renders.iter().map(|&n| self.verdict(n, &names)).max().unwrap_or(0);
         let most = renders.iter().map(|&n| self.bounds(n).1).max().unwrap();
         let reps = renders.iter().map(|&n| {
             let render = &self.renders[n];
@@ -408,19 +401,13 @@ impl Model {
             rep
         });
         let reps = reps.collect();
-        let committed = if together {
-            self.store.commit_generation(&key, reps, |_| false)
-        } else {
-            self.store.commit(&key, reps)
-        };
+        let committed = self.store.commit(&key, reps, |_| false);
         let after = self.stored(page);
         match committed {
             Committed::Stored { standing, .. } => {
-                assert!(renders.iter().any(|n| after.contains(n)));
-                assert!(severity(standing) <= most, "{self:?}");
-                // Of several that come alone, a dead one may be left out.
-                assert!(severity(standing) >= least.min(1), "{self:?}");
-                assert!(!together || least < 2, "{self:?}");
+                assert!(!newer && least < 2 && renders.iter().all(|n| after.contains(n)));
+                assert!((least..=most).contains(&severity(standing)), "{self:?}");
+                renders.iter().for_each(|&n| self.renders[n].least = self.verdict(n, &names));
             }
             Committed::Dead => assert!(most == 2 && after == before, "{self:?}"),
             Committed::Superseded => assert!(newer && after == before, "{self:?}"),
@@ -464,10 +451,10 @@ impl Model {
                 }
                 self.in_flight.push(these);
             }
-            Op::Commit { which, together } => {
+            Op::Commit(which) => {
                 if !self.in_flight.is_empty() {
                     let renders = self.in_flight.swap_remove(which % self.in_flight.len());
-                    self.commit(renders, together);
+                    self.commit(renders);
                 }
             }
             Op::Invalidate(name, hardness) => {
@@ -485,7 +472,7 @@ impl Model {
             Op::Evict(page) => {
                 self.store.remove(&page_key(page));
             }
-            Op::RemoveForm(page, form) => {
+            Op::Withdraw(page, form) => {
                 self.store.withdraw(&page_key(page), Seq::MAX, |member| member.form == FORMS[form]);
             }
             // Whatever it removes was dead.
@@ -544,7 +531,7 @@ fn threads_never_see_old_content_as_live() {
         let born = store.seq();
         let seen = content.load(Ordering::SeqCst);
         std::thread::yield_now();
-        let _ = store.commit(&key, vec![rep(form, born, tags, &seen.to_string())]);
+        let _ = store.commit(&key, vec![rep(form, born, tags, &seen.to_string())], |_| false);
     };
     let look = || {
         let least = acknowledged.load(Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! Compressing stored bodies, off the request path: a visitor never waits for it.
+//! Compressing stored bodies when they are asked for again, off the request path: no
+//! client waits for it.
 
 use std::io::Write;
 use std::sync::Arc;

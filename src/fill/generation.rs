@@ -42,9 +42,17 @@ struct Arrival {
     flight: Flight,
     crowd: u64,
     lead: Option<Lead>,
+    /// Clients asked for what it takes the place of: it gets coded bodies at once.
+    in_demand: bool,
 }
 
 impl Arrival {
+    fn new(member: Member, fetched: Fetched, lead: Option<Lead>) -> Arrival {
+        let Member { flight, crowd, replaces, .. } = member;
+        let in_demand = lead.is_some() || replaces.is_some_and(|old| old.uses.count() > 0);
+        Arrival { fetched, flight, crowd, lead, in_demand }
+    }
+
     /// Tells who waits.
     fn end(self) {
         self.lead.into_iter().for_each(|lead| self.flight.fill.decide(lead));
@@ -179,12 +187,6 @@ impl Fills {
         // What data or a payload answer concerns that member alone, unless the
         // document says the same (semantics §4).
         let alone = gathered.regeneration && member.form != Form::Document;
-        let arrival = |fetched, member: Member, lead| Arrival {
-            fetched,
-            crowd: member.crowd,
-            flight: member.flight,
-            lead,
-        };
         match brought {
             // Nobody knows the URL of it any more.
             None => gathered.gone.extend(member.replaces),
@@ -203,9 +205,12 @@ impl Fills {
                 }
                 let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
                 let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
-                gathered.pages.push(arrival(fetched, member, Some(lead)));
+                gathered.pages.push(Arrival::new(member, fetched, Some(lead)));
             }
             Some(Brought::Confirmed) => {
+                if let Some(stored) = &member.prior {
+                    self.compress(&ask.metrics, &ask.key, stored);
+                }
                 gathered.outcome = Some(Renewed::Stored);
                 gathered.result = FillResult::Refreshed;
             }
@@ -219,7 +224,7 @@ impl Fills {
                     // What belongs to it is of that build.
                     ask.build = Some((**build).into());
                 }
-                gathered.pages.push(arrival(fetched, member, None));
+                gathered.pages.push(Arrival::new(member, fetched, None));
             }
             Some(Brought::ServerRendered | Brought::Refused(_, Class::Forbidden)) if alone => {
                 gathered.gone.extend(member.replaces);
@@ -266,8 +271,8 @@ impl Fills {
             let member = self.member(ask, page.fetched.rep.form, fields, None, None);
             match self.bring_member(ask, &member, priority).await {
                 Some(Brought::Page(fetched)) if !fetched.stale => {
-                    let (crowd, flight) = (member.crowd, member.flight);
-                    let new = Arrival { fetched, crowd, flight, lead: None };
+                    let in_demand = page.in_demand;
+                    let new = Arrival { in_demand, ..Arrival::new(member, fetched, None) };
                     std::mem::replace(page, new).end();
                 }
                 _ => return Some(Reason::StaleCopy),
@@ -336,10 +341,10 @@ impl Fills {
             if ask.page || terms.is_some_and(|terms| !terms.always_validate()) {
                 inner.notes.set_collapsible(ask.about(&inner.notes, rep.form, page.crowd));
             }
-            if let Committed::Stored { page, .. } = &committed {
-                let stored = page.members.iter();
-                for stored in stored.filter(|m| m.form == rep.form && m.vary == rep.vary) {
-                    inner.compressor.compress(&ask.metrics, &key, stored);
+            if let Committed::Stored { page: stored, .. } = &committed {
+                let same = stored.members.iter().find(|m| m.is_in_place_of(rep));
+                if let Some(stored) = same.filter(|_| page.in_demand) {
+                    self.compress(&ask.metrics, &key, stored);
                 }
                 inner.assets.named_by(&ask.preset, &ask.key, &ask.target, rep);
             }

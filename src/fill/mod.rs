@@ -117,7 +117,8 @@ impl Fills {
         &self.0.notes
     }
 
-    /// A stored representation was served that is still to be compressed.
+    /// A stored representation was asked for: it gets coded bodies, if they are still to be
+    /// made. What passes by and is never asked for again costs no compression.
     pub fn compress(&self, metrics: &Arc<Metrics>, key: &PageKey, rep: &Arc<Representation>) {
         self.0.compressor.compress(metrics, key, rep);
     }

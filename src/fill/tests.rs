@@ -256,6 +256,40 @@ async fn who_looked_before_the_commit_looks_again() {
     site.is_clean().await;
 }
 
+/// Coded bodies are made for what is asked for again, and at once for what takes its place.
+#[tokio::test]
+async fn what_is_asked_for_once_is_not_compressed() {
+    let mut site = scripted("isr", "1MiB").await;
+    let text = "the same words again, ".repeat(100);
+    let head = PAGE.replace("Content-Length: 4", &format!("Content-Length: {}", text.len()));
+    let answer = format!("{head}{text}");
+    let mut reader = site.join();
+    site.request().await.send(answer.clone()).await.unwrap();
+    assert_eq!(body(&mut reader).await.unwrap(), text.as_bytes());
+    let stored = |site: &Scripted| site.fills.0.store.get(site.ask.key.as_str()).unwrap();
+    let renew = async |site: &mut Scripted| {
+        let (fills, ask, page) = (site.fills.clone(), site.ask.clone(), stored(site));
+        let renewing = tokio::spawn(async move { fills.renew(&ask, Some(&page)).await });
+        site.request().await.send(answer.clone()).await.unwrap();
+        assert_eq!(soon(renewing).await.unwrap().result, Renewed::Stored);
+        stored(site)
+    };
+    assert!(stored(&site).members[0].compress.wanted(), "after the first answer");
+    assert!(renew(&mut site).await.members[0].compress.wanted(), "renewed unasked");
+
+    let page = stored(&site);
+    page.members[0].uses.add();
+    site.fills.compress(&site.ask.metrics, &page.key, &page.members[0]);
+    soon(async {
+        while stored(&site).members[0].bodies.len() == 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!renew(&mut site).await.members[0].compress.wanted(), "clients ask for it");
+    site.is_clean().await;
+}
+
 /// The same for who was served the stale page of before.
 #[tokio::test]
 async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {

@@ -99,7 +99,7 @@ pub struct VaryField {
     pub value: Option<Box<[u8]>>,
 }
 
-/// Whether a body is compressed after storing.
+/// Whether a body is compressed, once it is asked for again.
 #[derive(Debug)]
 pub struct Compress {
     /// It is of a kind that is.

@@ -20,7 +20,7 @@ use crate::page::{Asked, Fields, Form, Judgement, Representation};
 use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::explicit_lifetime;
-use crate::rules::storable::{self, Expected, Lifetime, Policy, Verdict};
+use crate::rules::storable::{self, Expected, Lifetime, PagePolicy, Policy, SsrPolicy, Verdict};
 use crate::rules::{Time, date, media};
 
 /// What judges responses: a route, under one of its two sets of terms.
@@ -214,34 +214,35 @@ impl Judge<'_> {
     fn policy(&self, response: &Response<'_>) -> Policy {
         let route = self.route;
         let strip_set_cookie = route.strip_set_cookie;
-        let cookies_shared = route.cookies == config::Cookies::Shared;
+        let page = |revalidate, stale_for| {
+            let not_found = route.not_found;
+            Policy::Page(PagePolicy { revalidate, stale_for, not_found, strip_set_cookie })
+        };
+        let ssr = |heuristic| {
+            let cookies_shared = route.cookies == config::Cookies::Shared;
+            Policy::Ssr(SsrPolicy { heuristic, strip_set_cookie, cookies_shared })
+        };
         match route.mode {
-            config::Mode::Isr { revalidate, stale_for } if self.page => Policy::Page {
-                revalidate: match revalidate {
+            config::Mode::Isr { revalidate, stale_for } if self.page => {
+                let revalidate = match revalidate {
                     Some(lifetime) => Lifetime::Fixed(lifetime),
                     None if self.is_silent(response.status, response.headers) => {
                         Lifetime::OriginOrForever
                     }
                     None => Lifetime::Origin,
-                },
-                stale_for,
-                not_found: route.not_found,
-                strip_set_cookie,
-            },
-            config::Mode::Dsg { origin } if self.page => Policy::Page {
-                revalidate: if origin { Lifetime::OriginOrForever } else { Lifetime::Forever },
-                stale_for: Duration::MAX,
-                not_found: route.not_found,
-                strip_set_cookie,
-            },
-            config::Mode::Ssr { heuristic } => {
-                Policy::Ssr { heuristic, strip_set_cookie, cookies_shared }
+                };
+                page(revalidate, stale_for)
             }
+            config::Mode::Dsg { origin: true } if self.page => {
+                page(Lifetime::OriginOrForever, Duration::MAX)
+            }
+            config::Mode::Dsg { origin: false } if self.page => {
+                page(Lifetime::Forever, Duration::MAX)
+            }
+            config::Mode::Ssr { heuristic } => ssr(heuristic),
             config::Mode::Pass => Policy::Pass,
             // A page route whose path is server-rendered for now.
-            config::Mode::Isr { .. } | config::Mode::Dsg { .. } => {
-                Policy::Ssr { heuristic: false, strip_set_cookie, cookies_shared }
-            }
+            config::Mode::Isr { .. } | config::Mode::Dsg { .. } => ssr(false),
         }
     }
 }

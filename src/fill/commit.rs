@@ -23,9 +23,9 @@ use crate::page::{
 use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
-use crate::rules::storable::{self, Class, Verdict};
+use crate::rules::storable::{Class, Verdict};
 use crate::rules::vary::{self, Vary};
-use crate::rules::{Reason, Time, conditional, framing, hop, media, tags};
+use crate::rules::{Reason, Time, conditional, framing, hop, media, status, tags};
 use crate::terms::Response;
 
 /// A response head, with what the rules need beside it.
@@ -141,10 +141,7 @@ impl Arrived {
         if form == Form::Rsc {
             return self.status.is_success() && !media::is_rsc(&self.headers);
         }
-        !media::is_json(&self.headers)
-            && !self.status.is_server_error()
-            && !storable::transient(self.status.as_u16())
-            && !matches!(self.status.as_u16(), 401 | 403 | 451)
+        !media::is_json(&self.headers) && status::meaning(self.status).is_of_the_page()
     }
 
     /// What the origin wants as the mark of an RSC request, if this is a redirect

@@ -14,8 +14,9 @@ use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
 use crate::page::{Form, Representation, Standing};
-use crate::rules::Reason;
+use crate::rules::status::OnPage;
 use crate::rules::storable::Class;
+use crate::rules::{Reason, status};
 use crate::store::Committed;
 
 /// What a commit means to who asked for the render; and why the render is not
@@ -215,7 +216,7 @@ impl Fills {
                 gathered.result = FillResult::Refreshed;
             }
             Some(Brought::Page(fetched)) => {
-                if alone && matches!(fetched.rep.status.as_u16(), 404 | 410) {
+                if alone && status::meaning(fetched.rep.status).page == OnPage::Missing {
                     gathered.gone.extend(member.replaces.clone());
                     member.flight.fill.finish(Ok(Some(fetched.rep)));
                     return;

@@ -19,6 +19,7 @@ pub mod media;
 pub mod negotiate;
 pub mod request_fields;
 mod scan;
+pub mod status;
 pub mod storable;
 pub mod tags;
 pub mod time;

@@ -10,6 +10,7 @@ use super::cache_control::{Governing, governing};
 use super::freshness::{
     Source, Terms, Window, age_value, explicit, heuristic_lifetime, initial_age, last_modified,
 };
+use super::status::{self, OnPage, OnSsr};
 use super::vary::{self, Vary};
 use super::{Reason, Time, media};
 
@@ -17,29 +18,37 @@ use super::{Reason, Time, media};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// `isr` and `dsg`: the route decides how long a page is fresh.
-    Page {
-        /// How long.
-        revalidate: Lifetime,
-        /// How long past that it is served while a regeneration runs. Without
-        /// meaning for [`Lifetime::Forever`], where that is unbounded.
-        stale_for: Duration,
-        /// How long a 404, 410, 302 or 307 is fresh at most.
-        not_found: Duration,
-        /// The route drops `Set-Cookie`, so that it does not forbid storing.
-        strip_set_cookie: bool,
-    },
+    Page(PagePolicy),
     /// `ssr`: the origin decides, by RFC 9111.
-    Ssr {
-        /// Lifetimes may be guessed (RFC 9111 §4.2.2).
-        heuristic: bool,
-        /// The route drops `Set-Cookie`, so that it does not forbid storing.
-        strip_set_cookie: bool,
-        /// What was rendered for a request with cookies is for all unless the origin
-        /// says otherwise: RFC 9111 to the letter.
-        cookies_shared: bool,
-    },
+    Ssr(SsrPolicy),
     /// Nothing is stored.
     Pass,
+}
+
+/// How an `isr` or `dsg` route caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PagePolicy {
+    /// How long a page is fresh.
+    pub revalidate: Lifetime,
+    /// How long past that it is served while a regeneration runs. Without meaning for
+    /// [`Lifetime::Forever`], where that is unbounded.
+    pub stale_for: Duration,
+    /// How long a missing page or a temporary redirect is fresh at most.
+    pub not_found: Duration,
+    /// The route drops `Set-Cookie`, so that it does not forbid storing.
+    pub strip_set_cookie: bool,
+}
+
+/// How an `ssr` route caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SsrPolicy {
+    /// Lifetimes may be guessed (RFC 9111 §4.2.2).
+    pub heuristic: bool,
+    /// The route drops `Set-Cookie`, so that it does not forbid storing.
+    pub strip_set_cookie: bool,
+    /// What was rendered for a request with cookies is for all unless the origin says
+    /// otherwise: RFC 9111 to the letter.
+    pub cookies_shared: bool,
 }
 
 /// How long a page is fresh.
@@ -131,50 +140,18 @@ pub enum Class {
     ServerRendered,
 }
 
-/// Statuses whose meaning for caches we know, for `must-understand` (RFC 9111
-/// §5.2.2.3): those of RFC 9110 §15 that are final, and 451 (RFC 7725). 206 and
-/// 304 are never stored by themselves.
-const fn understood(status: u16) -> bool {
-    matches!(status, 200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 451
-        | 500..=505)
-}
-
-/// Statuses that are fresh by a guess (RFC 9110 §15.1), less 206.
-const fn heuristically_cacheable(status: u16) -> bool {
-    matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
-}
-
-/// Statuses that speak of one request or one moment and not of the page: a
-/// page route takes them for failed renders whatever they say of storing.
-#[must_use]
-pub const fn transient(status: u16) -> bool {
-    matches!(status, 408 | 421 | 425 | 428 | 429 | 431)
-}
-
 /// Judges a response.
 #[must_use]
 pub fn judge(policy: Policy, exchange: &Exchange<'_>) -> Verdict {
     let governing = governing(exchange.headers);
     match policy {
-        Policy::Page { revalidate, stale_for, not_found, strip_set_cookie } => {
-            let route = PageRoute { revalidate, stale_for, not_found, strip_set_cookie };
-            route.judge(exchange, &governing)
-        }
-        Policy::Ssr { heuristic, strip_set_cookie, cookies_shared } => {
-            let route = SsrRoute { heuristic, strip_set_cookie, cookies_shared };
-            route.judge(exchange, &governing)
-        }
+        Policy::Page(policy) => policy.judge(exchange, &governing),
+        Policy::Ssr(policy) => policy.judge(exchange, &governing),
         Policy::Pass => refuse(Reason::NoCache, Class::Unshared),
     }
 }
 
-/// Why a complete response forbids storing it (RFC 9111 §3), if it does; in
-/// every mode.
-#[must_use]
-pub fn forbids(status: StatusCode, headers: &HeaderMap, strip_set_cookie: bool) -> Option<Reason> {
-    forbidding(status, headers, strip_set_cookie, &governing(headers))
-}
-
+/// Why a complete response forbids storing it (RFC 9111 §3), if it does; in every mode.
 fn forbidding(
     status: StatusCode,
     headers: &HeaderMap,
@@ -183,7 +160,7 @@ fn forbidding(
 ) -> Option<Reason> {
     if governing.directives.private {
         Some(Reason::Private)
-    } else if governing.directives.forbids_store(understood(status.as_u16())) {
+    } else if governing.directives.forbids_store(status::meaning(status).is_understood()) {
         Some(Reason::NoStore)
     } else if headers.contains_key(SET_COOKIE) && !strip_set_cookie {
         Some(Reason::SetCookie)
@@ -198,39 +175,25 @@ const fn refuse(reason: Reason, class: Class) -> Verdict {
     Verdict::Refuse { reason, class }
 }
 
-/// The fields of [`Policy::Page`].
-struct PageRoute {
-    revalidate: Lifetime,
-    stale_for: Duration,
-    not_found: Duration,
-    strip_set_cookie: bool,
-}
-
-impl PageRoute {
+impl PagePolicy {
     fn judge(&self, exchange: &Exchange<'_>, governing: &Governing) -> Verdict {
         let &Exchange { status, headers, .. } = exchange;
-        let code = status.as_u16();
         let explicit = explicit(governing, headers, exchange.response_time);
+        let meaning = status::meaning(status).page;
 
         // Requests with credentials pass through such a route; if one comes
-        // here, its answer is the visitor's alone.
+        // here, its answer is for its client alone.
         if exchange.authorization {
             return refuse(Reason::Authorization, Class::Unshared);
         }
         // A failed render first: error pages carry `no-store` as a rule, and
         // must not take the last good page with them.
-        if status.is_server_error() {
-            return refuse(Reason::ServerError, Class::Failed);
-        }
-        if status.is_informational() || transient(code) {
-            return refuse(Reason::Status, Class::Failed);
-        }
-        if matches!(code, 206 | 304) {
-            return refuse(Reason::Partial, Class::Failed);
+        if let OnPage::Transient(reason) = meaning {
+            return refuse(reason, Class::Failed);
         }
 
         let forbidden = forbidding(status, headers, self.strip_set_cookie, governing);
-        let withdrawn = matches!(code, 401 | 403 | 451);
+        let withdrawn = meaning == OnPage::Withdrawn;
         if self.revalidate == Lifetime::Origin {
             let dynamic = explicit.is_none_or(|(lifetime, _)| lifetime.is_zero());
             match forbidden {
@@ -250,15 +213,13 @@ impl PageRoute {
         if let Some(reason) = forbidden {
             return refuse(reason, Class::Forbidden);
         }
-        match code {
-            200 | 301 | 302 | 307 | 308 | 404 | 410 => {}
-            204 | 205 => return refuse(Reason::NoContent, Class::Failed),
-            _ => return refuse(Reason::Status, Class::Failed),
+        if let OnPage::NoPage(reason) = meaning {
+            return refuse(reason, Class::Failed);
         }
         if wrong_type(exchange) {
             return refuse(Reason::ContentType, Class::Failed);
         }
-        self.store(exchange, governing, explicit)
+        self.store(exchange, governing, explicit, meaning)
     }
 
     fn store(
@@ -266,6 +227,7 @@ impl PageRoute {
         exchange: &Exchange<'_>,
         governing: &Governing,
         explicit: Option<(Duration, Source)>,
+        meaning: OnPage,
     ) -> Verdict {
         // `max-age=0` is for browsers here, and so is an `Expires` in the past.
         let own = match explicit {
@@ -277,7 +239,7 @@ impl PageRoute {
             Lifetime::Forever => None,
             Lifetime::Origin | Lifetime::OriginOrForever => own,
         };
-        if matches!(exchange.status.as_u16(), 404 | 410 | 302 | 307) {
+        if matches!(meaning, OnPage::Missing | OnPage::Moved) {
             let shorter = |a: Option<Duration>, b| Some(a.map_or(b, |a| a.min(b)));
             fresh_for = shorter(fresh_for, self.not_found);
             if let Some(own) = own {
@@ -311,14 +273,7 @@ impl PageRoute {
     }
 }
 
-/// The options of a route on which the origin renders for one visitor.
-struct SsrRoute {
-    heuristic: bool,
-    strip_set_cookie: bool,
-    cookies_shared: bool,
-}
-
-impl SsrRoute {
+impl SsrPolicy {
     /// RFC 9111 §3.
     fn judge(&self, exchange: &Exchange<'_>, governing: &Governing) -> Verdict {
         match self.lifetime(exchange, governing) {
@@ -349,16 +304,13 @@ impl SsrRoute {
         governing: &Governing,
     ) -> Result<Duration, (Reason, Class)> {
         let &Exchange { status, headers, response_time, .. } = exchange;
-        let code = status.as_u16();
+        let meaning = status::meaning(status);
         let directives = &governing.directives;
         let unshared = |reason| Err((reason, Class::Unshared));
 
-        if status.is_informational() {
-            return unshared(Reason::Status);
-        }
         // §3.4, §4.3.4: no whole response.
-        if matches!(code, 206 | 304) {
-            return unshared(Reason::Partial);
+        if let OnSsr::Never(reason @ Reason::Partial) = meaning.ssr {
+            return unshared(reason);
         }
         if let Some(reason) = forbidding(status, headers, self.strip_set_cookie, governing) {
             return Err((reason, Class::Forbidden));
@@ -367,11 +319,11 @@ impl SsrRoute {
         if exchange.no_store {
             return unshared(Reason::RequestNoStore);
         }
-        // §3: with `must-understand`, only what is understood. RFC 6585 §§3-6:
-        // never these four.
-        let unknown = directives.must_understand && !understood(code);
-        if unknown || matches!(code, 428 | 429 | 431 | 511) {
-            return unshared(Reason::Status);
+        match meaning.ssr {
+            OnSsr::Never(reason) => return unshared(reason),
+            // §3
+            OnSsr::NotUnderstood if directives.must_understand => return unshared(Reason::Status),
+            _ => {}
         }
         if wrong_type(exchange) {
             return unshared(Reason::ContentType);
@@ -397,7 +349,7 @@ impl SsrRoute {
             // What was rendered for a visitor's cookies needs the origin's word.
             None if exchange.cookie => None,
             None if directives.no_cache => validator.then_some(Duration::ZERO),
-            None if self.heuristic && (heuristically_cacheable(code) || directives.public) => {
+            None if self.heuristic && (meaning.ssr == OnSsr::Heuristic || directives.public) => {
                 heuristic_lifetime(headers, response_time)
             }
             None => None,
@@ -411,7 +363,7 @@ impl SsrRoute {
                 unshared(Reason::Cookie)
             }
             Some(lifetime) => Ok(lifetime),
-            None if matches!(code, 401 | 403 | 451) => {
+            None if meaning.page == OnPage::Withdrawn => {
                 Err((Reason::Unauthorized, Class::Forbidden))
             }
             None => unshared(Reason::NoLifetime),
@@ -497,15 +449,16 @@ mod tests {
     const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
     const fn page(revalidate: Lifetime) -> Policy {
-        Policy::Page { revalidate, stale_for: YEAR, not_found: MINUTE, strip_set_cookie: false }
+        let (stale_for, not_found) = (YEAR, MINUTE);
+        Policy::Page(PagePolicy { revalidate, stale_for, not_found, strip_set_cookie: false })
     }
     const ISR: Policy = page(Lifetime::Fixed(Duration::from_secs(300)));
     const DSG: Policy = page(Lifetime::Forever);
     const ORIGIN: Policy = page(Lifetime::Origin);
-    const SSR: Policy =
-        Policy::Ssr { heuristic: false, strip_set_cookie: false, cookies_shared: false };
-    const GUESS: Policy =
-        Policy::Ssr { heuristic: true, strip_set_cookie: false, cookies_shared: false };
+    const BY_RFC: SsrPolicy =
+        SsrPolicy { heuristic: false, strip_set_cookie: false, cookies_shared: false };
+    const SSR: Policy = Policy::Ssr(BY_RFC);
+    const GUESS: Policy = Policy::Ssr(SsrPolicy { heuristic: true, ..BY_RFC });
 
     fn exchange(status: u16, headers: &HeaderMap) -> Exchange<'_> {
         Exchange {
@@ -647,14 +600,14 @@ mod tests {
         let unknown = cc(SSR, 299, "max-age=9, must-understand");
         assert_eq!(unknown, refuse(Reason::Status, Class::Unshared));
         // The route drops the cookies.
-        let strip = Policy::Page {
+        let strip = Policy::Page(PagePolicy {
             revalidate: Lifetime::Forever,
             stale_for: YEAR,
             not_found: MINUTE,
             strip_set_cookie: true,
-        };
+        });
         assert_eq!(fresh(ask(strip, 200, &[("set-cookie", "a=b")])), None);
-        let strip = Policy::Ssr { heuristic: false, strip_set_cookie: true, cookies_shared: false };
+        let strip = Policy::Ssr(SsrPolicy { strip_set_cookie: true, ..BY_RFC });
         let fields = [("set-cookie", "a=b"), ("cache-control", "max-age=3")];
         assert_eq!(fresh(ask(strip, 200, &fields)), Some(3));
         // On page routes these are for browsers; names in `Vary` were not sent.
@@ -858,7 +811,7 @@ mod tests {
         // A response to cookies needs an explicit lifetime, and the origin's word that it
         // knows of them.
         let old = date::format(Time(NOW.0 - 86_400_000));
-        let shared = Policy::Ssr { heuristic: true, strip_set_cookie: false, cookies_shared: true };
+        let shared = Policy::Ssr(SsrPolicy { heuristic: true, cookies_shared: true, ..BY_RFC });
         let (stores, cookie) = (Ok(()), Err(Reason::Cookie));
         let no_lifetime = Err(Reason::NoLifetime);
         for (policy, fields, want) in [

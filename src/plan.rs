@@ -283,7 +283,7 @@ pub fn whole(
 pub fn is_unknown_path(live: &Live, wanted: &Wanted, key: &KeyBuf) -> bool {
     let path = key.target().split('?').next().unwrap_or_default();
     wanted.page
-        && matches!(wanted.route.mode, Mode::Isr { revalidate: None, .. })
+        && wanted.route.mode.is_isr_by_origin()
         && wanted.rendering == Rendering::Unknown
         && !live.preset.is_asset(path)
         && live.preset.rendering(path, wanted.form) != Rendering::ForAll

@@ -157,11 +157,10 @@ impl Judge<'_> {
     /// route goes by the origin. What is stored was made by it: its body said so.
     #[must_use]
     pub fn is_silent(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        let by_origin = matches!(self.route.mode, config::Mode::Isr { revalidate: None, .. });
         let silent = ["cache-control", "expires", "cdn-cache-control", "surrogate-control"];
         let is_html = |value: &HeaderValue| value.as_bytes().starts_with(b"text/html");
         self.page
-            && by_origin
+            && self.route.mode.is_isr_by_origin()
             && self.preset.silent_is_static()
             && status == 200
             && silent.iter().all(|name| !headers.contains_key(*name))

@@ -487,7 +487,14 @@ impl Mode {
     /// and with that whether it is for all.
     #[must_use]
     pub const fn is_by_origin(self) -> bool {
-        matches!(self, Self::Isr { revalidate: None, .. } | Self::Dsg { origin: true })
+        self.is_isr_by_origin() || matches!(self, Self::Dsg { origin: true })
+    }
+
+    /// Whether this is `isr: { revalidate: origin }`: a page is for all only where the origin
+    /// names a lifetime for it, and otherwise server-rendered.
+    #[must_use]
+    pub const fn is_isr_by_origin(self) -> bool {
+        matches!(self, Self::Isr { revalidate: None, .. })
     }
 
     /// Whether this is a page route: `isr` or `dsg`.

@@ -9,7 +9,6 @@ use super::fetch::{Brought, Fetched};
 use super::request::{Ask, variant_fields};
 use super::stream::Lead;
 use super::{Fills, Flight, Member, Renewed};
-use crate::config::Mode;
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
@@ -146,7 +145,7 @@ impl Fills {
     /// [`Framework::needs_document_first`]: crate::framework::Framework::needs_document_first
     async fn lead(&self, ask: &Ask, members: &[Member], priority: Priority) -> bool {
         let unknown = priority == Priority::Visitor
-            && matches!(ask.route.mode, Mode::Isr { revalidate: None, .. })
+            && ask.route.mode.is_isr_by_origin()
             && ask.preset.build().is_none()
             && members.iter().all(|member| member.replaces.is_none());
         let needs = |member: &Member| ask.preset.needs_document_first(member.form);

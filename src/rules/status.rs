@@ -75,7 +75,7 @@ pub fn meaning(status: StatusCode) -> Meaning {
         501 => (Transient(ServerError), Heuristic),
         500..=505 => (Transient(ServerError), Explicit),
         511 => (Transient(ServerError), Never(Status)),
-        500.. => (Transient(ServerError), NotUnderstood),
+        506.. => (Transient(ServerError), NotUnderstood),
         _ => (NoPage(Status), NotUnderstood),
     };
     Meaning { page, ssr }

@@ -32,19 +32,20 @@
 //! | [`admin`], [`metrics`], [`log`] | what operators see |
 //! | `engine` | what all requests share: store, fills, the configuration at work |
 //! | `errands` | what an edge does unasked: assets, new builds, which framework it is |
-//! | `front` | the plain case, answered on the connection's own task |
+//! | `front` | plain requests, answered on the connection's own task |
 //! | [`edge`] | the rooms put together |
 //! | [`demo`] | a small renderer to try it all with |
 //!
-//! Arrows point down: `edge → {front, proxy, revalidate, errands} → engine → {plan,
+//! Arrows point down: `edge → {front, proxy, errands} → {serve, revalidate} → engine → {plan,
 //! answer} → fill → {assets, terms, store, origin, route, framework, deployment} →
 //! page → rules`; `server` and `admin` know nothing of pages, and are told by traits.
 //!
 //! # The way of a request
 //!
 //! 0. [`server`] accepts and reads the head under its limits. A plain GET or
-//!    HEAD takes steps 1 to 3 on the connection's own task; whatever is not
-//!    plain, or not answered there, takes the same steps in [`proxy`].
+//!    HEAD is served on the connection's own task: by the front at once where
+//!    nothing needs to be waited for, otherwise by `serve`. Whatever is not
+//!    plain (bodies, upgrades, odd requests) takes the same steps in [`proxy`].
 //! 1. [`plan`] finds the route and makes the key; the webhook and what the
 //!    route does not cache part ways here.
 //! 2. [`store`] looks the page up, and says how it stands to the invalidations.

@@ -32,6 +32,13 @@ impl FieldsBuf {
     }
 }
 
+impl From<Fields> for FieldsBuf {
+    /// To add to them.
+    fn from(fields: Fields) -> FieldsBuf {
+        FieldsBuf(fields.0.into())
+    }
+}
+
 impl Fields {
     /// The wire form: lines, each with its CRLF, without the empty line at the end.
     #[must_use]

@@ -5,7 +5,6 @@ mod fate;
 mod hops;
 mod invalidate;
 mod pass;
-mod passed;
 mod tunnel;
 mod webhook;
 mod write;
@@ -29,9 +28,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use self::fate::{Answer, Body, Fate, fate};
 use self::hops::{Hops, set_upgrade, upgrades};
-use crate::answer::head::{Audience, Shape};
 use crate::answer::{cache_fields, failure};
-use crate::cookies::Taken;
 use crate::engine::Engine;
 use crate::live::Live;
 use crate::origin::{Site, connect_failure};
@@ -41,7 +38,9 @@ use crate::request::{Facts, Request};
 use crate::revalidate::Throttle;
 use crate::rules::cache_status::{Bypass, Failure};
 use crate::rules::{Outcome, date};
-use crate::serve::{self, Asked, Client, Ended, Record};
+use crate::serve::{
+    self, Asked, Client, Conditions, Ended, Record, passing_shape, request_head, response_head,
+};
 use crate::server::{stream_of, suit_http10};
 
 use pass::{NoServer, Passage};
@@ -58,7 +57,7 @@ pub struct Ctx {
     /// Its way to the origin, where the cache has no part in it.
     passage: Passage,
     /// What the origin is asked.
-    asked: passed::Asked,
+    asked: Conditions,
     /// The head as the visitor sent it.
     head: Option<Box<RequestHeader>>,
     /// How the visitor asked: `http` or `https`.
@@ -136,7 +135,7 @@ impl ProxyHttp for Proxy {
         Ctx {
             record: Record::new(self.engine.live(), Instant::now()),
             passage: Passage::new(),
-            asked: passed::Asked::default(),
+            asked: Conditions::default(),
             head: None,
             scheme: "http",
             sends: None,
@@ -185,12 +184,6 @@ impl ProxyHttp for Proxy {
             Plan::Bypass(route, why) => (route, why),
             Plan::Page(wanted) => {
                 self.engine.to_build_of_client(&live, &request, &mut key);
-                ctx.record.route = Some(Arc::clone(&wanted.route));
-                let taken = Taken::of(&wanted.route.cookies, &request, &facts);
-                let fields = taken.as_ref().map(|taken| taken.fields(request.fields));
-                let request =
-                    Request { fields: fields.as_deref().unwrap_or(request.fields), ..request };
-                let facts = taken.as_ref().map_or(facts, |taken| taken.facts(&facts));
                 let bypass = serve::page(
                     &self.engine,
                     session,
@@ -272,13 +265,13 @@ impl ProxyHttp for Proxy {
         let peer = Proxy::peer(session);
         let (Some(head), Some(route)) = (&ctx.head, &ctx.record.route) else { return Ok(()) };
         let fields = fields(head);
-        passed::request(
+        request_head(
             upstream,
             &request(&ctx.record.live, head, &fields, peer),
             &ctx.record.live,
             route,
         )?;
-        ctx.asked = passed::Asked::by(upstream);
+        ctx.asked = Conditions::by(upstream);
         Ok(())
     }
 
@@ -300,18 +293,13 @@ impl ProxyHttp for Proxy {
         } else {
             expected = ctx.passage.interim();
         }
-        let server_rendered =
-            matches!(ctx.record.outcome, Outcome::Bypass { why: Bypass::ServerRendered });
-        let shape = Shape {
-            route,
-            page: route.mode.is_page() && !server_rendered,
-            audience: Audience::One,
-            preset: &ctx.record.live.preset,
-            status: response.status,
-            compressible: false,
-            received: &date::format(crate::clock::now()),
+        let received = date::format(crate::clock::now());
+        let why = match ctx.record.outcome {
+            Outcome::Bypass { why } => why,
+            _ => Bypass::Pass,
         };
-        let passed = expected.and_then(|()| passed::response(response, ctx.asked, &shape));
+        let shape = passing_shape(&ctx.record.live, route, why, response.status, &received);
+        let passed = expected.and_then(|()| response_head(response, ctx.asked, &shape));
         passed.map_err(|why| {
             let origin = &ctx.record.live.origin(route).config().name;
             tracing::warn!(%origin, why, "the origin's response cannot be passed on");
@@ -345,6 +333,7 @@ impl ProxyHttp for Proxy {
         self.invalidate_by_method(session, ctx, response);
         ctx.sends = invalidate::may_send(ctx, response).then(Vec::new);
         self.renew_what_changed(session, ctx, response).await;
+        suit_http10(session, response);
         let mut result = Ok(());
         cache_fields(ctx.record.outcome, also, &mut |name, value| {
             let value = http::HeaderValue::from_bytes(value);
@@ -352,7 +341,6 @@ impl ProxyHttp for Proxy {
                 result = response.append_header(name.to_owned(), value).map(|_| ());
             }
         });
-        suit_http10(session, response);
         result
     }
 

@@ -9,11 +9,11 @@ use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use crate::answer::{Answer, cache_fields};
+use crate::answer::Answer;
 use crate::page::Fields;
 use crate::rules::Outcome;
 use crate::rules::cache_status::Failure;
-use crate::serve::{Client, Follows, Head, failure_page};
+use crate::serve::{Client, Follows, Head, failure_page, own_fields};
 use crate::server::{ALLOWED, left, stream_of};
 
 /// `Date` goes out as it was stored (pingora would write its own).
@@ -162,9 +162,7 @@ async fn own(
     outcome: Outcome,
     text: &'static str,
 ) -> pingora::Result<()> {
-    append(&mut head, "Content-Length", text.len().to_string().as_bytes());
-    append(&mut head, "Cache-Control", b"no-store");
-    cache_fields(outcome, None, &mut |name, value| append(&mut head, name, value));
+    own_fields(outcome, text, &mut |name, value| append(&mut head, name, value));
     drain(session).await;
     let bodiless = session.req_header().method == http::Method::HEAD || text.is_empty();
     session.write_response_header(Box::new(head), bodiless).await?;

@@ -4,7 +4,9 @@
 //! comes through pingora. What is served, and in which order of preference, is decided
 //! here alone (semantics §3).
 
+mod heads;
 mod page;
+mod pass;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +14,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::StatusCode;
 
+pub(crate) use heads::{
+    Conditions, passing_shape, request as request_head, response as response_head,
+};
 pub(crate) use page::serve as page;
+pub(crate) use pass::serve as pass;
 
 use crate::answer::{Answer, cache_fields, failure};
 use crate::engine::Engine;
@@ -124,13 +130,24 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The fields of an error page of ours, but for its length; and its text.
-pub(crate) fn failure_page(why: Failure, each: &mut dyn FnMut(&str, &[u8])) -> (u16, &'static str) {
+/// The fields that an error page has beside [`own_fields`]; its status and its text.
+pub(crate) fn failure_page(
+    why: Failure,
+    each: &mut dyn FnMut(&str, &[u8]),
+) -> (StatusCode, &'static str) {
     each("Content-Type", b"text/plain; charset=utf-8");
     if let Some(seconds) = failure::retry_after(why) {
         each("Retry-After", seconds.as_bytes());
     }
-    (failure::status(why), failure::text(why))
+    let status = StatusCode::from_u16(failure::status(why));
+    (status.unwrap_or(StatusCode::BAD_GATEWAY), failure::text(why))
+}
+
+/// The fields of any answer of ours with this text.
+pub(crate) fn own_fields(outcome: Outcome, text: &str, each: &mut dyn FnMut(&str, &[u8])) {
+    each("Content-Length", text.len().to_string().as_bytes());
+    each("Cache-Control", b"no-store");
+    cache_fields(outcome, None, each);
 }
 
 /// Streams what a fill brings.

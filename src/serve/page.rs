@@ -7,6 +7,7 @@ use http::HeaderValue;
 
 use super::{Client, Head, Record, stream};
 use crate::answer::{Answer, Choice, Stale};
+use crate::cookies::Taken;
 use crate::engine::Engine;
 use crate::fill::{Ask, Fill, Lead, Next, Preview, Subscriber};
 use crate::live::Live;
@@ -89,6 +90,11 @@ pub(crate) async fn serve<C: Client>(
     key: KeyBuf,
     wanted: Wanted,
 ) -> Result<Option<(Arc<Route>, Bypass)>, C::Gone> {
+    record.route = Some(Arc::clone(&wanted.route));
+    let taken = Taken::of(&wanted.route.cookies, request, facts);
+    let fields = taken.as_ref().map(|taken| taken.fields(request.fields));
+    let request = &Request { fields: fields.as_deref().unwrap_or(request.fields), ..*request };
+    let facts = &taken.as_ref().map_or(*facts, |taken| taken.facts(facts));
     let mut visit = Visit {
         engine,
         live: Arc::clone(&record.live),

@@ -15,7 +15,7 @@ use super::reply::{Asked, Queue, Request};
 use super::socket::Socket;
 use super::timer::Timer;
 use super::withhold::{Lending, Withhold};
-use super::{Door, Shared};
+use super::{Door, Plain, Shared};
 
 /// Empty lines before a request line that are forgiven (RFC 9112 §2.2).
 const EMPTY_LINES: u32 = 4;
@@ -43,7 +43,7 @@ pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>, place
             Turn::Refused(refusal) => return connection.refuse(refusal).await,
             // Boxed, so that a connection that never goes this way does not
             // carry the room for it.
-            Turn::LongWay(way) => match Box::pin(connection.long_way(*way)).await {
+            Turn::Lend(way) => match Box::pin(connection.lend(*way)).await {
                 Some(back) => connection = back,
                 None => return,
             },
@@ -75,11 +75,11 @@ struct Connection<'s, D: Door> {
 }
 
 /// What to do next.
-enum Turn {
+enum Turn<W> {
     /// Go on.
     Again,
-    /// A request takes the long way.
-    LongWay(Box<Way>),
+    /// The connection is lent for a request.
+    Lend(Box<Way<W>>),
     /// A request is refused, and with it the connection.
     Refused(Refusal),
     /// The last reply is out: close.
@@ -88,8 +88,10 @@ enum Turn {
     Over,
 }
 
-/// A request on the long way.
-struct Way {
+/// A request that is not answered at once.
+struct Way<W> {
+    /// A plain one that has to wait; none: it takes the long way.
+    wait: Option<W>,
     /// Bytes of its head in the buffer.
     head: usize,
     /// The head to be read instead, where it was normalised.
@@ -102,14 +104,14 @@ struct Way {
 }
 
 /// What became of the bytes at the front of the buffer.
-enum Step {
+enum Step<W> {
     /// They are no whole head yet.
     Incomplete,
     /// They were a plain request; its reply is in the queue. `last`: it ends the connection.
     Answered {
         last: bool,
     },
-    LongWay(Box<Way>),
+    Lend(Box<Way<W>>),
     Refused(Refusal),
 }
 
@@ -133,7 +135,7 @@ impl<'s, D: Door> Connection<'s, D> {
     }
 
     /// Answers what was read, writes the answers, and reads on.
-    async fn turn(&mut self) -> Turn {
+    async fn turn(&mut self) -> Turn<D::Wait> {
         // Requests that came together are answered together.
         let step = loop {
             match self.step() {
@@ -148,14 +150,14 @@ impl<'s, D: Door> Connection<'s, D> {
         match step {
             Step::Answered { last: false } => Turn::Again,
             Step::Answered { last: true } => Turn::Close,
-            Step::LongWay(way) => Turn::LongWay(way),
+            Step::Lend(way) => Turn::Lend(way),
             Step::Refused(refusal) => Turn::Refused(refusal),
             Step::Incomplete => self.read().await,
         }
     }
 
     /// Takes the next request from the buffer, if it is there.
-    fn step(&mut self) -> Step {
+    fn step(&mut self) -> Step<D::Wait> {
         self.skip_empty_lines();
         let bytes = &self.buf[self.start..];
         if bytes.is_empty() || bytes == b"\r" {
@@ -180,6 +182,7 @@ impl<'s, D: Door> Connection<'s, D> {
         };
         let received = self.began.unwrap_or(self.read_at);
 
+        let mut wait = None;
         if head.plain {
             let request = Request {
                 method: head.method,
@@ -195,12 +198,17 @@ impl<'s, D: Door> Connection<'s, D> {
                 if last { b"Connection: close\r\n\r\n" } else { b"Connection: keep-alive\r\n\r\n" };
             let door = &self.shared.door;
             let asked = Asked { head: self.start..self.start + len, at: self.read_at.into_std() };
-            if self.queue.push(connection, asked, |reply| door.plain(&request, reply)) {
-                self.used(len);
-                return Step::Answered { last };
+            match self.queue.push(connection, asked, |reply| door.plain(&request, reply)) {
+                Plain::Answered(()) => {
+                    self.used(len);
+                    return Step::Answered { last };
+                }
+                Plain::Waits(waits) => wait = Some(waits),
+                Plain::No => {}
             }
         }
-        Step::LongWay(Box::new(Way {
+        Step::Lend(Box::new(Way {
+            wait,
             head: len,
             normalised: head.normalised(),
             length: head.length,
@@ -234,7 +242,7 @@ impl<'s, D: Door> Connection<'s, D> {
     }
 
     /// Reads more of a head, or waits for the next one to begin.
-    async fn read(&mut self) -> Turn {
+    async fn read(&mut self) -> Turn<D::Wait> {
         let limits = self.shared.limits.load();
         let (head_timeout, keepalive) = (limits.head_timeout, limits.keepalive);
         drop(limits);
@@ -321,7 +329,7 @@ impl<'s, D: Door> Connection<'s, D> {
     }
 
     /// Lends the connection to the door for one request. None: it did not come back.
-    async fn long_way(mut self, way: Way) -> Option<Self> {
+    async fn lend(mut self, way: Way<D::Wait>) -> Option<Self> {
         let (shared, place) = (self.shared, self.place);
         let limits = shared.limits.load_full();
         let head = match way.normalised {
@@ -336,7 +344,7 @@ impl<'s, D: Door> Connection<'s, D> {
             }
         };
         let (stream, slot) = Withhold::lend(Lending {
-            socket: self.socket.with_digest(),
+            socket: self.socket,
             read: self.buf,
             head,
             length: way.length,
@@ -347,7 +355,10 @@ impl<'s, D: Door> Connection<'s, D> {
             limits,
             shutdown: shared.shutdown.clone(),
         });
-        let back = shared.door.long_way(stream).await;
+        let back = match way.wait {
+            Some(wait) => shared.door.wait(wait, stream).await,
+            None => shared.door.long_way(stream).await,
+        };
         match back.and_then(Withhold::reclaim).or_else(|| slot.take_kept()) {
             Some((socket, buf)) => {
                 let mut connection = Connection::new(socket, shared, place);

@@ -5,6 +5,7 @@
 //! Listeners::bind ── run ──┬── serve (a task per connection)   crowd, places
 //!                          │     read a head       head, refusal
 //!                          │     plain?  ──────────  Door::plain, reply
+//!                          │       it waits  ──────  Door::wait, withhold
 //!                          │     otherwise  ───────  Door::long_way, withhold, through
 //!                          └── drain                 shutdown
 //! ```
@@ -73,9 +74,22 @@ pub trait Door: Send + Sync + 'static {
     /// A visitor connected.
     fn opened(&self) -> Self::Open;
 
-    /// Answers a plain request if that needs no waiting. None: not plain after all; what was
-    /// written into `reply` is thrown away and the request takes the long way.
-    fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>) -> Option<Self::Token>;
+    /// What is known of a plain request whose answer has to be waited for.
+    type Wait: Send;
+
+    /// Answers a plain request if that needs no waiting. Unless it is answered, what was written
+    /// into `reply` is thrown away.
+    fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>)
+    -> Plain<Self::Token, Self::Wait>;
+
+    /// Answers a plain request on the connection's own task, whatever that waits for. The stream
+    /// begins with its head. Returning the stream keeps the connection, as in
+    /// [`long_way`](Self::long_way).
+    fn wait(
+        &self,
+        wait: Self::Wait,
+        stream: Withhold,
+    ) -> impl Future<Output = Option<Withhold>> + Send;
 
     /// A reply was written, or could not be. `head` is that of its request, as it came.
     fn served(&self, token: Self::Token, sent: Sent, head: &[u8]);
@@ -86,6 +100,17 @@ pub trait Door: Send + Sync + 'static {
     /// Takes a request the long way: mostly [`through`]. Returning the stream keeps the
     /// connection. Whatever becomes of the stream, the front sees to its proper end.
     fn long_way(&self, stream: Withhold) -> impl Future<Output = Option<Withhold>> + Send;
+}
+
+/// What became of a plain request.
+#[derive(Debug)]
+pub enum Plain<T, W> {
+    /// It is answered.
+    Answered(T),
+    /// Its answer has to be waited for.
+    Waits(W),
+    /// It is not plain after all: it takes the long way.
+    No,
 }
 
 /// What all connections share.

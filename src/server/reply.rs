@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Plain;
 use super::head::Version;
 
 /// A plain request: GET or HEAD of a path, with one Host, without a body, and with nothing in its
@@ -147,28 +148,34 @@ impl<T> Default for Queue<T> {
 const HEAD: usize = 1024;
 
 impl<T> Queue<T> {
-    /// Adds the reply that `answer` makes, if it makes one.
-    pub(super) fn push(
+    /// Adds the reply that `answer` makes, if it makes one; otherwise hands back what it said.
+    pub(super) fn push<W>(
         &mut self,
         connection: &[u8],
         asked: Asked,
-        answer: impl FnOnce(&mut Reply<'_>) -> Option<T>,
-    ) -> bool {
+        answer: impl FnOnce(&mut Reply<'_>) -> Plain<T, W>,
+    ) -> Plain<(), W> {
         let start = self.heads.len();
         if start == 0 {
             self.heads.reserve(HEAD);
         }
         let mut body = Parts::default();
-        let Some(token) = answer(&mut Reply { head: &mut self.heads, body: &mut body }) else {
-            self.heads.truncate(start);
-            return false;
+        let token = match answer(&mut Reply { head: &mut self.heads, body: &mut body }) {
+            Plain::Answered(token) => token,
+            other => {
+                self.heads.truncate(start);
+                return match other {
+                    Plain::Waits(wait) => Plain::Waits(wait),
+                    _ => Plain::No,
+                };
+            }
         };
         self.heads.extend_from_slice(connection);
         let head = start..self.heads.len();
         let len = head.len() + body.len();
         self.total += len;
         self.replies.push(Queued { head, body, len, token, asked, first: None });
-        true
+        Plain::Answered(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -272,6 +279,10 @@ mod tests {
         "127.0.0.1:1".parse().unwrap()
     }
 
+    fn answered<T>(token: T) -> Plain<T, usize> {
+        Plain::Answered(token)
+    }
+
     fn asked(n: usize) -> Asked {
         Asked { head: n..n + 1, at: Instant::now() }
     }
@@ -283,7 +294,7 @@ mod tests {
         for n in 0..3 {
             queue.push(b"", asked(n), |reply| {
                 reply.head.extend_from_slice(b"0123456789");
-                Some(n)
+                answered(n)
             });
         }
         // The first two replies are begun by the first write, the third by none.
@@ -302,15 +313,19 @@ mod tests {
     #[test]
     fn a_reply_not_made_leaves_nothing_behind() {
         let mut queue = Queue::<()>::default();
+        for waits in [true, false] {
+            let made = queue.push(b"\r\n", asked(0), |reply| {
+                reply.head.extend_from_slice(b"half");
+                if waits { Plain::Waits(7) } else { Plain::No }
+            });
+            assert!(matches!((made, waits), (Plain::Waits(7), true) | (Plain::No, false)));
+            assert!(queue.is_empty());
+        }
         let made = queue.push(b"\r\n", asked(0), |reply| {
-            reply.head.extend_from_slice(b"half");
-            None
-        });
-        assert!(!made && queue.is_empty());
-        assert!(queue.push(b"\r\n", asked(0), |reply| {
             reply.head.extend_from_slice(b"a");
-            Some(())
-        }));
+            answered(())
+        });
+        assert!(matches!(made, Plain::Answered(())));
         queue.write(|slices| assert_eq!(&*slices[0], b"a\r\n"));
     }
 
@@ -329,7 +344,7 @@ mod tests {
                 queue.push(b"|", asked(i), |reply| {
                     reply.head.extend_from_slice(head.as_bytes());
                     body.iter().for_each(|part| reply.body.push(part.clone().into()));
-                    Some(i)
+                    answered(i)
                 });
                 expected.extend_from_slice(format!("{head}|{}", body.concat()).as_bytes());
             }

@@ -64,7 +64,7 @@ impl Socket {
     }
 
     /// Makes [`Socket::digest`] available: only the long way needs it.
-    pub(super) fn with_digest(mut self) -> Socket {
+    pub(super) fn prepare_digest(&mut self) {
         if self.digest.is_none() {
             let digest = SocketDigest::from_raw_fd(self.stream.as_raw_fd());
             let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(self.peer)));
@@ -72,7 +72,6 @@ impl Socket {
             let _ = digest.local_addr.set(local);
             self.digest = Some(Arc::new(digest));
         }
-        self
     }
 
     /// Reads what is there, at most [`READ`] bytes, to the end of `into`. Zero: the visitor

@@ -71,8 +71,14 @@ impl Door for TestDoor {
 
     fn opened(&self) {}
 
-    fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>) -> Option<String> {
-        let path = request.target.strip_prefix("/plain")?;
+    type Wait = ();
+
+    async fn wait(&self, (): (), _stream: Withhold) -> Option<Withhold> {
+        None
+    }
+
+    fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>) -> Plain<String, ()> {
+        let Some(path) = request.target.strip_prefix("/plain") else { return Plain::No };
         let body = match path {
             "/huge" => Bytes::from(vec![b'h'; 64 << 20]),
             _ => Bytes::from(format!("{}{}", request.host, request.target)),
@@ -86,7 +92,7 @@ impl Door for TestDoor {
             reply.body.push(body.slice(..half));
             reply.body.push(body.slice(half..));
         }
-        Some(request.target.to_owned())
+        Plain::Answered(request.target.to_owned())
     }
 
     fn served(&self, token: String, sent: Sent, head: &[u8]) {
@@ -1122,7 +1128,11 @@ async fn a_door_may_drop_the_stream() {
         type Token = ();
         type Open = ();
         fn opened(&self) {}
-        fn plain(&self, _: &Request<'_>, _: &mut Reply<'_>) -> Option<()> {
+        type Wait = ();
+        fn plain(&self, _: &Request<'_>, _: &mut Reply<'_>) -> Plain<(), ()> {
+            Plain::No
+        }
+        async fn wait(&self, (): (), _: Withhold) -> Option<Withhold> {
             None
         }
         fn served(&self, (): (), _: Sent, _: &[u8]) {}

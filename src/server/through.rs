@@ -18,11 +18,12 @@ use super::Withhold;
 /// does not come back.
 ///
 /// Runs on the runtime that polls it; pingora's own is not needed.
-pub async fn through<P>(proxy: &Arc<HttpProxy<P>>, stream: Withhold) -> Option<Withhold>
+pub async fn through<P>(proxy: &Arc<HttpProxy<P>>, mut stream: Withhold) -> Option<Withhold>
 where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
+    stream.prepare_digest();
     let shutdown = stream.shutdown_watch();
     let timeout = stream.has_body().then(|| stream.body_timeout());
     let (open_ended, http10) = (stream.is_open_ended(), stream.is_http10());
@@ -67,7 +68,8 @@ pub async fn left(session: &mut pingora::proxy::Session) -> Box<pingora::Error> 
 
 /// Makes a response fit for an HTTP/1.0 visitor; nothing changes for others. pingora chunks what
 /// has no length, which HTTP/1.0 does not know (RFC 9112 §6.1): such a body ends with the
-/// connection instead. To be called in `response_filter`, last.
+/// connection instead. To be called in `response_filter`, before fields are added: removing one
+/// puts the last one in its place.
 pub fn suit_http10(session: &mut ServerSession, response: &mut ResponseHeader) {
     if session.req_header().version == http::Version::HTTP_10
         && response.remove_header(&http::header::TRANSFER_ENCODING).is_some()

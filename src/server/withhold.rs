@@ -12,6 +12,7 @@
 //! that pingora writes into every head, `Date` and `Connection`.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -200,6 +201,33 @@ impl Withhold {
             timer: Timer::default(),
         };
         (stream, slot)
+    }
+
+    /// Takes the head of a request without a body out of the stream: nothing is left to be read
+    /// of it.
+    pub fn take_request(&mut self) -> Vec<u8> {
+        let rest = self.buf.split_off(self.end);
+        (self.given, self.end) = (0, 0);
+        std::mem::replace(&mut self.buf, rest)
+    }
+
+    /// Makes what pingora asks about addresses available.
+    pub(super) fn prepare_digest(&mut self) {
+        self.socket().prepare_digest();
+    }
+
+    /// Resolves when the client has left, not when it only ends its sending side. Sends what was
+    /// written so far. For a request that was [taken](Self::take_request). Cancel-safe.
+    pub async fn left(&mut self) -> io::Error {
+        poll_fn(|cx| {
+            if self.stage != Stage::Waiting
+                && let Poll::Ready(Err(error)) = self.poll_send(cx, &[])
+            {
+                return Poll::Ready(error);
+            }
+            self.poll_ahead(cx)
+        })
+        .await
     }
 
     /// The connection and the bytes of the next request, if it can carry one.

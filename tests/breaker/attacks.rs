@@ -165,7 +165,9 @@ async fn where_one_section_of_the_site_breaks() {
         }
         origin.falls_silent_about(&["/bad/", "/proxy/"]);
         attacked(&edge, 20).await;
-        let probes = origin.probes();
+        let mut probes = origin.probes();
+        // One over an idle connection that the origin closes is sent once more.
+        probes.dedup();
         assert_eq!((probes.len(), &*probes[2]), (3, "/"), "{probes:?}");
     }
 }

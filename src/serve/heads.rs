@@ -7,20 +7,21 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{HeaderNameVariant, RequestHeader, ResponseHeader};
 
-use crate::answer::head::Shape;
+use crate::answer::head::{Audience, Shape};
 use crate::fill::{FORWARDED_FOR, forwarded_for};
 use crate::live::Live;
 use crate::page::{Fields, FieldsBuf, canonical_path};
 use crate::request::Request;
 use crate::route::Route;
+use crate::rules::cache_status::Bypass;
 use crate::rules::{Lines, framing, hop};
 
-/// Makes of a visitor's request head the one that the origin gets. pingora has
-/// taken away what is of one hop.
+/// Makes of a client's request head the one that the origin gets. What is of one hop is not
+/// there any more.
 ///
 /// # Errors
 /// A field cannot be sent.
-pub(super) fn request(
+pub(crate) fn request(
     upstream: &mut RequestHeader,
     visitor: &Request<'_>,
     live: &Live,
@@ -52,36 +53,61 @@ pub(super) fn request(
 
 /// What the origin was asked, as far as it says which responses may come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Asked {
+pub(crate) struct Conditions {
     /// To switch protocols, which is to WebSocket.
     upgrade: bool,
     /// With conditions.
     conditional: bool,
 }
 
-impl Asked {
+impl Conditions {
     /// By the head that the origin gets.
-    pub(super) fn by(upstream: &RequestHeader) -> Asked {
+    pub(crate) fn by(upstream: &RequestHeader) -> Conditions {
         let conditions =
             [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE];
-        Asked {
+        Conditions {
             upgrade: upstream.headers.contains_key(UPGRADE),
             conditional: conditions.iter().any(|name| upstream.headers.contains_key(name)),
         }
     }
 }
 
-/// Makes of an origin's response head the visitor's.
-///
-/// pingora frames the body by what is left: by its length, or in chunks.
+/// How what is passed through looks to its client. `received`: the time of receipt, as a `Date`.
+pub(crate) fn passing_shape<'a>(
+    live: &'a Live,
+    route: &'a Route,
+    why: Bypass,
+    status: StatusCode,
+    received: &'a str,
+) -> Shape<'a> {
+    Shape {
+        route,
+        page: route.mode.is_page() && why != Bypass::ServerRendered,
+        audience: Audience::One,
+        preset: &live.preset,
+        status,
+        compressible: false,
+        received,
+    }
+}
+
+/// A response head as it is passed on.
+pub(crate) struct Passed {
+    /// The fields that go on, in the case they came in.
+    pub(crate) fields: Fields,
+    /// The length of the body, if the origin named it.
+    pub(crate) length: Option<u64>,
+}
+
+/// What a client gets of an origin's response head.
 ///
 /// # Errors
 /// Why it cannot be passed on.
-pub(super) fn response(
-    head: &mut ResponseHeader,
-    asked: Asked,
+pub(crate) fn passed(
+    head: &ResponseHeader,
+    asked: Conditions,
     shape: &Shape<'_>,
-) -> Result<(), &'static str> {
+) -> Result<Passed, &'static str> {
     let status = head.status;
     let length = framing::length(status, &head.headers)?;
     if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -91,21 +117,40 @@ pub(super) fn response(
     if status == StatusCode::NOT_MODIFIED && !asked.conditional {
         return Err("304 without having been asked under a condition");
     }
+    let mut fields = end_to_end(head);
+    if !status.is_informational() {
+        fields = shape.visitor(&fields);
+        if let Some(etag) = head.headers.get(ETAG) {
+            let mut with_etag = FieldsBuf::from(fields);
+            with_etag.push("ETag", etag.as_bytes());
+            fields = with_etag.done();
+        }
+    }
+    Ok(Passed { fields, length })
+}
+
+/// Makes of an origin's response head the client's, for pingora.
+///
+/// pingora frames the body by what is left: by its length, or in chunks.
+///
+/// # Errors
+/// Why it cannot be passed on.
+pub(crate) fn response(
+    head: &mut ResponseHeader,
+    asked: Conditions,
+    shape: &Shape<'_>,
+) -> Result<(), &'static str> {
+    let Passed { fields, length } = passed(head, asked, shape)?;
     // An HTTP/1.1 server says that it is one, whatever its origin is (RFC 9110 §2.5).
     head.set_version(Version::HTTP_11);
-    let etag = head.headers.get(ETAG).cloned();
-    let fields = end_to_end(head);
-    replace(head, &if status.is_informational() { fields } else { shape.visitor(&fields) });
+    replace(head, &fields);
     let mut insert = |name: HeaderName, value: HeaderValue| {
         head.insert_header(name, value).map_err(|_| "a field cannot be sent")
     };
-    if let (Some(etag), false) = (etag, status.is_informational()) {
-        insert(ETAG, etag)?;
-    }
     if let Some(length) = length {
         insert(CONTENT_LENGTH, length.into())?;
     }
-    if status == StatusCode::SWITCHING_PROTOCOLS {
+    if shape.status == StatusCode::SWITCHING_PROTOCOLS {
         insert(CONNECTION, HeaderValue::from_static("Upgrade"))?;
         insert(UPGRADE, HeaderValue::from_static("websocket"))?;
     }
@@ -128,7 +173,7 @@ fn switches(head: &ResponseHeader, upgrade: bool) -> Result<(), &'static str> {
 }
 
 /// The fields that go on, in the case they came in.
-fn end_to_end(head: &ResponseHeader) -> Fields {
+pub(super) fn end_to_end(head: &ResponseHeader) -> Fields {
     let mut fields = FieldsBuf::default();
     // The closure fails nowhere.
     let _ = head.map(|name, value| {
@@ -166,7 +211,6 @@ mod tests {
     use httparse::Header;
 
     use super::*;
-    use crate::answer::head::Audience;
     use crate::config::Config;
     use crate::engine::Engine;
     use crate::page::KeyBuf;
@@ -486,7 +530,7 @@ routes:
         ] {
             let mut head = RequestHeader::build("GET", b"/", None).unwrap();
             head.append_header(name, "x").unwrap();
-            let asked = Asked::by(&head);
+            let asked = Conditions::by(&head);
             assert_eq!((asked.upgrade, asked.conditional), (upgrade, conditional), "{name}");
         }
     }
@@ -516,7 +560,7 @@ routes:
                 compressible: false,
                 received: "RECEIVED",
             };
-            let asked = Asked { upgrade: *asked, conditional: *asked };
+            let asked = Conditions { upgrade: *asked, conditional: *asked };
             let got = response(&mut head, asked, &shape).ok().map(|()| {
                 let mut out = format!("{:?} {}", head.version, head.status.as_u16()).into_bytes();
                 out.extend_from_slice(b"\r\n");

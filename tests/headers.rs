@@ -948,3 +948,18 @@ async fn early_hints_of_a_fill_are_cleaned() {
     let names: Vec<_> = fields.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     assert_eq!(names, ["link"]);
 }
+
+/// What fails a condition on a stored response without a body is itself one with a length: without
+/// it, the client would wait for the connection to close.
+#[tokio::test]
+async fn a_failed_condition_on_a_stored_204_has_a_length() {
+    let origin = Origin::start().await;
+    let edge = edge(&origin).await;
+    origin.on("/a").reply(Response::status(204).cache("s-maxage=60"));
+    let client = edge.client().ssr();
+    assert_eq!(client.get("/a").await.status, 204);
+    for method in ["GET", "HEAD"] {
+        let answer = client.ask(method, "/a").header("If-Match", "\"other\"").await;
+        assert_eq!((answer.status, answer.header("content-length")), (412, Some("0")), "{answer}");
+    }
+}

@@ -309,8 +309,8 @@ impl Answer {
             }
             _ => {}
         }
-        // RFC 9110 §8.6: no length where there is never a body.
-        if !matches!(self.part, Part::NotModified) && self.rep.status != StatusCode::NO_CONTENT {
+        // RFC 9110 §8.6: no length where there is never a body. A 412 of a stored 204 has one.
+        if !matches!(self.status(), StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
             each("Content-Length", digits.format(self.length()).as_bytes());
         }
         if let Some(age) = self.age {

@@ -1,5 +1,4 @@
-//! The front's plain case against the way through `HttpProxy`: the same store,
-//! the same requests, and every answer the same: status, fields and body.
+//! Pages that are stored: one store, and every kind of request for what is in it.
 
 use std::fmt::Write as _;
 
@@ -85,7 +84,7 @@ fn target(rng: &mut fastrand::Rng) -> String {
     }
 }
 
-fn fields(rng: &mut fastrand::Rng, etags: &[String]) -> Vec<(String, String)> {
+pub(super) fn fields(rng: &mut fastrand::Rng, etags: &[String]) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     let mut add = |name: &str, values: &[&str], rng: &mut fastrand::Rng| {
         let value = values[rng.usize(..values.len())];

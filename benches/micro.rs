@@ -20,7 +20,7 @@ use perennial::log::AccessLog;
 use perennial::metrics::Metrics;
 use perennial::origin::Origins;
 use perennial::page::{
-    Asked, Body, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, KeyBuf, Page,
+    Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, KeyBuf, Page,
     Representation, Tags, Uses, canonical_path,
 };
 use perennial::plan::{Plan, plan};
@@ -188,7 +188,7 @@ fn representation(now: Time) -> Representation {
         request_time: now,
         response_time: now,
         generated: now,
-        born: 0,
+        born: Born::default(),
         tags: Arc::new(Tags::default()),
     }
 }

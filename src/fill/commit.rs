@@ -17,8 +17,8 @@ use crate::config;
 use crate::framework::Told;
 use crate::origin::Exchange;
 use crate::page::{
-    Asked, Body, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, Representation, Seq,
-    Tags, Uses, VaryField,
+    Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement,
+    Representation, Tags, Uses, VaryField,
 };
 use crate::route::Route;
 use crate::rules::cache_control::governing;
@@ -41,11 +41,11 @@ pub(super) struct Arrived {
     pub(super) coded: Coded,
     request_time: Time,
     response_time: Time,
-    born: Seq,
+    born: Born,
 }
 
 impl Arrived {
-    pub(super) fn new(exchange: &Exchange, born: Seq) -> Arrived {
+    pub(super) fn new(exchange: &Exchange, born: Born) -> Arrived {
         let mut headers = exchange.head.headers.clone();
         let status = exchange.head.status;
         let coded = Coded::of(status, &headers);

@@ -40,7 +40,7 @@ impl Fills {
         alone: bool,
     ) -> Option<Subscriber> {
         let inner = &self.0;
-        let seq = inner.store.seq();
+        let now = inner.store.born();
         // What one client is told makes nobody ask alone but who sends the same.
         let crowd = whole.crowd(whole.form, &whole.fields, None);
         let alone = alone || !inner.notes.collapsible(whole.about(&inner.notes, whole.form, crowd));
@@ -57,14 +57,14 @@ impl Fills {
                     return None;
                 }
             }
-            fill = Fill::new(seq, whole.fields.clone(), true, kind);
+            fill = Fill::new(now, whole.fields.clone(), true, kind);
             if alone {
                 fill.seal();
             } else {
                 inflight.entry(place.clone()).or_default().push(Arc::clone(&fill));
             }
         }
-        let subscriber = fill.lead_by(seq);
+        let subscriber = fill.lead_by(now);
         let member = Member {
             form: ask.form,
             fields: whole.fields.clone(),
@@ -110,7 +110,7 @@ impl Fills {
     ) -> Reason {
         let notes = &self.0.notes;
         if ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form) {
-            notes.set_no_data(ask.about(notes, ask.form, ask.selection()), self.0.store.seq());
+            notes.set_no_data(ask.about(notes, ask.form, ask.selection()), self.0.store.born());
             return Reason::ContentType;
         }
         match verdict {
@@ -172,7 +172,7 @@ impl Fills {
             return;
         }
         let Some(guard) = self.mark((ask.key.clone(), mark)) else { return };
-        let born = inner.store.seq();
+        let born = inner.store.born();
         let replaces_nothing = replaces.is_none();
         let member = self.member(ask, ask.form, ask.fields.clone(), prior, replaces);
         let (this, ask, running) = (self.clone(), ask.clone(), self.running());

@@ -44,7 +44,7 @@ use crate::config;
 use crate::framework::{Preset, Told};
 use crate::metrics::Metrics;
 use crate::origin::Priority;
-use crate::page::{Fields, Form, Page, PageKey, Representation, Seq, Standing, Tags};
+use crate::page::{Born, Fields, Form, Page, PageKey, Representation, Standing, Tags};
 use crate::store::Store;
 
 /// All fills of an edge. Cloning is cheap.
@@ -148,7 +148,7 @@ impl Fills {
         may_look_again: bool,
     ) -> Option<Subscriber> {
         let inner = &self.0;
-        let seq = inner.store.seq();
+        let now = inner.store.born();
         let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
         // Where so many varied otherwise, the next one may, too.
         let alone = refused.len() >= MAX_REFUSED
@@ -179,8 +179,8 @@ impl Fills {
                     return None;
                 }
             }
-            fill = Fill::new(seq, ask.fields.clone(), of_a_client, kind);
-            subscriber = fill.lead_by(seq);
+            fill = Fill::new(now, ask.fields.clone(), of_a_client, kind);
+            subscriber = fill.lead_by(now);
             if alone || personal {
                 fill.seal();
             } else {
@@ -192,7 +192,7 @@ impl Fills {
         // What was removed for good must not come back out of a cache of the origin's.
         let tags = seen.map(|page| &*page.tags);
         ask.of_a_client = of_a_client;
-        ask.anew = ask.page && inner.store.fence(&ask.key, tags, 0) == Standing::Dead;
+        ask.anew = ask.page && inner.store.fence(&ask.key, tags, Born::default()) == Standing::Dead;
         let running = self.running();
         tokio::spawn(async move {
             // What middleware tells one client says nothing of the copy.
@@ -216,7 +216,7 @@ impl Fills {
             };
             if let (Some(renewed), Some(stale)) = (renewed, stale) {
                 if let Renewed::Failed(why) = renewed {
-                    this.failed(&ask, ask.judge().lifetime(&stale), seq, why);
+                    this.failed(&ask, ask.judge().lifetime(&stale), now, why);
                 }
                 if ask.of_a_client && renewed.failure().is_some() {
                     this.verify(&ask, &stale);
@@ -237,7 +237,7 @@ impl Fills {
         varies: &[Box<str>],
         kind: u64,
     ) -> Option<Subscriber> {
-        let seq = self.0.store.seq();
+        let now = self.0.store.born();
         // What began before a deployment was known brings the page of the first.
         let place = place(ask);
         let (key, form, selection) = &place;
@@ -246,7 +246,7 @@ impl Fills {
         running.into_iter().flatten().flatten().find_map(|fill| {
             let known = refused.iter().any(|r| Arc::ptr_eq(r, fill));
             let may = !known && fill.is_worth_waiting() && self.fits(ask, fill, varies);
-            may.then(|| fill.join(seq, kind)).flatten()
+            may.then(|| fill.join(now, kind)).flatten()
         })
     }
 
@@ -327,7 +327,7 @@ impl Fills {
                 return None;
             }
             let kind = ask.kind(&ask.fields);
-            fill = Fill::new(inner.store.seq(), ask.fields.clone(), ask.of_a_client, kind);
+            fill = Fill::new(inner.store.born(), ask.fields.clone(), ask.of_a_client, kind);
             inflight.insert(place.clone(), vec![Arc::clone(&fill)]);
         }
         let member = Member {
@@ -377,7 +377,7 @@ impl Fills {
 
     /// Whether a page was not invalidated since `born`, so that what was noted of it then
     /// still counts. `page` is what is stored.
-    fn is_untouched(&self, key: &PageKey, page: Option<&Page>, born: Seq) -> bool {
+    fn is_untouched(&self, key: &PageKey, page: Option<&Page>, born: Born) -> bool {
         let none = Tags::default();
         let tags = page.map_or(&none, |page| &*page.tags);
         self.0.store.fence(key, Some(tags), born) == Standing::Live

@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use tokio::time::Instant;
 
 use crate::config::Backoff;
-use crate::page::{Form, Seq};
+use crate::page::{Born, Form};
 
 /// How long a page whose response was not storable is fetched by each request for itself.
 const UNCOLLAPSIBLE: Duration = Duration::from_secs(120);
@@ -43,7 +43,7 @@ pub struct Notes {
     hasher: RandomState,
     uncollapsible: Cache<Subject, Instant>,
     server_rendered: Cache<Subject, Instant>,
-    no_data: Cache<Subject, (Instant, Seq)>,
+    no_data: Cache<Subject, (Instant, Born)>,
     waits: Cache<Subject, Wait>,
     marks: Cache<u64, Box<str>>,
 }
@@ -53,9 +53,9 @@ pub struct Notes {
 struct Wait {
     failures: u32,
     until: Instant,
-    /// The sequence number when what failed began: an invalidation since then has
+    /// When what failed began: an invalidation since then has
     /// not been tried yet.
-    born: Seq,
+    born: Born,
 }
 
 impl Notes {
@@ -120,13 +120,13 @@ impl Notes {
     }
 
     /// Asking for this form of the page at `born` brought something else.
-    pub fn set_no_data(&self, form: Subject, born: Seq) {
+    pub fn set_no_data(&self, form: Subject, born: Born) {
         self.no_data.insert(form, (Instant::now() + NO_DATA, born));
     }
 
     /// When the page was found not to have this form; none if it was not.
     #[must_use]
-    pub fn no_data(&self, form: Subject) -> Option<Seq> {
+    pub fn no_data(&self, form: Subject) -> Option<Born> {
         let (until, born) = self.no_data.get(&form)?;
         (until > Instant::now()).then_some(born)
     }
@@ -150,14 +150,14 @@ impl Notes {
 
     /// A regeneration of what has this freshness lifetime failed. Answers how
     /// long the next one waits: `clamp(lifetime, min, 30 s)`, doubled with every
-    /// failure in a row up to `max`, with a jitter of a tenth. `born`: the sequence
-    /// number when it began.
+    /// failure in a row up to `max`, with a jitter of a tenth. `born`: when it
+    /// began.
     pub fn failed(
         &self,
         about: Subject,
         lifetime: Duration,
         backoff: Backoff,
-        born: Seq,
+        born: Born,
     ) -> Duration {
         let failures = self.waits.get(&about).map_or(0, |w| w.failures).saturating_add(1);
         let first = lifetime.min(Duration::from_secs(30)).max(backoff.min);
@@ -169,7 +169,7 @@ impl Notes {
 
     /// The origin regenerated nothing yet, when it was asked at `born`: ask again
     /// after `wait`.
-    pub fn wait(&self, about: Subject, wait: Duration, born: Seq) {
+    pub fn wait(&self, about: Subject, wait: Duration, born: Born) {
         let until = Instant::now() + wait;
         self.waits.insert(about, Wait { failures: 0, until, born });
     }
@@ -190,7 +190,7 @@ impl Notes {
     /// Ask [`Fills::waits`](super::Fills::waits), which knows what was invalidated
     /// since then.
     #[must_use]
-    pub fn waiting(&self, about: Subject) -> Option<Seq> {
+    pub fn waiting(&self, about: Subject) -> Option<Born> {
         let wait = self.waits.get(&about)?;
         (wait.until > Instant::now()).then_some(wait.born)
     }
@@ -200,6 +200,7 @@ impl Notes {
 mod tests {
     use super::*;
     use crate::page::PageKey;
+    use crate::page::testing::logged;
 
     #[tokio::test(start_paused = true)]
     async fn backs_off_by_doubling() {
@@ -209,25 +210,26 @@ mod tests {
         let backoff = Backoff { min: Duration::from_secs(3), max: Duration::from_secs(300) };
         let mut waits = Vec::new();
         for _ in 0..10 {
-            waits.push(notes.failed(page, Duration::from_secs(1), backoff, 7).as_secs_f64());
+            waits
+                .push(notes.failed(page, Duration::from_secs(1), backoff, logged(7)).as_secs_f64());
         }
         for (wait, nominal) in
             waits.iter().zip([3., 6., 12., 24., 48., 96., 192., 300., 300., 300.])
         {
             assert!((wait / nominal - 1.).abs() <= 0.11, "{wait} is not about {nominal}");
         }
-        assert_eq!(notes.waiting(page), Some(7));
+        assert_eq!(notes.waiting(page), Some(logged(7)));
         tokio::time::advance(Duration::from_secs(331)).await;
         assert_eq!(notes.waiting(page), None);
         notes.succeeded(page);
-        let wait = notes.failed(page, Duration::from_secs(1), backoff, 7).as_secs_f64();
+        let wait = notes.failed(page, Duration::from_secs(1), backoff, logged(7)).as_secs_f64();
         assert!((wait / 3. - 1.).abs() <= 0.11, "{wait}: a success starts over");
-        notes.wait(page, Duration::from_secs(9), 8);
+        notes.wait(page, Duration::from_secs(9), logged(8));
         notes.succeeded(page);
-        assert_eq!(notes.waiting(page), Some(8), "what the origin asked for stays");
+        assert_eq!(notes.waiting(page), Some(logged(8)), "what the origin asked for stays");
         // A long lifetime waits 30 s at first, not its own length.
         notes.forget_failures(page);
-        let wait = notes.failed(page, Duration::from_secs(3600), backoff, 7).as_secs_f64();
+        let wait = notes.failed(page, Duration::from_secs(3600), backoff, logged(7)).as_secs_f64();
         assert!((wait / 30. - 1.).abs() <= 0.11, "{wait}");
     }
 
@@ -238,12 +240,12 @@ mod tests {
         let (doc, data) = (about(Form::Document), about(Form::Data));
         notes.set_uncollapsible(doc);
         notes.set_server_rendered(doc);
-        notes.set_no_data(data, 7);
+        notes.set_no_data(data, logged(7));
         assert!(!notes.collapsible(doc) && notes.collapsible(data));
         assert!(notes.collapsible(notes.form("key", Form::Document, 1)), "of another part");
         tokio::time::advance(UNCOLLAPSIBLE).await;
         assert!(notes.collapsible(doc) && notes.server_rendered(doc));
-        assert_eq!(notes.no_data(data), Some(7));
+        assert_eq!(notes.no_data(data), Some(logged(7)));
         tokio::time::advance(SERVER_RENDERED).await;
         assert!(!notes.server_rendered(doc) && notes.no_data(data).is_none());
     }

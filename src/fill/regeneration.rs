@@ -12,7 +12,7 @@ use super::request::{Ask, variant_fields};
 use super::stream::{FOLLOW, Fill};
 use super::{Fills, Member, commit};
 use crate::origin::Priority;
-use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation, Seq, Standing};
+use crate::page::{Asked, Born, Fields, FieldsBuf, Form, Page, PageKey, Representation, Standing};
 use crate::rules::Reason;
 use crate::rules::cache_status::StaleWhy;
 
@@ -122,7 +122,7 @@ impl Fills {
         let ask = ask();
         let as_stored = if ask.is_as_stored(stale) { None } else { ask.as_stored(stale) };
         let mut ask = Ask { anew: ask.page, of_a_client: as_stored.is_some(), ..ask };
-        let born = inner.store.seq();
+        let born = inner.store.born();
         let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
         let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let (page, stale) = (Arc::clone(page), Arc::clone(stale));
@@ -181,7 +181,7 @@ impl Fills {
         // Clients could have it asked again and again.
         let about = inner.notes.client(ask.key.as_str(), VERIFIED);
         if !self.is_waiting(about, &ask.key, Some(&page)) {
-            inner.notes.wait(about, VERIFY_EVERY, inner.store.seq());
+            inner.notes.wait(about, VERIFY_EVERY, inner.store.born());
             self.refresh(&ask.key, &page, stale, false, false, || as_stored);
         }
     }
@@ -304,7 +304,7 @@ impl Fills {
         &self,
         ask: &Ask,
         lifetime: Option<Duration>,
-        born: Seq,
+        born: Born,
         why: &'static str,
     ) {
         let lifetime = lifetime.unwrap_or(Duration::from_secs(30));
@@ -365,7 +365,7 @@ impl Fills {
         replaces: Option<Arc<Representation>>,
     ) -> Member {
         let kind = ask.kind(&fields);
-        let fill = Fill::new(self.0.store.seq(), fields.clone(), ask.of_a_client, kind);
+        let fill = Fill::new(self.0.store.born(), fields.clone(), ask.of_a_client, kind);
         let place = (ask.key.clone(), form, ask.selection_of(form, &fields));
         self.0.inflight.lock().entry(place.clone()).or_default().push(Arc::clone(&fill));
         let crowd = ask.crowd(form, &fields, None);

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::page::{Fields, Representation, Seq, Tags};
+use crate::page::{Born, Fields, Representation, Tags};
 use crate::rules::Reason;
 use crate::rules::cache_status::Failure;
 
@@ -87,8 +87,8 @@ pub enum Broken {
 /// The shared end of a fill.
 #[derive(Debug)]
 pub struct Fill {
-    /// The invalidation sequence number when it began.
-    pub born: Seq,
+    /// When it began, as invalidations count time.
+    pub born: Born,
     /// The request fields that it was begun with: what its response may vary on.
     pub fields: Fields,
     state: Mutex<State>,
@@ -158,7 +158,7 @@ impl Fill {
     /// A fill that begins now, at `born`, with these request fields. `of_a_client`:
     /// nobody else waits for it for long.
     #[must_use]
-    pub fn new(born: Seq, fields: Fields, of_a_client: bool, kind: u64) -> Arc<Fill> {
+    pub fn new(born: Born, fields: Fields, of_a_client: bool, kind: u64) -> Arc<Fill> {
         Arc::new(Fill {
             born,
             fields,
@@ -186,20 +186,19 @@ impl Fill {
         self.of_a_client
     }
 
-    /// Its leader: the reader whose request it carries. `seq` is the sequence
-    /// number now.
+    /// Its leader: the reader whose request it carries. `now`: see [`Fill::born`].
     #[must_use]
-    pub fn lead_by(self: &Arc<Fill>, seq: Seq) -> Subscriber {
-        self.subscribe(true, seq, self.kind)
+    pub fn lead_by(self: &Arc<Fill>, now: Born) -> Subscriber {
+        self.subscribe(true, now, self.kind)
     }
 
     /// A follower, if a newcomer may still join. Then it can read from the first
     /// byte on. `kind`: of its client (see `Ask::kind`).
     #[must_use]
-    pub fn join(self: &Arc<Fill>, seq: Seq, kind: u64) -> Option<Subscriber> {
+    pub fn join(self: &Arc<Fill>, now: Born, kind: u64) -> Option<Subscriber> {
         // Counted as long as nobody can close it: who reads alone reads alone for ever.
         let state = self.state.lock();
-        let subscriber = (!state.closed).then(|| self.subscribe(false, seq, kind));
+        let subscriber = (!state.closed).then(|| self.subscribe(false, now, kind));
         drop(state);
         if subscriber.is_some() {
             self.moved.notify_waiters();
@@ -207,7 +206,7 @@ impl Fill {
         subscriber
     }
 
-    fn subscribe(self: &Arc<Fill>, leader: bool, seq: Seq, kind: u64) -> Subscriber {
+    fn subscribe(self: &Arc<Fill>, leader: bool, now: Born, kind: u64) -> Subscriber {
         let patience = if kind == self.kind { FOLLOW } else { FOLLOW_OTHERS };
         self.readers.fetch_add(1, Ordering::AcqRel);
         Subscriber {
@@ -215,7 +214,7 @@ impl Fill {
             version: self.version.subscribe(),
             leader,
             until: (!leader && self.of_a_client).then(|| Instant::now() + patience),
-            joined: seq,
+            joined: now,
             interim: 0,
             next: 0,
             taken: 0,
@@ -381,8 +380,8 @@ pub struct Subscriber {
     version: watch::Receiver<u64>,
     /// Whether the fill carries this reader's own request.
     pub leader: bool,
-    /// The invalidation sequence number when it joined.
-    pub joined: Seq,
+    /// When it joined, as invalidations count time.
+    pub joined: Born,
     /// Until when a follower waits for the head of what another client asked for.
     until: Option<Instant>,
     interim: usize,
@@ -518,6 +517,7 @@ mod tests {
 
     use super::*;
     use crate::page::testing;
+    use crate::page::testing::logged;
 
     /// Nothing here takes long; what hangs is a lost wake-up.
     async fn soon<T>(event: impl Future<Output = T>) -> T {
@@ -525,7 +525,7 @@ mod tests {
     }
 
     fn fill() -> Arc<Fill> {
-        Fill::new(7, Fields::default(), false, 0)
+        Fill::new(logged(7), Fields::default(), false, 0)
     }
 
     fn preview() -> Arc<Preview> {
@@ -558,20 +558,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn everyone_reads_all_of_it_at_any_pace() {
         let fill = fill();
-        let mut leader = fill.lead_by(7);
-        let early = tokio::spawn(read(fill.join(8, 0).unwrap()));
+        let mut leader = fill.lead_by(logged(7));
+        let early = tokio::spawn(read(fill.join(logged(8), 0).unwrap()));
         fill.interim(103, Fields::default());
         fill.decide(Lead::Shared(preview()));
         // Nobody reads yet, and nothing waits for that: it will be stored.
         for _ in 0..100 {
             assert!(soon(fill.push(piece(10_000))).await);
         }
-        let mut late = fill.join(9, 0).unwrap();
+        let mut late = fill.join(logged(9), 0).unwrap();
         assert!(matches!(leader.head().await, Next::Interim(103, _)));
         assert!(matches!(late.head().await, Next::Lead(Lead::Shared(_))), "not for a follower");
         let rep = Arc::new(testing::rep(crate::page::Form::Document, 7, &[], "x"));
         fill.finish(Ok(Some(rep)));
-        assert!(fill.join(9, 0).is_none(), "nobody joins what has ended");
+        assert!(fill.join(logged(9), 0).is_none(), "nobody joins what has ended");
         assert_eq!(soon(early).await.unwrap(), Ok(1_000_000));
         assert_eq!(soon(read(leader)).await, Ok(1_000_000));
         assert!(matches!(soon(late.end()).await, Ok(Some(_))));
@@ -582,8 +582,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_breaks_off_is_an_error_to_everyone() {
         let fill = fill();
-        let readers = [fill.lead_by(7), fill.join(7, 0).unwrap(), fill.join(7, 0).unwrap()];
-        let mut waits = fill.join(7, 0).unwrap();
+        let readers = [
+            fill.lead_by(logged(7)),
+            fill.join(logged(7), 0).unwrap(),
+            fill.join(logged(7), 0).unwrap(),
+        ];
+        let mut waits = fill.join(logged(7), 0).unwrap();
         let early = tokio::spawn(async move { waits.end().await.map(|_| ()) });
         fill.decide(Lead::Shared(preview()));
         fill.push(piece(10)).await;
@@ -603,10 +607,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pipe_waits_for_its_reader() {
         let fill = fill();
-        let mut reader = fill.lead_by(7);
-        let follower = fill.join(7, 0).unwrap();
+        let mut reader = fill.lead_by(logged(7));
+        let follower = fill.join(logged(7), 0).unwrap();
         fill.decide(Lead::Private(preview()));
-        assert!(fill.join(7, 0).is_none(), "it is its leader's alone");
+        assert!(fill.join(logged(7), 0).is_none(), "it is its leader's alone");
         drop(follower);
         let writer = {
             let fill = Arc::clone(&fill);
@@ -634,15 +638,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_outgrows_the_store_is_paced_by_the_fastest() {
         let fill = fill();
-        let mut fast = fill.lead_by(7);
-        let mut slow = fill.join(7, 0).unwrap();
-        let mut waits = fill.join(7, 0).unwrap();
+        let mut fast = fill.lead_by(logged(7));
+        let mut slow = fill.join(logged(7), 0).unwrap();
+        let mut waits = fill.join(logged(7), 0).unwrap();
         fill.decide(Lead::Shared(preview()));
         for _ in 0..16 {
             fill.push(piece(64 * 1024)).await;
         }
         fill.overflow(1024 * 1024);
-        assert!(fill.join(7, 0).is_none());
+        assert!(fill.join(logged(7), 0).is_none());
         assert!(!fast.alone());
         // Who waits for the page to be stored waits no more.
         assert!(matches!(soon(waits.end()).await, Ok(None)));
@@ -672,8 +676,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_fastest_may_leave() {
         let fill = fill();
-        let mut fast = fill.lead_by(7);
-        let slow = fill.join(7, 0).unwrap();
+        let mut fast = fill.lead_by(logged(7));
+        let slow = fill.join(logged(7), 0).unwrap();
         fill.decide(Lead::Shared(preview()));
         fill.overflow(1024 * 1024);
         let writer = {
@@ -697,7 +701,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_piece_comes_with_the_end() {
         let fill = fill();
-        let mut reader = fill.lead_by(7);
+        let mut reader = fill.lead_by(logged(7));
         fill.decide(Lead::Shared(preview()));
         fill.push(piece(1)).await;
         fill.hold(piece(2));
@@ -712,7 +716,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_head_that_never_comes() {
         let fill = fill();
-        let mut reader = fill.lead_by(7);
+        let mut reader = fill.lead_by(logged(7));
         let waits = tokio::spawn(async move { matches!(reader.head().await, Next::Lead(_)) });
         tokio::task::yield_now().await;
         fill.finish(Err(Broken::Origin));
@@ -730,7 +734,7 @@ mod tests {
             })
         };
         tokio::task::yield_now().await;
-        let follower = fill.join(7, 0).unwrap();
+        let follower = fill.join(logged(7), 0).unwrap();
         tokio::task::yield_now().await;
         assert!(!reader.is_finished());
         drop(follower);
@@ -743,8 +747,8 @@ mod tests {
     async fn what_is_abandoned() {
         let sealed = fill();
         sealed.seal();
-        assert!(sealed.join(7, 0).is_none());
-        let leader = sealed.lead_by(7);
+        assert!(sealed.join(logged(7), 0).is_none());
+        let leader = sealed.lead_by(logged(7));
         let ends = {
             let fill = Arc::clone(&sealed);
             tokio::spawn(async move { fill.abandoned().await })
@@ -759,7 +763,7 @@ mod tests {
         answered.arrived();
         assert!(answered.abandoned().now_or_never().is_none(), "it is on its way to the store");
         let open = fill();
-        drop(open.lead_by(7));
+        drop(open.lead_by(logged(7)));
         assert!(open.abandoned().now_or_never().is_none(), "it belongs to nobody");
     }
 
@@ -769,7 +773,7 @@ mod tests {
     async fn no_wake_up_is_lost() {
         for round in 0..300 {
             let fill = fill();
-            let leader = fill.lead_by(7);
+            let leader = fill.lead_by(logged(7));
             let private = round % 3 == 0;
             let writer = {
                 let fill = Arc::clone(&fill);
@@ -798,7 +802,7 @@ mod tests {
             };
             let mut readers = Vec::new();
             for n in 0..6 {
-                let Some(mut reader) = fill.join(7, 0) else { break };
+                let Some(mut reader) = fill.join(logged(7), 0) else { break };
                 readers.push(tokio::spawn(async move {
                     if let Next::Lead(Lead::Private(_)) = reader.head().await {
                         return Ok(None);
@@ -838,7 +842,7 @@ mod tests {
             runtime.block_on(async {
                 let fill = fill();
                 fill.decide(Lead::Shared(preview()));
-                let mut readers = [fill.lead_by(7), fill.join(7, 0).unwrap(), fill.join(7, 0).unwrap()];
+                let mut readers = [fill.lead_by(logged(7)), fill.join(logged(7), 0).unwrap(), fill.join(logged(7), 0).unwrap()];
                 let mut taken = [0usize; 3];
                 let mut written = 0usize;
                 let byte = |at: usize| (at % 251) as u8;

@@ -396,7 +396,7 @@ async fn what_became_of_a_render_is_what_became_of_its_commit() {
         .unwrap();
     store.commit(
         &site.ask.key,
-        vec![testing::rep(Form::Document, store.seq(), &[], "new")],
+        vec![testing::rep(Form::Document, store.born(), &[], "new")],
         |_| false,
     );
     request.send(format!("{PAGE}page")).await.unwrap();

@@ -4,11 +4,12 @@
 mod fields;
 mod key;
 mod path;
+mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -19,12 +20,10 @@ pub use fields::{Fields, FieldsBuf};
 pub use key::{KeyBuf, PageKey};
 pub use path::canonical_path;
 pub(crate) use path::{NOT_IN_PATH, canonical_escapes};
+pub use standing::{Born, Checked, Seq, Standing};
 
 use crate::rules::freshness::Terms;
 use crate::rules::{Lines, Time, vary};
-
-/// A number of the invalidation sequence (see `store::invalidation`).
-pub type Seq = u64;
 
 /// One form of a page (semantics: *representation*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -302,57 +301,10 @@ pub struct Representation {
     /// When it was generated, by its corrected initial age (RFC 9111 §4.2.3):
     /// its age is `now` less this.
     pub generated: Time,
-    /// The invalidation sequence number when its fill began.
-    pub born: Seq,
+    /// When its fill began.
+    pub born: Born,
     /// The tags of this response and of its route. Its page mostly shares them.
     pub tags: Arc<Tags>,
-}
-
-/// What an invalidation made of a representation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing newer than its birth names it.
-    Live,
-    /// A soft invalidation does: it is stale.
-    Stale,
-    /// A hard one does: it must not be served.
-    Dead,
-}
-
-/// Remembers up to which sequence number a member of a page was checked, and with
-/// which result, so that a hit costs one atomic compare.
-///
-/// It belongs to the member *of this page*, not to the representation: the same
-/// representation is checked against other tags once its page is committed
-/// again with other members.
-#[derive(Debug, Default)]
-pub struct Memo(AtomicU64);
-
-impl Memo {
-    /// The remembered standing, if it was checked at `seq`.
-    #[must_use]
-    pub fn at(&self, seq: Seq) -> Option<Standing> {
-        let word = self.0.load(Ordering::Relaxed);
-        if word >> 2 != seq {
-            return None;
-        }
-        match word & 3 {
-            1 => Some(Standing::Live),
-            2 => Some(Standing::Stale),
-            3 => Some(Standing::Dead),
-            _ => None,
-        }
-    }
-
-    /// Remembers what was found at `seq`.
-    pub fn set(&self, seq: Seq, standing: Standing) {
-        let code = match standing {
-            Standing::Live => 1,
-            Standing::Stale => 2,
-            Standing::Dead => 3,
-        };
-        self.0.store(seq << 2 | code, Ordering::Relaxed);
-    }
 }
 
 impl Representation {
@@ -412,7 +364,8 @@ impl Representation {
 pub struct Page {
     /// Its key.
     pub key: PageKey,
-    /// The tags of all members: a purge by any of them reaches all.
+    /// The tags of all members: a purge by any of them reaches all. And those that the
+    /// page had, as long as a member is stale because of them.
     pub tags: Arc<Tags>,
     /// The representations. Never empty. Of two that a request selects, the
     /// later one was stored later (RFC 9111 §4.1).
@@ -420,11 +373,11 @@ pub struct Page {
     /// How often it was looked up.
     pub uses: Uses,
     /// What was last found about each member, in their order.
-    memos: Box<[Memo]>,
+    checked: Box<[Checked]>,
 }
 
 impl Page {
-    /// A page of these members.
+    /// A page of these members, with their tags and no others.
     #[must_use]
     pub fn new(key: PageKey, members: Vec<Arc<Representation>>) -> Page {
         let tags = match &members[..] {
@@ -433,8 +386,8 @@ impl Page {
             }
             _ => Arc::new(members.iter().fold(Tags::default(), |all, m| all.union(&m.tags))),
         };
-        let memos = members.iter().map(|_| Memo::default()).collect();
-        Page { key, tags, members: members.into(), uses: Uses::default(), memos }
+        let checked = members.iter().map(|_| Checked::default()).collect();
+        Page { key, tags, members: members.into(), uses: Uses::default(), checked }
     }
 
     /// The same, having been looked up so often.
@@ -446,9 +399,9 @@ impl Page {
 
     /// What was last found about this member; none if it is not one.
     #[must_use]
-    pub fn memo(&self, rep: &Representation) -> Option<&Memo> {
+    pub fn checked(&self, rep: &Representation) -> Option<&Checked> {
         let place = self.members.iter().position(|member| std::ptr::eq(&raw const **member, rep));
-        place.and_then(|place| self.memos.get(place))
+        place.and_then(|place| self.checked.get(place))
     }
 
     /// Bytes that the page takes in the store.
@@ -461,7 +414,7 @@ impl Page {
             + self
                 .members
                 .iter()
-                .map(|m| m.size() + 3 * size_of::<usize>() + size_of::<Memo>())
+                .map(|m| m.size() + 3 * size_of::<usize>() + size_of::<Checked>())
                 .sum::<usize>()
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::{
-    Asked, Body, Coding, Fields, FieldsBuf, Form, Judged, Judgement, PageKey, Representation, Seq,
-    Tags, Uses, VaryField,
+    Asked, Body, Born, Coding, Fields, FieldsBuf, Form, Judged, Judgement, PageKey, Representation,
+    Seq, Tags, Uses, VaryField,
 };
 use crate::rules::Time;
 use crate::rules::freshness::{Terms, Window};
@@ -26,13 +26,29 @@ pub(crate) fn key(path: &str) -> PageKey {
     PageKey::new("", "http", "example.com", path)
 }
 
+impl From<Seq> for Born {
+    fn from(log: Seq) -> Born {
+        Born { log, local: 0 }
+    }
+}
+
+/// Began when that number of the log had been applied, and before any unsafe method.
+pub(crate) fn logged(seq: Seq) -> Born {
+    seq.into()
+}
+
 /// These tags.
 pub(crate) fn tags(names: &[&str]) -> Tags {
     Tags { names: names.iter().map(|&name| name.into()).collect(), overflow: false }
 }
 
 /// A representation: 200, fresh for a minute, generated at the epoch.
-pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Representation {
+pub(crate) fn rep(
+    form: Form,
+    born: impl Into<Born>,
+    tag_names: &[&str],
+    body: &str,
+) -> Representation {
     let mut origin = FieldsBuf::default();
     origin.push("content-type", b"text/html");
     let origin = origin.done();
@@ -57,7 +73,7 @@ pub(crate) fn rep(form: Form, born: Seq, tag_names: &[&str], body: &str) -> Repr
         request_time: Time(0),
         response_time: Time(0),
         generated: Time(0),
-        born,
+        born: born.into(),
         tags: Arc::new(tags(tag_names)),
     }
 }

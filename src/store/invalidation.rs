@@ -1,37 +1,41 @@
-//! Invalidation as a sequence number that is checked on reading: never a clock,
-//! never an index from tags to pages.
+//! Invalidations are numbered, and a page is held against the numbers when it is
+//! read: no clock, no index from tags to pages.
 //!
-//! Every invalidation takes the next number and is recorded against what it
-//! names. Every representation remembers `born`, the number that was current
-//! when its fill *began*. It is dead if a hard number over its page's names is
-//! above `born`, stale if a soft one is. This one rule makes a purge by tag O(1)
-//! and is the fence against fills in flight.
+//! Three things are counted:
+//!
+//! - the invalidations of the log. It hands the numbers out (several nodes may share
+//!   one log), and has an invalidation durable before anybody is told that it happened;
+//! - the unsafe methods that this process has seen. They are not logged;
+//! - the generation of the table: how often it has changed. What a lookup found is
+//!   remembered with it, so that the next one costs one atomic load and one compare.
+//!
+//! Each name is recorded with the number of its latest invalidation. A fill remembers
+//! the first two counts as they were when it *began* ([`Born`]). What it brings is dead
+//! if a hard number over its page's names is above that, stale if a soft one is. This
+//! one rule makes a purge by tag O(1) and is the fence against fills in flight.
 //!
 //! # The order that makes it a fence
 //!
-//! An invalidation is (1) given its number, (2) appended to the durable log,
-//! (3) published: its names are recorded, (4) followed by the sequence, and only
-//! then (5) acknowledged. So
+//! An invalidation is (1) made durable by the log, which hands out its number, (2)
+//! applied: under the lock of the table its names are recorded, then the counts
+//! advance, and only then (3) acknowledged. So
 //!
-//! - who reads the sequence and then the names sees at least the names up to it:
-//!   what was found is remembered under the number that was read *before*;
+//! - who reads the generation and then the table sees at least the names of that
+//!   generation: what was found is remembered with the one that was read *before*;
 //! - a fill that begins after the acknowledgement is born at or above the number
 //!   and cannot be made stale by it;
-//! - a fill that began before the invalidation was given its number is born below
-//!   it, whenever it commits;
-//! - whoever began between the two may count as either.
-//!
-//! Invalidations of the log are written by one writer, in order. Those of unsafe
-//! methods are not logged and may overtake one that waits for its disk. The late
-//! one finds the sequence beyond its number then, and moves it on by another, or
-//! what readers remember would hide it.
+//! - a fill that began before the log handed out the number is born below it,
+//!   whenever it commits;
+//! - what began between the two may count as either. So invalidations need not be
+//!   applied in the order of their numbers: what is born at 6 while 5 is not applied
+//!   yet began when 5 had been handed out.
 //!
 //! # When the log fails
 //!
-//! Nothing is published and the caller gets the error: an invalidation that works
+//! Nothing is applied and the caller gets the error: an invalidation that works
 //! until the next restart and is undone by it would be worse than one that is
-//! known to have failed. Its number is never used again, because the log may hold
-//! it after all; then it takes effect at the next start, which is harmless.
+//! known to have failed. The log may hold it after all; then it takes effect at the
+//! next start, which is harmless.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -39,11 +43,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::BoxFuture;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::name::{Name, depth, prefixes, trimmed};
 use crate::host;
-use crate::page::{Page, PageKey, Representation, Seq, Standing, Tags};
+use crate::page::{Born, Page, PageKey, Representation, Seq, Standing, Tags};
 
 /// Paths that unsafe methods invalidated and that are remembered. Anybody can
 /// add one, so that they are few; what is lost when the oldest is forgotten is
@@ -70,49 +75,42 @@ pub struct Entry {
     pub hardness: Hardness,
 }
 
-/// Where invalidations are made durable before they are acknowledged.
+/// Where invalidations get their numbers and are made durable.
 ///
 /// A log that is kept small may replace its oldest entries by one of
 /// [`Name::All`] with the greatest of their numbers: never by nothing.
 pub trait Log: Send + Sync + 'static {
-    /// Hands out every entry, oldest first. Returns a number that is not below
-    /// any number given out by any process that used this log. Numbers of unsafe
-    /// methods are not logged, so an implementation sets a range aside at each
-    /// start (for example 2³² numbers) and returns its beginning.
+    /// Hands out every entry, oldest first; answers the last number that was given
+    /// out. Called once, before anything is served.
     ///
     /// # Errors
     /// If the log cannot be read. What is stored must not be served then.
     fn replay(&self, each: &mut dyn FnMut(&Entry)) -> io::Result<Seq>;
 
-    /// Makes an entry durable. Called by one writer at a time, with ascending
-    /// numbers that may leave some out.
+    /// Makes an invalidation durable; answers its number, which is greater than every
+    /// one that was given out before. It may wait, and others may append meanwhile.
     ///
     /// # Errors
-    /// If it is not certain that the entry is durable.
-    fn append(&self, entry: &Entry) -> io::Result<()>;
-
-    /// Whether `append` blocks its thread; then it is called on one for that.
-    fn blocks(&self) -> bool {
-        true
-    }
+    /// If it is not certain that it is durable.
+    fn append<'a>(
+        &'a self,
+        names: &'a [Name],
+        hardness: Hardness,
+    ) -> BoxFuture<'a, io::Result<Seq>>;
 }
 
-/// No log: for a store that is empty after a restart, so that nothing old could
-/// be served.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoLog;
+/// A log in memory: for a store that is empty after a restart, so that nothing old
+/// could be served.
+#[derive(Debug, Default)]
+pub struct MemoryLog(AtomicU64);
 
-impl Log for NoLog {
+impl Log for MemoryLog {
     fn replay(&self, _each: &mut dyn FnMut(&Entry)) -> io::Result<Seq> {
-        Ok(0)
+        Ok(self.0.load(Ordering::Acquire))
     }
 
-    fn append(&self, _entry: &Entry) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn blocks(&self) -> bool {
-        false
+    fn append<'a>(&'a self, _: &'a [Name], _: Hardness) -> BoxFuture<'a, io::Result<Seq>> {
+        Box::pin(std::future::ready(Ok(self.0.fetch_add(1, Ordering::AcqRel) + 1)))
     }
 }
 
@@ -121,93 +119,79 @@ impl Log for NoLog {
 #[error("the invalidation could not be logged: {0}")]
 pub struct LogError(#[from] io::Error);
 
-/// The sequence and what its numbers name.
-pub struct Invalidations {
-    /// The number up to which all is published. Advanced under `table`'s lock.
-    seq: AtomicU64,
-    /// Read by lookups whose page was not checked since the sequence advanced,
-    /// and never held for longer than a few hash table accesses.
+/// What was invalidated, and when.
+pub(super) struct Invalidations {
+    /// The greatest number of the log that was applied.
+    applied: AtomicU64,
+    /// How many unsafe methods there were.
+    local: AtomicU64,
+    /// How often the table has changed. All three advance under the table's lock.
+    generation: AtomicU64,
+    /// Read by lookups whose page was not checked since it changed, and never held for
+    /// longer than a few hash table accesses.
     table: RwLock<Table>,
-    /// Held by the one writer, over its append. An async lock, because appending
-    /// waits for a disk; its owner is the task that writes, not the caller, who
-    /// may go away.
-    writer: Arc<tokio::sync::Mutex<()>>,
     log: Arc<dyn Log>,
 }
 
 impl Invalidations {
-    /// Invalidations without a durable log; at most `max_names` distinct names
-    /// are kept apart.
-    #[must_use]
-    pub fn new(max_names: usize) -> Invalidations {
-        Invalidations::at(max_names, Arc::new(NoLog))
-    }
-
-    /// Invalidations as the log has them.
+    /// Invalidations as the log has them; at most `max_names` distinct names are kept
+    /// apart.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn open(max_names: usize, log: Arc<dyn Log>) -> io::Result<Invalidations> {
-        let these = Invalidations::at(max_names, Arc::clone(&log));
-        let highest = log.replay(&mut |entry| these.apply(entry))?;
-        these.advance(highest);
+    pub(super) fn open(max_names: usize, log: Arc<dyn Log>) -> io::Result<Invalidations> {
+        let these = Invalidations {
+            applied: AtomicU64::new(0),
+            local: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            table: RwLock::new(Table::new(max_names, MAX_UNSAFE)),
+            log: Arc::clone(&log),
+        };
+        let last = log.replay(&mut |entry| these.apply(entry))?;
+        these.applied.fetch_max(last, Ordering::Release);
         Ok(these)
     }
 
-    fn at(max_names: usize, log: Arc<dyn Log>) -> Invalidations {
-        Invalidations {
-            seq: AtomicU64::new(0),
-            table: RwLock::new(Table::new(max_names, MAX_UNSAFE)),
-            writer: Arc::default(),
-            log,
+    /// What a fill that begins now is born at. Ask before anything is sent to the
+    /// origin.
+    pub(super) fn born(&self) -> Born {
+        Born {
+            log: self.applied.load(Ordering::Acquire),
+            local: self.local.load(Ordering::Acquire),
         }
-    }
-
-    /// The number that a fill which begins now is `born` at. Ask before anything
-    /// is sent to the origin.
-    #[must_use]
-    pub fn seq(&self) -> Seq {
-        self.seq.load(Ordering::Acquire)
     }
 
     /// Invalidates what `names` name. When this returns, no lookup finds anything
     /// live that began before the call. It goes to its end even when the future
-    /// is dropped, once it is this one's turn.
+    /// is dropped.
     ///
     /// # Errors
     /// If it could not be made durable. Then nothing was invalidated.
-    pub async fn invalidate(
+    pub(super) async fn invalidate(
         self: &Arc<Self>,
         names: Vec<Name>,
         hardness: Hardness,
     ) -> Result<Seq, LogError> {
-        let turn = Arc::clone(&self.writer).lock_owned().await;
-        if !self.log.blocks() {
-            return self.write(names, hardness);
-        }
         let these = Arc::clone(self);
-        let written = tokio::task::spawn_blocking(move || {
-            let written = these.write(names, hardness);
-            drop(turn);
-            written
+        // What is in the log is applied, even if the caller has gone away.
+        let logged = tokio::spawn(async move {
+            let seq = these.log.append(&names, hardness).await?;
+            these.apply(&Entry { seq, names, hardness });
+            Ok(seq)
         });
-        written.await.map_err(io::Error::other)?
+        logged.await.map_err(io::Error::other)?
     }
 
-    fn write(&self, names: Vec<Name>, hardness: Hardness) -> Result<Seq, LogError> {
-        let entry = Entry { seq: self.reserve(), names, hardness };
-        self.log.append(&entry)?;
-        self.publish(&entry);
-        self.advance(entry.seq);
-        Ok(entry.seq)
-    }
-
-    /// Takes over an invalidation that got its number elsewhere, of the same
-    /// sequence: from the log at start, or from another node. One that is known
-    /// already changes nothing.
-    pub fn apply(&self, entry: &Entry) {
-        self.publish(entry);
-        self.advance(entry.seq);
+    /// Takes over an invalidation that is in the log: at start, as soon as it is
+    /// appended, or from another node. One that is known already changes nothing.
+    pub(super) fn apply(&self, entry: &Entry) {
+        let mut table = self.table.write();
+        let latest = self.applied.load(Ordering::Relaxed).max(entry.seq);
+        for name in &entry.names {
+            table.record(name, entry.seq, entry.hardness, latest);
+        }
+        self.applied.store(latest, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Invalidates the page of a URI after an unsafe method (RFC 9111 §4.4), and
@@ -218,66 +202,42 @@ impl Invalidations {
     /// after it. So the caller also removes what is stored under the target's
     /// own key, and what can escape then are other queries and variants of it,
     /// and a fill in flight during that many unsafe requests.
-    pub fn invalidate_unsafe(&self, host: &str, path: &str, hardness: Hardness) {
+    pub(super) fn invalidate_unsafe(&self, host: &str, path: &str, hardness: Hardness) {
         let mut table = self.table.write();
-        let seq = table.reserve();
-        table.record_unsafe(host, path, seq, hardness);
-        self.advance_in(&mut table, seq);
-    }
-
-    // The steps of an invalidation, apart so that tests can come between them.
-
-    pub(super) fn reserve(&self) -> Seq {
-        self.table.write().reserve()
-    }
-
-    pub(super) fn publish(&self, entry: &Entry) {
-        let mut table = self.table.write();
-        for name in &entry.names {
-            table.record(name, entry.seq, entry.hardness);
-        }
-    }
-
-    pub(super) fn advance(&self, seq: Seq) {
-        self.advance_in(&mut self.table.write(), seq);
-    }
-
-    fn advance_in(&self, table: &mut Table, seq: Seq) {
-        table.next = table.next.max(seq.saturating_add(1));
-        let reached = self.seq.load(Ordering::Relaxed);
-        // Overtaken: readers may have remembered what they found at `reached`.
-        let seq = if seq > reached { seq } else { table.reserve() };
-        self.seq.store(seq, Ordering::Release);
+        let number = self.local.load(Ordering::Relaxed) + 1;
+        table.record_unsafe(host, path, number, hardness);
+        self.local.store(number, Ordering::Release);
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// How a representation of a page stands: one atomic load and one compare, as
     /// long as nothing was invalidated since it was asked last.
-    #[must_use]
-    pub fn standing(&self, page: &Page, rep: &Representation) -> Standing {
+    pub(super) fn standing(&self, page: &Page, rep: &Representation) -> Standing {
         self.standing_under(page, rep, &Tags::default())
     }
 
     /// The same, with the tags that its route has now, which may be others than
     /// when it was stored: a purge by one of them counts.
-    #[must_use]
-    pub fn standing_under(&self, page: &Page, rep: &Representation, route: &Tags) -> Standing {
-        // Before the names are read, so that those are at least as new.
-        let seq = self.seq();
-        let memo = page.memo(rep);
-        if let Some(known) = memo.and_then(|memo| memo.at(seq)) {
+    pub(super) fn standing_under(
+        &self,
+        page: &Page,
+        rep: &Representation,
+        route: &Tags,
+    ) -> Standing {
+        // Before the table is read, so that that is at least as new.
+        let generation = self.generation.load(Ordering::Acquire);
+        let checked = page.checked(rep);
+        if let Some(known) = checked.and_then(|checked| checked.at(generation)) {
             return known;
         }
-        let held = self.table.read();
-        let mut standing = held.judge(&page.key, Some(&page.tags), rep.born);
-        if standing != Standing::Dead && !route.names.iter().all(|t| page.tags.names.contains(t)) {
-            let by_route = held.judge(&page.key, Some(route), rep.born);
-            if by_route != Standing::Live {
-                standing = by_route;
-            }
+        let held = self.hold();
+        let mut standing = held.judge(&page.key, &page.tags, rep.born);
+        if !route.names.iter().all(|tag| page.tags.names.contains(tag)) {
+            standing = standing.max(held.judge(&page.key, route, rep.born));
         }
         drop(held);
-        if let Some(memo) = memo {
-            memo.set(seq, standing);
+        if let Some(checked) = checked {
+            checked.set(generation, standing);
         }
         standing
     }
@@ -285,25 +245,17 @@ impl Invalidations {
     /// How a fill of `key` that was born at `born` stands. As long as its tags are
     /// not known (`None`), every tag purge counts. A request that arrives must not
     /// join a fill that is [`Standing::Dead`].
-    #[must_use]
-    pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
-        if self.seq() == born {
+    pub(super) fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Born) -> Standing {
+        if self.born() == born {
             return Standing::Live;
         }
         self.table.read().judge(key, tags, born)
     }
 
     /// Distinct names that are remembered.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         let table = self.table.read();
         table.names.len() + table.unsafe_paths.len()
-    }
-
-    /// Whether nothing is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The table, unchanged for as long as this is held.
@@ -314,21 +266,21 @@ impl Invalidations {
 
 impl std::fmt::Debug for Invalidations {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Invalidations").field("seq", &self.seq()).finish_non_exhaustive()
+        f.debug_struct("Invalidations").field("born", &self.born()).finish_non_exhaustive()
     }
 }
 
-/// While it lives, nothing is published. Don't ask [`Invalidations`] meanwhile:
+/// While it lives, nothing is invalidated. Don't ask [`Invalidations`] meanwhile:
 /// a waiting writer would make that a deadlock.
 pub(super) struct Held<'a>(RwLockReadGuard<'a, Table>);
 
 impl Held<'_> {
-    pub(super) fn judge(&self, key: &PageKey, tags: &Tags, born: Seq) -> Standing {
+    pub(super) fn judge(&self, key: &PageKey, tags: &Tags, born: Born) -> Standing {
         self.0.judge(key, Some(tags), born)
     }
 }
 
-/// The greatest numbers over a name; 0: none.
+/// The greatest numbers over a name, of the log or of unsafe methods; 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Reach {
     soft: Seq,
@@ -353,7 +305,7 @@ impl Reach {
         self.soft.max(self.hard)
     }
 
-    fn over(self, born: Seq) -> Standing {
+    fn over(self, born: u64) -> Standing {
         if self.hard > born {
             Standing::Dead
         } else if self.soft > born {
@@ -433,8 +385,6 @@ type Host<'a> = (&'a str, Option<u16>);
 /// What the numbers name.
 #[derive(Debug)]
 struct Table {
-    /// The number of the next invalidation.
-    next: Seq,
     /// Keyed, because visitors choose the paths of unsafe methods.
     hasher: RandomState,
     all: Reach,
@@ -458,7 +408,6 @@ struct Table {
 impl Table {
     fn new(max_names: usize, max_unsafe: usize) -> Table {
         Table {
-            next: 1,
             hasher: RandomState::new(),
             all: Reach::default(),
             names: Recent::new(max_names),
@@ -471,25 +420,18 @@ impl Table {
         }
     }
 
-    /// The next number. The one place where numbers are made.
-    fn reserve(&mut self) -> Seq {
-        let seq = self.next;
-        self.next = seq.saturating_add(1);
-        seq
-    }
-
     fn hash(&self, kind: Kind, host: Option<Host<'_>>, value: &str) -> u64 {
         self.hasher.hash_one((kind, host, value))
     }
 
-    fn record(&mut self, name: &Name, seq: Seq, with: Hardness) {
+    /// `latest`: the greatest number that is recorded, with this one.
+    fn record(&mut self, name: &Name, seq: Seq, with: Hardness, latest: Seq) {
         let (kind, host, value) = match name {
             Name::All => {
                 self.all.add(seq, with);
                 // Nothing older can matter any more, if nothing is newer.
-                if with == Hardness::Hard && self.next <= seq.saturating_add(1) {
+                if with == Hardness::Hard && seq == latest {
                     self.names.clear();
-                    self.unsafe_paths.clear();
                     self.by_host = false;
                     self.depth = None;
                 }
@@ -517,14 +459,14 @@ impl Table {
         }
     }
 
-    fn record_unsafe(&mut self, host: &str, path: &str, seq: Seq, with: Hardness) {
+    fn record_unsafe(&mut self, host: &str, path: &str, number: u64, with: Hardness) {
         let hash = self.hash(Kind::Unsafe, Some((host, None)), path);
-        self.unsafe_paths.record((Kind::Unsafe, hash), seq, with);
+        self.unsafe_paths.record((Kind::Unsafe, hash), number, with);
     }
 
     /// How something of that key, those tags (`None`: not known) and that birth
     /// stands.
-    fn judge(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
+    fn judge(&self, key: &PageKey, tags: Option<&Tags>, born: Born) -> Standing {
         let (host, path) = (key.host(), key.path());
         let mut reach = self.all;
         reach.raise(self.floor);
@@ -536,10 +478,6 @@ impl Table {
             }
             _ => reach.raise(self.any_tag),
         }
-        if self.unsafe_paths.len() > 0 {
-            let hash = self.hash(Kind::Unsafe, Some((host, None)), path);
-            reach.raise(self.unsafe_paths.get(hash));
-        }
         if self.names.len() > 0 {
             self.raise_by_names(&mut reach, None, path, tags);
             if self.by_host {
@@ -548,7 +486,12 @@ impl Table {
                 self.raise_by_names(&mut reach, Some((name, Some(port))), path, tags);
             }
         }
-        reach.over(born)
+        let standing = reach.over(born.log);
+        if self.unsafe_paths.len() == 0 {
+            return standing;
+        }
+        let hash = self.hash(Kind::Unsafe, Some((host, None)), path);
+        standing.max(self.unsafe_paths.get(hash).over(born.local))
     }
 
     fn raise_by_names(
@@ -577,13 +520,13 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicBool;
-    use std::sync::mpsc;
 
     use parking_lot::Mutex;
+    use tokio::sync::oneshot;
 
     use super::*;
     use crate::page::Form;
-    use crate::page::testing::{key, rep, tags};
+    use crate::page::testing::{key, logged, rep, tags};
 
     fn tag(tag: &str) -> Name {
         Name::Tag { host: None, tag: tag.into() }
@@ -598,7 +541,7 @@ mod tests {
     }
 
     fn arced(max_names: usize) -> Arc<Invalidations> {
-        Arc::new(Invalidations::new(max_names))
+        Arc::new(Invalidations::open(max_names, Arc::new(MemoryLog::default())).unwrap())
     }
 
     async fn soft(these: &Arc<Invalidations>, name: Name) -> Seq {
@@ -645,11 +588,11 @@ mod tests {
                                 Hardness::Hard => Standing::Dead,
                             };
                             assert_eq!(
-                                these.fence(&key, Some(&tags), 0),
+                                these.fence(&key, Some(&tags), logged(0)),
                                 expected,
                                 "{name:?} {key}"
                             );
-                            assert_eq!(these.fence(&key, Some(&tags), 1), Standing::Live);
+                            assert_eq!(these.fence(&key, Some(&tags), logged(1)), Standing::Live);
                         }
                     }
                 }
@@ -662,14 +605,14 @@ mod tests {
         let these = arced(10);
         let overflow = Tags { overflow: true, ..tags(&["a"]) };
         soft(&these, path("/other")).await;
-        assert_eq!(these.fence(&key("/"), Some(&overflow), 0), Standing::Live);
+        assert_eq!(these.fence(&key("/"), Some(&overflow), logged(0)), Standing::Live);
         soft(&these, Name::Tag { host: Some("other.com".into()), tag: "t".into() }).await;
-        assert_eq!(these.fence(&key("/"), Some(&overflow), 0), Standing::Stale);
-        assert_eq!(these.fence(&key("/"), None, 0), Standing::Stale);
-        assert_eq!(these.fence(&key("/"), Some(&tags(&["a"])), 0), Standing::Live);
+        assert_eq!(these.fence(&key("/"), Some(&overflow), logged(0)), Standing::Stale);
+        assert_eq!(these.fence(&key("/"), None, logged(0)), Standing::Stale);
+        assert_eq!(these.fence(&key("/"), Some(&tags(&["a"])), logged(0)), Standing::Live);
         these.invalidate(vec![tag("x")], Hardness::Hard).await.unwrap();
-        assert_eq!(these.fence(&key("/"), Some(&overflow), 0), Standing::Dead);
-        assert_eq!(these.fence(&key("/"), Some(&overflow), these.seq()), Standing::Live);
+        assert_eq!(these.fence(&key("/"), Some(&overflow), logged(0)), Standing::Dead);
+        assert_eq!(these.fence(&key("/"), Some(&overflow), these.born()), Standing::Live);
     }
 
     #[tokio::test]
@@ -678,11 +621,12 @@ mod tests {
         let page = Page::new(key("/a"), vec![Arc::new(rep(Form::Document, 0, &["t"], "x"))]);
         let rep = &page.members[0];
         assert_eq!(these.standing(&page, rep), Standing::Live);
-        let seq = soft(&these, tag("t")).await;
+        soft(&these, tag("t")).await;
         assert_eq!(these.standing(&page, rep), Standing::Stale);
-        assert_eq!(page.memo(rep).unwrap().at(seq), Some(Standing::Stale));
-        // A wrong memo would be believed: it is all that is looked at.
-        page.memo(rep).unwrap().set(seq, Standing::Live);
+        let generation = these.generation.load(Ordering::Relaxed);
+        assert_eq!(page.checked(rep).unwrap().at(generation), Some(Standing::Stale));
+        // What is remembered is believed: it is all that is looked at.
+        page.checked(rep).unwrap().set(generation, Standing::Live);
         assert_eq!(these.standing(&page, rep), Standing::Live);
         soft(&these, tag("other")).await;
         assert_eq!(these.standing(&page, rep), Standing::Stale);
@@ -699,49 +643,49 @@ mod tests {
         }
         // The tag was forgotten: pages with tags are stale, whichever they are.
         assert_eq!(these.len(), 3);
-        assert_eq!(these.fence(&key("/x"), Some(&tagged), 0), Standing::Stale);
-        assert_eq!(these.fence(&key("/x"), Some(&tagged), 1), Standing::Live);
-        assert_eq!(at("/x", 0), Standing::Live);
+        assert_eq!(these.fence(&key("/x"), Some(&tagged), logged(0)), Standing::Stale);
+        assert_eq!(these.fence(&key("/x"), Some(&tagged), logged(1)), Standing::Live);
+        assert_eq!(at("/x", logged(0)), Standing::Live);
         // A name that comes again is not the oldest any more.
         soft(&these, path("/2")).await;
         soft(&these, path("/6")).await;
-        assert_eq!((at("/x", 2), at("/x", 3)), (Standing::Stale, Standing::Live));
-        assert_eq!((at("/2", 4), at("/2", 5)), (Standing::Stale, Standing::Live));
+        assert_eq!((at("/x", logged(2)), at("/x", logged(3))), (Standing::Stale, Standing::Live));
+        assert_eq!((at("/2", logged(4)), at("/2", logged(5))), (Standing::Stale, Standing::Live));
         // A hard one stays hard.
         these.invalidate(vec![path("/7")], Hardness::Hard).await.unwrap();
         for n in 8..=10 {
             soft(&these, path(&format!("/{n}"))).await;
         }
-        assert_eq!((at("/x", 6), at("/x", 7)), (Standing::Dead, Standing::Live));
+        assert_eq!((at("/x", logged(6)), at("/x", logged(7))), (Standing::Dead, Standing::Live));
         // The same names again and again take no room.
         for _ in 0..1_000 {
             soft(&these, path("/8")).await;
         }
         assert_eq!(these.len(), 3);
         assert!(these.table.read().names.order.len() <= 6);
-        assert_eq!(at("/x", 7), Standing::Live);
+        assert_eq!(at("/x", logged(7)), Standing::Live);
         // And after everything was invalidated, none is needed.
         these.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
-        assert!(these.is_empty());
-        assert_eq!(at("/x", these.seq() - 1), Standing::Dead);
+        assert_eq!(these.len(), 0);
+        assert_eq!(at("/x", logged(these.born().log - 1)), Standing::Dead);
     }
 
     #[tokio::test]
     async fn a_flood_of_unsafe_methods_raises_no_floor_and_pushes_out_no_name() {
         let these = arced(10);
         soft(&these, path("/a")).await;
-        let born = these.seq();
+        let born = these.born();
         for n in 0..MAX_UNSAFE + 100 {
             these.invalidate_unsafe("example.com", &format!("/post/{n}"), Hardness::Hard);
         }
         assert_eq!(these.len(), MAX_UNSAFE + 1);
         let none = tags(&[]);
         let at = |path: &str, born| these.fence(&key(path), Some(&none), born);
-        assert_eq!(at("/a", 0), Standing::Stale);
+        assert_eq!(at("/a", logged(0)), Standing::Stale);
         assert_eq!(at("/a", born), Standing::Live);
-        assert_eq!(at("/b", 0), Standing::Live);
+        assert_eq!(at("/b", logged(0)), Standing::Live);
         assert_eq!(at("/post/200", born), Standing::Dead);
-        assert_eq!(at("/post/200", these.seq()), Standing::Live);
+        assert_eq!(at("/post/200", these.born()), Standing::Live);
         // Of another host, and of the same on another port.
         let key = |host| PageKey::new("", "http", host, "/post/200");
         assert_eq!(these.fence(&key("a.com"), Some(&none), born), Standing::Live);
@@ -757,7 +701,7 @@ mod tests {
         let these = arced(10);
         soft(&these, prefix("/a/a")).await;
         assert_eq!(these.table.read().depth, Some(2));
-        assert_eq!(these.fence(&key(&long), None, 0), Standing::Stale);
+        assert_eq!(these.fence(&key(&long), None, logged(0)), Standing::Stale);
     }
 
     /// What a purge does is independent of how many pages have the tag: it touches
@@ -770,7 +714,7 @@ mod tests {
         let pages: Vec<_> = (0..100_000).map(page).collect();
         soft(&these, tag("t")).await;
         assert_eq!(these.len(), 1);
-        assert!(pages.iter().all(|page| page.memo(&one).unwrap().at(these.seq()).is_none()));
+        assert!(pages.iter().all(|page| page.checked(&one).unwrap().at(1).is_none()));
         assert!(pages.iter().all(|page| these.standing(page, &one) == Standing::Stale));
     }
 
@@ -778,103 +722,139 @@ mod tests {
     #[derive(Default)]
     struct TestLog {
         entries: Mutex<Vec<Entry>>,
-        high: Mutex<Seq>,
         broken: AtomicBool,
-        gate: Mutex<Option<mpsc::Receiver<()>>>,
-        entered: Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
+        /// Appending waits here once it has its number.
+        gates: Mutex<VecDeque<oneshot::Receiver<()>>>,
+        appended: tokio::sync::Notify,
+    }
+
+    impl TestLog {
+        fn gate(&self) -> oneshot::Sender<()> {
+            let (open, gate) = oneshot::channel();
+            self.gates.lock().push_back(gate);
+            open
+        }
     }
 
     impl Log for TestLog {
         fn replay(&self, each: &mut dyn FnMut(&Entry)) -> io::Result<Seq> {
             self.entries.lock().iter().for_each(each);
-            Ok(*self.high.lock())
+            Ok(self.entries.lock().len() as Seq)
         }
 
-        fn append(&self, entry: &Entry) -> io::Result<()> {
-            if let Some(entered) = self.entered.lock().take() {
-                let _ = entered.send(());
-            }
-            if let Some(gate) = self.gate.lock().take() {
-                gate.recv().map_err(io::Error::other)?;
-            }
-            self.entries.lock().push(entry.clone());
-            if self.broken.load(Ordering::Relaxed) {
-                return Err(io::Error::other("no space left"));
-            }
-            Ok(())
+        fn append<'a>(
+            &'a self,
+            names: &'a [Name],
+            hardness: Hardness,
+        ) -> BoxFuture<'a, io::Result<Seq>> {
+            Box::pin(async move {
+                let seq = {
+                    let mut entries = self.entries.lock();
+                    let seq = entries.len() as Seq + 1;
+                    entries.push(Entry { seq, names: names.to_vec(), hardness });
+                    seq
+                };
+                self.appended.notify_one();
+                let gate = self.gates.lock().pop_front();
+                if let Some(gate) = gate {
+                    gate.await.map_err(io::Error::other)?;
+                }
+                if self.broken.load(Ordering::Relaxed) {
+                    return Err(io::Error::other("no space left"));
+                }
+                Ok(seq)
+            })
         }
     }
 
+    fn open(log: &Arc<TestLog>) -> Arc<Invalidations> {
+        Arc::new(Invalidations::open(10, Arc::clone(log) as Arc<dyn Log>).unwrap())
+    }
+
     #[tokio::test]
-    async fn a_failed_log_invalidates_nothing_and_its_number_is_not_used_again() {
+    async fn a_failed_log_invalidates_nothing() {
         let log = Arc::new(TestLog::default());
-        let these = Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
-        let before = these.seq();
+        let these = open(&log);
+        let before = these.born();
         log.broken.store(true, Ordering::Relaxed);
         let failed = these.invalidate(vec![tag("t")], Hardness::Hard).await;
         assert!(failed.unwrap_err().to_string().contains("no space left"));
-        assert_eq!(these.seq(), before);
-        assert_eq!(these.fence(&key("/"), Some(&tags(&["t"])), 0), Standing::Live);
+        assert_eq!(these.born(), before);
+        assert_eq!(these.fence(&key("/"), Some(&tags(&["t"])), logged(0)), Standing::Live);
         log.broken.store(false, Ordering::Relaxed);
         let seq = soft(&these, tag("t")).await;
-        assert_eq!(these.seq(), seq);
-        let numbers: Vec<_> = log.entries.lock().iter().map(|entry| entry.seq).collect();
-        assert!(numbers[0] < numbers[1]);
+        assert_eq!((these.born(), seq), (logged(2), 2));
     }
 
     #[tokio::test]
-    async fn a_restart_forgets_no_invalidation_and_reuses_no_number() {
+    async fn a_restart_forgets_no_invalidation() {
         let log = Arc::new(TestLog::default());
-        let open = || Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
-        let these = open();
+        let these = open(&log);
         soft(&these, tag("t")).await;
         these.invalidate_unsafe("example.com", "/x", Hardness::Hard);
-        let (born, tagged) = (these.seq(), tags(&["t"]));
-        *log.high.lock() = 1 << 32;
-        let these = open();
-        assert!(these.seq() > born);
-        assert_eq!(these.fence(&key("/"), Some(&tagged), 0), Standing::Stale);
+        let (born, tagged) = (these.born(), tags(&["t"]));
+        assert_eq!((born.log, born.local), (1, 1));
+        let these = open(&log);
+        assert_eq!(these.born(), logged(1));
+        assert_eq!(these.fence(&key("/"), Some(&tagged), logged(0)), Standing::Stale);
         assert_eq!(these.fence(&key("/"), Some(&tagged), born), Standing::Live);
         soft(&these, tag("t")).await;
         assert_eq!(these.fence(&key("/"), Some(&tagged), born), Standing::Stale);
         // From another node; known ones change nothing.
-        let seq = these.seq() + 5;
-        let entry = Entry { seq, names: vec![path("/y")], hardness: Hardness::Hard };
+        let entry = Entry { seq: 7, names: vec![path("/y")], hardness: Hardness::Hard };
         these.apply(&entry);
-        assert_eq!(these.fence(&key("/y"), None, seq - 1), Standing::Dead);
+        assert_eq!(these.fence(&key("/y"), None, logged(6)), Standing::Dead);
         these.apply(&entry);
-        assert_eq!(these.fence(&key("/y"), None, seq), Standing::Live);
+        assert_eq!(these.fence(&key("/y"), None, logged(7)), Standing::Live);
     }
 
-    /// Whoever asked may go away: what the log has is published.
+    /// Unsafe methods and what another process counted have nothing to do with the log.
+    #[tokio::test]
+    async fn the_counts_are_compared_each_with_its_own() {
+        let these = arced(10);
+        let none = tags(&[]);
+        let at = |born| these.fence(&key("/x"), Some(&none), born);
+        these.invalidate_unsafe("example.com", "/x", Hardness::Soft);
+        assert_eq!(at(Born { log: 9, local: 0 }), Standing::Stale);
+        assert_eq!(at(Born { log: 0, local: 1 }), Standing::Live);
+        soft(&these, path("/x")).await;
+        assert_eq!(at(Born { log: 0, local: 9 }), Standing::Stale);
+        assert_eq!(at(Born { log: 1, local: 1 }), Standing::Live);
+        these.invalidate_unsafe("example.com", "/x", Hardness::Hard);
+        assert_eq!(at(Born { log: 9, local: 1 }), Standing::Dead);
+        assert_eq!(at(these.born()), Standing::Live);
+    }
+
+    /// Whoever asked may go away: what the log has is applied.
     #[tokio::test]
     async fn an_invalidation_that_is_being_logged_goes_to_its_end() {
         let log = Arc::new(TestLog::default());
-        let these = Arc::new(Invalidations::open(10, Arc::clone(&log) as Arc<dyn Log>).unwrap());
-        let (open, gate) = mpsc::channel();
-        let (entered, logging) = tokio::sync::oneshot::channel();
-        *log.gate.lock() = Some(gate);
-        *log.entered.lock() = Some(entered);
-        let before = these.seq();
+        let these = open(&log);
+        let first = log.gate();
         let asked = Arc::clone(&these);
         let asking = tokio::spawn(async move { soft(&asked, tag("t")).await });
-        logging.await.unwrap();
+        log.appended.notified().await;
         asking.abort();
         assert!(asking.await.unwrap_err().is_cancelled());
-        // Meanwhile an unsafe method does not wait, and nothing is published yet.
+        // Meanwhile neither an unsafe method nor another invalidation waits for it.
+        let page = |born: Born| {
+            let rep = Arc::new(rep(Form::Document, born, &["t"], "x"));
+            Page::new(key("/"), vec![rep])
+        };
+        let (before, old) = (these.born(), page(these.born()));
         these.invalidate_unsafe("example.com", "/x", Hardness::Hard);
-        let overtaken = these.seq();
-        assert!(overtaken > before);
-        let tagged = tags(&["t"]);
-        assert_eq!(these.fence(&key("/"), Some(&tagged), before), Standing::Live);
-        let page = Page::new(key("/"), vec![Arc::new(rep(Form::Document, before, &["t"], "x"))]);
-        assert_eq!(these.standing(&page, &page.members[0]), Standing::Live);
-        open.send(()).unwrap();
-        // The next one waits its turn.
-        let seq = soft(&these, tag("u")).await;
-        assert!(seq > overtaken);
-        assert_eq!(these.standing(&page, &page.members[0]), Standing::Stale);
-        let numbers: Vec<_> = log.entries.lock().iter().map(|entry| entry.seq).collect();
-        assert!(numbers.is_sorted() && numbers.len() == 2);
+        assert_eq!(soft(&these, tag("u")).await, 2);
+        let (between, new) = (these.born(), page(these.born()));
+        assert!(before < between);
+        for page in [&old, &new] {
+            assert_eq!(these.standing(page, &page.members[0]), Standing::Live);
+        }
+        first.send(()).unwrap();
+        while these.standing(&old, &old.members[0]) == Standing::Live {
+            tokio::task::yield_now().await;
+        }
+        // What began in between began after the log had it.
+        assert_eq!(these.standing(&new, &new.members[0]), Standing::Live);
+        assert_eq!(these.born(), between);
     }
 }

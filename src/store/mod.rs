@@ -6,7 +6,7 @@
 //! The store never asks an origin, reads no clock, and knows nothing of freshness:
 //! [`Standing::Live`] says that nothing was invalidated, not that the time is not up.
 
-pub mod invalidation;
+mod invalidation;
 mod memory;
 #[cfg(test)]
 mod model;
@@ -20,12 +20,13 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-pub use invalidation::{Hardness, Invalidations, Log, LogError, NoLog};
+use invalidation::Invalidations;
+pub use invalidation::{Entry, Hardness, Log, LogError, MemoryLog};
 pub use name::Name;
 use name::Names;
 
 use crate::config;
-use crate::page::{Body, Form, Page, PageKey, Representation, Seq, Standing, Tags};
+use crate::page::{Body, Born, Form, Page, PageKey, Representation, Seq, Standing, Tags};
 use memory::Memory;
 
 /// Locks for changes of pages, each for the keys of one hash. Commits of
@@ -106,7 +107,8 @@ impl Store {
     /// A store in memory alone.
     #[must_use]
     pub fn new(config: &config::Cache) -> Store {
-        Store::over(config, Invalidations::new(config.max_invalidations))
+        // A log in memory can always be read.
+        Store::open(config, Arc::new(MemoryLog::default())).unwrap_or_else(|_| unreachable!())
     }
 
     /// A store whose invalidations are durable in `log`.
@@ -114,13 +116,9 @@ impl Store {
     /// # Errors
     /// If the log cannot be read.
     pub fn open(config: &config::Cache, log: Arc<dyn Log>) -> io::Result<Store> {
-        Ok(Store::over(config, Invalidations::open(config.max_invalidations, log)?))
-    }
-
-    fn over(config: &config::Cache, invalidations: Invalidations) -> Store {
-        Store {
+        Ok(Store {
             memory: Memory::new(config.memory),
-            invalidations: Arc::new(invalidations),
+            invalidations: Arc::new(Invalidations::open(config.max_invalidations, log)?),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
             max_variants: AtomicUsize::new(config.max_variants.max(1)),
@@ -129,7 +127,7 @@ impl Store {
                 .max_capacity(MAX_SEEN)
                 .time_to_live(SEEN)
                 .build(),
-        }
+        })
     }
 
     /// Goes by other bounds from now on, as far as they can change.
@@ -137,11 +135,11 @@ impl Store {
         self.max_variants.store(config.max_variants.max(1), Ordering::Relaxed);
     }
 
-    /// The number that a fill which begins now is `born` at. Ask before anything
-    /// is sent to the origin, and once for all members of a generation.
+    /// What a fill that begins now is born at. Ask before anything is sent to the
+    /// origin, and once for all members of a generation.
     #[must_use]
-    pub fn seq(&self) -> Seq {
-        self.invalidations.seq()
+    pub fn born(&self) -> Born {
+        self.invalidations.born()
     }
 
     /// The page in memory, which counts as used by this. Its members may be stale or
@@ -174,7 +172,7 @@ impl Store {
 
     /// How a fill in flight stands. See [`Invalidations::fence`].
     #[must_use]
-    pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Seq) -> Standing {
+    pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Born) -> Standing {
         self.invalidations.fence(key, tags, born)
     }
 
@@ -219,7 +217,7 @@ impl Store {
 
         // 1. Who stays, who goes. What began later is never replaced, or an old
         // slow fill would bring back what a newer one replaced.
-        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Seq::MAX);
+        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Born::MAX);
         let (dropped, mut members): (Vec<_>, Vec<_>) =
             kept.iter().cloned().partition(|member| gone(member));
         let newer = |member: &Arc<Representation>| {
@@ -255,8 +253,6 @@ impl Store {
         for rep in &fresh {
             names = names.union(&rep.tags);
         }
-        let is_fresh =
-            |member: &Arc<Representation>| fresh.iter().any(|rep| Arc::ptr_eq(rep, member));
         let is_dead =
             |member: &Arc<Representation>| held.judge(key, &names, member.born) == Standing::Dead;
         if fresh.iter().any(is_dead) {
@@ -269,26 +265,16 @@ impl Store {
             return Committed::Removed;
         }
 
-        // 3. A member that such a purge made stale keeps the tags that did, where
-        // the new page would forget them.
+        // 3. The page keeps the tags by which such a purge made a member stale that is
+        // still there.
         let standing = |member: &Arc<Representation>| held.judge(key, &names, member.born);
+        let worst = fresh.iter().map(standing).max().unwrap_or(Standing::Live);
         let mut page = Page::new(key.clone(), members);
-        let stale = page
-            .members
-            .iter()
-            .any(|member| is_fresh(member) && standing(member) != Standing::Live);
         let forgets = |member: &Arc<Representation>| {
             held.judge(key, &page.tags, member.born) != standing(member)
         };
         if page.members.iter().any(forgets) {
-            let members = page.members.iter().map(|member| {
-                if !forgets(member) {
-                    return Arc::clone(member);
-                }
-                let tags = Arc::new(member.tags.union(&names));
-                Arc::new(Representation { tags, ..(**member).clone() })
-            });
-            page = Page::new(key.clone(), members.collect());
+            page.tags = Arc::new(names.clone());
         }
 
         // 4. Where the page loses a tag, nothing is published until it is in place:
@@ -304,14 +290,7 @@ impl Store {
         }
         drop((held, stripe));
         memory.settle();
-        if stored {
-            Committed::Stored {
-                page,
-                standing: if stale { Standing::Stale } else { Standing::Live },
-            }
-        } else {
-            Committed::NoRoom
-        }
+        if stored { Committed::Stored { page, standing: worst } } else { Committed::NoRoom }
     }
 
     /// Adds coded bodies to a representation, if this very one is still stored.
@@ -348,7 +327,12 @@ impl Store {
 
     /// Removes those members of a page that began at `born` or before it: what a fill
     /// learned then says nothing of a newer render. Answers whether there were any.
-    pub fn withdraw(&self, key: &PageKey, born: Seq, of: impl Fn(&Representation) -> bool) -> bool {
+    pub fn withdraw(
+        &self,
+        key: &PageKey,
+        born: Born,
+        of: impl Fn(&Representation) -> bool,
+    ) -> bool {
         let old = |member: &Representation| member.born <= born && of(member);
         matches!(self.commit(key, Vec::new(), old), Committed::Stored { .. } | Committed::Removed)
     }
@@ -596,9 +580,9 @@ mod tests {
         assert_eq!(members(&store, "/a"), all);
         assert_eq!(page(&store, "/a").tags.names, tags(&["y", "z"]).names);
 
-        store.withdraw(&key("/a"), Seq::MAX, |member| member.form == data);
+        store.withdraw(&key("/a"), Born::MAX, |member| member.form == data);
         assert_eq!(members(&store, "/a"), all[1..]);
-        store.withdraw(&key("/a"), Seq::MAX, |member| member.form == doc);
+        store.withdraw(&key("/a"), Born::MAX, |member| member.form == doc);
         assert!(store.get(key("/a").as_str()).is_none());
         assert!(store.remove(&key("/a")).is_none());
     }
@@ -618,9 +602,9 @@ mod tests {
     #[tokio::test]
     async fn what_began_later_is_not_replaced() {
         let store = store();
-        let born = store.seq();
+        let born = store.born();
         store.invalidate(tag("t"), Hardness::Soft).await.unwrap();
-        commit(&store, &key("/a"), vec![rep(Form::Document, store.seq(), &[], "new")]);
+        commit(&store, &key("/a"), vec![rep(Form::Document, store.born(), &[], "new")]);
         let slow = || rep(Form::Document, born, &[], "old");
         let data = || rep(Form::Data, born, &[], "data");
         assert!(matches!(commit(&store, &key("/a"), vec![slow()]), Committed::Superseded));
@@ -656,33 +640,33 @@ mod tests {
     async fn a_fill_that_an_invalidation_overtook_is_stale_or_not_stored() {
         let store = store();
         let doc = |born| vec![rep(Form::Document, born, &["t"], "x")];
-        let born = store.seq();
+        let born = store.born();
         store.invalidate(tag("t"), Hardness::Soft).await.unwrap();
         let stale = commit(&store, &key("/a"), doc(born));
         assert!(matches!(stale, Committed::Stored { standing: Standing::Stale, .. }));
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Stale);
-        assert!(is_stored(&commit(&store, &key("/a"), doc(store.seq()))));
+        assert!(is_stored(&commit(&store, &key("/a"), doc(store.born()))));
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Live);
 
-        let born = store.seq();
+        let born = store.born();
         store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Dead);
         assert!(matches!(commit(&store, &key("/b"), doc(born)), Committed::Dead));
         assert!(store.get(key("/b").as_str()).is_none());
-        assert!(is_stored(&commit(&store, &key("/b"), doc(store.seq()))));
+        assert!(is_stored(&commit(&store, &key("/b"), doc(store.born()))));
     }
 
     #[tokio::test]
     async fn a_member_does_not_hide_behind_what_was_remembered_under_other_tags() {
         let store = store();
         commit(&store, &key("/a"), vec![rep(Form::Document, 0, &["x"], "doc")]);
-        let born = store.seq();
+        let born = store.born();
         store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Live);
         // The page turns out to have the tag: what is older than its purge is stale,
         // though nothing was invalidated since it was found live.
-        assert!(born < store.seq());
-        let data = vec![rep(Form::Data, store.seq(), &["y"], "data")];
+        assert!(born < store.born());
+        let data = vec![rep(Form::Data, store.born(), &["y"], "data")];
         assert!(is_stored(&commit(&store, &key("/a"), data)));
         assert_eq!(standing(&store, "/a", Form::Data), Standing::Live);
         assert_eq!(standing(&store, "/a", Form::Document), Standing::Stale);
@@ -694,17 +678,17 @@ mod tests {
         let (doc, data) = (Form::Document, Form::Data);
         let both = vec![rep(doc, 0, &["x"], "1"), rep(data, 0, &["y"], "1")];
         commit(&store, &key("/a"), both);
-        let in_flight = store.seq();
+        let in_flight = store.born();
         store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
         assert_eq!(standing(&store, "/a", doc), Standing::Stale);
-        commit(&store, &key("/a"), vec![rep(data, store.seq(), &[], "2")]);
+        commit(&store, &key("/a"), vec![rep(data, store.born(), &[], "2")]);
         assert_eq!(standing(&store, "/a", data), Standing::Live);
         assert_eq!(standing(&store, "/a", doc), Standing::Stale);
         // So does a render of the page that began before the purge.
         commit(&store, &key("/a"), vec![rep(doc, in_flight, &["x"], "2")]);
         assert_eq!(standing(&store, "/a", doc), Standing::Stale);
         // And the tag is gone with the next render.
-        commit(&store, &key("/a"), vec![rep(doc, store.seq(), &["x"], "3")]);
+        commit(&store, &key("/a"), vec![rep(doc, store.born(), &["x"], "3")]);
         assert_eq!(standing(&store, "/a", doc), Standing::Live);
         assert_eq!(page(&store, "/a").tags.names, tags(&["x"]).names);
     }
@@ -743,7 +727,7 @@ mod tests {
         assert!(store.lookup(key("/a").as_str()).await.is_none());
         assert!(store.matching(vec![Name::All]).await.is_empty());
         assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
-        store.withdraw(&key("/a"), Seq::MAX, |member| member.form == Form::Document);
+        store.withdraw(&key("/a"), Born::MAX, |member| member.form == Form::Document);
         store.invalidate_unsafe(&key("/a"));
         store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
         assert_eq!((store.len(), store.bytes()), (0, 0));
@@ -803,21 +787,21 @@ mod tests {
             let doc = |born| vec![rep(Form::Document, born, &["t"], &"x".repeat(10_000))];
             let others = ["/b", "/c"].map(|path| PageKey::new("", "http", "other", path));
             for key in [key("/a"), others[0].clone()] {
-                commit(&store, &key, doc(0));
+                commit(&store, &key, doc(Born::default()));
             }
             commit(&store, &others[1], vec![rep(Form::Document, 0, &[], "x")]);
             // Not before it is invalidated.
             assert_eq!(store.free(vec![name.clone()]).await, 0);
             store.invalidate(vec![name.clone()], Hardness::Soft).await.unwrap();
             assert_eq!(store.free(vec![name.clone()]).await, 0);
-            let born = store.seq();
+            let born = store.born();
             store.invalidate(vec![name.clone()], Hardness::Hard).await.unwrap();
             let left = if name == Name::All { 0 } else { u64::from(name != tag("t")[0]) + 1 };
             assert_eq!(store.free(vec![name.clone()]).await, 3 - left, "{name:?}");
             assert_eq!(store.len(), left, "{name:?}");
             // A render that began before is dead, one that began since stays.
             assert!(matches!(commit(&store, &key("/a"), doc(born)), Committed::Dead));
-            assert!(is_stored(&commit(&store, &key("/a"), doc(store.seq()))));
+            assert!(is_stored(&commit(&store, &key("/a"), doc(store.born()))));
             assert_eq!(store.free(vec![name]).await, 0);
             assert!(store.get(key("/a").as_str()).is_some());
         }
@@ -829,7 +813,7 @@ mod tests {
         let store = Arc::new(store());
         let both = vec![rep(Form::Document, 0, &["t"], "1"), rep(Form::Data, 0, &[], "1")];
         commit(&store, &key("/a"), both);
-        let born = store.seq();
+        let born = store.born();
         store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
         assert_eq!(store.free(tag("t")).await, 1);
         for form in [Form::Data, Form::Document] {
@@ -839,7 +823,7 @@ mod tests {
         assert!(is_stored(&commit(
             &store,
             &key("/a"),
-            vec![rep(Form::Data, store.seq(), &[], "2")]
+            vec![rep(Form::Data, store.born(), &[], "2")]
         )));
     }
 
@@ -874,7 +858,7 @@ mod tests {
         other.begin("", "http", "example.com", "/a");
         other.variant("accept-language", "de");
         let other = other.key();
-        let born = store.seq();
+        let born = store.born();
         commit(&store, &key("/a"), doc(born));
         commit(&store, &other, doc(born));
         commit(&store, &key("/b"), doc(born));
@@ -886,7 +870,7 @@ mod tests {
         assert_eq!(standing(&store, "/b", Form::Document), Standing::Live);
         assert_eq!(store.fence(&key("/a"), None, born), Standing::Dead);
         assert_eq!(store.fence(&key("/b"), None, born), Standing::Live);
-        assert!(is_stored(&commit(&store, &key("/a"), doc(store.seq()))));
+        assert!(is_stored(&commit(&store, &key("/a"), doc(store.born()))));
     }
 
     /// Each thread commits its own form of one page again and again: what it

@@ -140,6 +140,47 @@ impl PageKey {
         &self.0.text
     }
 
+    /// The key of which these are the bytes (see [`as_str`](Self::as_str)), as another
+    /// tier keeps them; none if they are of no key.
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<PageKey> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (deployment, rest) = text.split_once('\0')?;
+        let (url, variants) = match rest.split_once('\0') {
+            Some((url, variants)) => (url, Some(variants)),
+            None => (rest, None),
+        };
+        let (scheme, authority) = url.split_once("://")?;
+        let (host, target) = authority.split_at(authority.find('/')?);
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let is_plain = |part: &str| !part.bytes().any(|b| b.is_ascii_control());
+        // Tabs may stand in a field.
+        let is_variant = |line: &str| {
+            line.strip_suffix('\n').is_some_and(|line| {
+                line.contains('=') && !line.bytes().any(|b| b.is_ascii_control() && b != b'\t')
+            })
+        };
+        let of_a_key = is_plain(deployment)
+            && matches!(scheme, "http" | "https")
+            && is_plain(url)
+            && !host.contains('?')
+            && query != Some("")
+            && variants != Some("")
+            && variants.unwrap_or("").split_inclusive('\n').all(is_variant);
+        let start = (deployment.len() + 1 + scheme.len() + 3) as u32;
+        let end = start + host.len() as u32;
+        of_a_key.then(|| {
+            PageKey(Arc::new(Parts {
+                text: text.into(),
+                host: start..end,
+                path: end..end + path.len() as u32,
+            }))
+        })
+    }
+
     /// The canonical host (see [`host::canonical`]).
     #[must_use]
     pub fn host(&self) -> &str {
@@ -250,6 +291,8 @@ impl fmt::Display for PageKey {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -288,5 +331,90 @@ mod tests {
             let parts = (buf.deployment(), buf.host(), buf.path(), buf.target());
             assert_eq!(parts, ("version-3", "h:8443", "/a/b", "/a/b?page=2"));
         }
+    }
+
+    /// Every part of a key, put together again.
+    fn rebuilt(key: &PageKey) -> PageKey {
+        let mut buf = KeyBuf::default();
+        buf.begin(key.deployment(), key.scheme(), key.host(), key.path());
+        buf.query(key.target().split_once('?').map_or("", |(_, query)| query));
+        key.variants().for_each(|(name, value)| buf.variant(name, value));
+        buf.key()
+    }
+
+    fn keys() -> impl Strategy<Value = PageKey> {
+        let host = "([a-z0-9.-]{1,12}|\\[::1\\])(:[0-9]{1,5})?";
+        let variant = ("[a-z-]{1,9}", "([ -~\t\u{80}-\u{ff}]{0,9})");
+        (
+            "[ -~]{0,9}",
+            prop::sample::select(vec!["http", "https"]),
+            host,
+            "/([!->@-~]{0,20})",
+            "[!-~\u{80}-\u{ff}]{0,20}",
+            prop::collection::vec(variant, 0..3),
+        )
+            .prop_map(|(deployment, scheme, host, path, query, variants)| {
+                let mut buf = KeyBuf::default();
+                buf.begin(&deployment, scheme, &host, &path);
+                buf.query(&query);
+                variants.iter().for_each(|(name, value)| buf.variant(name, value));
+                buf.key()
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_is_parsed_back(key in keys()) {
+            let parsed = PageKey::parse(key.as_str().as_bytes()).unwrap();
+            prop_assert_eq!(&parsed, &key);
+            prop_assert_eq!((parsed.host(), parsed.path()), (key.host(), key.path()));
+            prop_assert_eq!(rebuilt(&parsed), key);
+        }
+
+        /// A damaged key is none, or another one, but never half of one.
+        #[test]
+        fn odd_bytes_are_no_key(key in keys(), at in any::<prop::sample::Index>(), put in any::<Option<u8>>()) {
+            let mut bytes = key.as_str().as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            match put {
+                Some(byte) => bytes[at] = byte,
+                None => bytes.truncate(at),
+            }
+            if let Some(parsed) = PageKey::parse(&bytes) {
+                prop_assert_eq!(parsed.as_str().as_bytes(), &bytes[..]);
+                prop_assert_eq!(rebuilt(&parsed), parsed);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_looked_at(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = PageKey::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_no_key() {
+        for odd in [
+            "",
+            "\0",
+            "http://h/",
+            "\0http://h",
+            "\0ftp://h/",
+            "\0http:/h/",
+            "\0http://h?/",
+            "\0http://h/?",
+            "\0http://h/\n",
+            "\0http://h/\0",
+            "\0http://h/\0a=b",
+            "\0http://h/\0a\n",
+            "\0http://h/\0a=b\n\n",
+            "\0http://h/\0a=b\n\0",
+            "\0http://h/\0a=b\r\n",
+            "a\nb\0http://h/",
+        ] {
+            assert!(PageKey::parse(odd.as_bytes()).is_none(), "{odd:?}");
+        }
+        assert!(PageKey::parse(b"\0http://h/\xff").is_none());
+        assert!(PageKey::parse(b"\0http://h/").is_some());
     }
 }

@@ -98,14 +98,6 @@ impl Route {
         }
     }
 
-    /// What visitors get as `Cache-Control`: on `isr` and `dsg` what the route
-    /// says, or [`BROWSER_DEFAULT`]; none on `ssr` and `pass`, where the origin's
-    /// own field goes on.
-    #[must_use]
-    pub fn cache_control(&self) -> Option<HeaderValue> {
-        self.mode.is_page().then(|| self.browser.clone().unwrap_or(BROWSER_DEFAULT))
-    }
-
     /// The part of a query (without its question mark) that is keyed and sent.
     ///
     /// `all` leaves it as it came. Otherwise the named parameters remain, sorted
@@ -300,19 +292,6 @@ mod tests {
         assert_eq!(routes.find("a", "/api/x").origin, 1);
         let tags = &routes.find("a", "/blog").tags;
         assert_eq!(tags.names.iter().map(|t| &**t).collect::<Vec<_>>(), ["a", "blog"]);
-    }
-
-    #[test]
-    fn what_browsers_get() {
-        let routes = Routes::new(&config(ROUTES));
-        for (host, path, field) in [
-            ("a", "/blog", Some(BROWSER_DEFAULT)),
-            ("a.example.com", "/", Some(HeaderValue::from_static("no-cache"))),
-            ("a", "/api", None),
-            ("a", "/", None),
-        ] {
-            assert_eq!(routes.find(host, path).cache_control(), field, "{host}{path}");
-        }
     }
 
     #[test]

@@ -203,10 +203,6 @@ impl Drop for Guard {
 }
 
 impl Metrics {
-    /// The route index of a request that was answered before a route was
-    /// found, a malformed one for example. Its label is empty.
-    pub const NO_ROUTE: usize = usize::MAX;
-
     /// Metrics in a registry of their own. The labels are those of routes and
     /// origins by index; equal labels share their counters.
     #[must_use]
@@ -246,7 +242,8 @@ impl Metrics {
 
     /// A request was answered. `duration` runs from the end of its head to the
     /// first byte of the answer, so that a slow visitor or an endless stream
-    /// does not look like a slow edge.
+    /// does not look like a slow edge. A `route` that is none counts with an empty label: the
+    /// request was answered before its route was known.
     #[inline]
     pub fn request(&self, route: usize, outcome: Outcome, status: u16, duration: Duration) {
         // The row of "no route" is always there, and the last one.
@@ -511,7 +508,7 @@ mod tests {
             metrics.request(0, hit(), 200, Duration::from_millis(millis));
         }
         let bad = Outcome::Failed { why: Failure::BadRequest };
-        metrics.request(Metrics::NO_ROUTE, bad, 400, Duration::ZERO);
+        metrics.request(usize::MAX, bad, 400, Duration::ZERO);
         for (name, value) in [
             (route, 3.0),
             ("perennial_requests_total{outcome=\"failed\",route=\"\",status=\"4xx\"}", 1.0),

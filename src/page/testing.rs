@@ -11,7 +11,8 @@ use super::{
     Seq, Tags, Uses, VaryField,
 };
 use crate::rules::Time;
-use crate::rules::freshness::{Terms, Window};
+use crate::rules::cache_control::Window;
+use crate::rules::freshness::Terms;
 
 /// Fresh for a minute.
 const TERMS: Terms = Terms {

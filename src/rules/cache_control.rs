@@ -5,7 +5,6 @@ use std::time::Duration;
 use http::HeaderMap;
 use http::header::CACHE_CONTROL;
 
-use super::freshness::Window;
 use super::scan::{self, Quotes};
 
 /// The directives of a message that we know. Lifetimes that are malformed or
@@ -48,6 +47,46 @@ pub struct Directives {
     pub no_transform: bool,
     /// `only-if-cached` of a request (§5.2.1.7).
     pub only_if_cached: bool,
+}
+
+/// How long past its freshness a response may be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    /// Not at all.
+    #[default]
+    None,
+    /// For this long.
+    For(Duration),
+    /// As long as it is stored.
+    Unbounded,
+}
+
+impl Window {
+    /// A window of that length; an empty one is none.
+    #[must_use]
+    pub const fn of(length: Duration) -> Window {
+        if length.is_zero() { Window::None } else { Window::For(length) }
+    }
+
+    /// Whether a response that has been stale for `staleness` is inside.
+    #[must_use]
+    pub fn covers(self, staleness: Duration) -> bool {
+        match self {
+            Self::None => false,
+            Self::For(length) => staleness < length,
+            Self::Unbounded => true,
+        }
+    }
+
+    /// The wider of two.
+    #[must_use]
+    pub fn or(self, other: Window) -> Window {
+        match (self, other) {
+            (Self::Unbounded, _) | (_, Self::Unbounded) => Self::Unbounded,
+            (Self::For(a), Self::For(b)) => Self::For(a.max(b)),
+            (Self::None, w) | (w, Self::None) => w,
+        }
+    }
 }
 
 /// The directives that govern how a response is stored, and where they come from.
@@ -587,5 +626,15 @@ mod tests {
                 prop_assert!(parse(&line).no_store);
             }
         }
+    }
+
+    #[test]
+    fn windows_compare() {
+        let w = |n| Window::For(Duration::from_secs(n));
+        assert_eq!(w(1).or(w(2)), w(2));
+        assert_eq!(w(1).or(Window::None), w(1));
+        assert_eq!(Window::None.or(w(1)), w(1));
+        assert_eq!(w(1).or(Window::Unbounded), Window::Unbounded);
+        assert!(!Window::For(Duration::ZERO).covers(Duration::ZERO));
     }
 }

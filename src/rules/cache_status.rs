@@ -62,15 +62,22 @@ pub enum Outcome {
 /// The kinds of [`Outcome`]. Their names are metric labels and the `outcome` of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "kebab-case")]
-#[expect(missing_docs, reason = "they are those of `Outcome`")]
 pub enum Kind {
+    /// [`Outcome::Hit`].
     Hit,
+    /// [`Outcome::Stale`].
     Stale,
+    /// [`Outcome::Miss`], and a failure that is the request's own doing.
     Miss,
+    /// [`Outcome::Revalidated`].
     Revalidated,
+    /// [`Outcome::Bypass`].
     Bypass,
+    /// [`Outcome::Failed`].
     Failed,
+    /// [`Outcome::Own`] and [`Outcome::Hop`].
     Own,
+    /// [`Outcome::Left`].
     Left,
 }
 

@@ -5,51 +5,11 @@ use std::time::Duration;
 use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, HeaderName};
 
-use super::cache_control::{Directives, Governing};
+use super::cache_control::{Governing, Window};
 use super::{Time, date, scan};
 
 /// The longest lifetime that is guessed (RFC 9111 §4.2.2).
 const MAX_HEURISTIC: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// How long past its freshness a response may be served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Window {
-    /// Not at all.
-    #[default]
-    None,
-    /// For this long.
-    For(Duration),
-    /// As long as it is stored.
-    Unbounded,
-}
-
-impl Window {
-    /// A window of that length; an empty one is none.
-    #[must_use]
-    pub const fn of(length: Duration) -> Window {
-        if length.is_zero() { Window::None } else { Window::For(length) }
-    }
-
-    /// Whether a response that has been stale for `staleness` is inside.
-    #[must_use]
-    pub fn covers(self, staleness: Duration) -> bool {
-        match self {
-            Self::None => false,
-            Self::For(length) => staleness < length,
-            Self::Unbounded => true,
-        }
-    }
-
-    /// The wider of two.
-    #[must_use]
-    pub fn or(self, other: Window) -> Window {
-        match (self, other) {
-            (Self::Unbounded, _) | (_, Self::Unbounded) => Self::Unbounded,
-            (Self::For(a), Self::For(b)) => Self::For(a.max(b)),
-            (Self::None, w) | (w, Self::None) => w,
-        }
-    }
-}
 
 /// Under which terms a response is stored: what policy and directives came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,17 +90,6 @@ impl Terms {
             if_error: self.if_error.covers(staleness),
             if_unreachable: self.if_unreachable.covers(staleness),
         }
-    }
-
-    /// Whether a *fresh* response of that age satisfies the request's own
-    /// directives without validation (RFC 9111 §5.2.1): `no-cache`, `max-age`
-    /// and `min-fresh`.
-    #[must_use]
-    pub fn satisfy(&self, request: &Directives, age: Duration) -> bool {
-        let left = self.fresh_for.map(|lifetime| lifetime.saturating_sub(age));
-        !request.no_cache
-            && request.max_age.is_none_or(|max| age <= max && !max.is_zero())
-            && request.min_fresh.is_none_or(|min| left.is_none_or(|left| left >= min))
     }
 }
 
@@ -420,45 +369,5 @@ mod tests {
         for (terms, age, soft, want) in rows {
             assert_eq!(terms.state(age, soft), want, "{terms:?} {age:?} {soft}");
         }
-    }
-
-    #[test]
-    fn windows_compare() {
-        let w = |n| Window::For(Duration::from_secs(n));
-        assert_eq!(w(1).or(w(2)), w(2));
-        assert_eq!(w(1).or(Window::None), w(1));
-        assert_eq!(Window::None.or(w(1)), w(1));
-        assert_eq!(w(1).or(Window::Unbounded), Window::Unbounded);
-        assert!(!Window::For(Duration::ZERO).covers(Duration::ZERO));
-    }
-
-    #[test]
-    fn requests_may_ask_for_more() {
-        // RFC 9111 §5.2.1
-        let s = Duration::from_secs;
-        let terms = Terms {
-            fresh_for: Some(s(60)),
-            while_revalidating: Window::None,
-            if_error: Window::None,
-            if_unreachable: Window::None,
-        };
-        let rows = [
-            ("", 30, true),
-            ("no-cache", 30, false),
-            ("no-store", 30, true), // §5.2.1.5 is about storing
-            ("max-age=0", 0, false),
-            ("max-age=29", 30, false),
-            ("max-age=30", 30, true),
-            ("max-age=x", 0, false),
-            ("min-fresh=30", 30, true),
-            ("min-fresh=31", 30, false),
-            ("max-stale", 30, true),
-        ];
-        for (line, age, want) in rows {
-            let request = Directives::parse([line.as_bytes()]);
-            assert_eq!(terms.satisfy(&request, s(age)), want, "{line}");
-        }
-        let forever = Terms { fresh_for: None, ..terms };
-        assert!(forever.satisfy(&Directives::parse([&b"min-fresh=99999"[..]]), s(1 << 30)));
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::header::{COOKIE, ETAG, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
 
-use super::cache_control::{Governing, governing};
+use super::cache_control::{Governing, Window, governing};
 use super::freshness::{
-    Source, Terms, Window, age_value, explicit, heuristic_lifetime, initial_age, last_modified,
+    Source, Terms, age_value, explicit, heuristic_lifetime, initial_age, last_modified,
 };
 use super::status::{self, OnPage, OnSsr};
 use super::vary::{self, Vary};

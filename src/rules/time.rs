@@ -10,9 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Time(pub u64);
 
 impl Time {
-    /// The end of time: what "never" is stored as.
-    pub const NEVER: Time = Time(u64::MAX);
-
     /// This point plus `d`.
     #[must_use]
     pub fn plus(self, d: Duration) -> Time {

@@ -29,14 +29,14 @@ use super::verdict::Verdict;
 use crate::page::canonical_path;
 
 /// How far back attempts count.
-pub const WINDOW: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Attempts within [`WINDOW`] that it takes to open the breaker, half of them
 /// failed.
-pub const MIN_ATTEMPTS: usize = 20;
+pub(super) const MIN_ATTEMPTS: usize = 20;
 
 /// Different pages that must have failed.
-pub const MIN_PAGES: usize = 5;
+const MIN_PAGES: usize = 5;
 
 /// Failures of one page that count.
 const MAX_PER_PAGE: usize = MIN_ATTEMPTS / MIN_PAGES;
@@ -46,11 +46,11 @@ const MAX_PER_PAGE: usize = MIN_ATTEMPTS / MIN_PAGES;
 const MIN_ROW: usize = 10;
 
 /// Time between two requests that an open breaker lets through.
-pub const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same where health checks decide: requests close the breaker only if the
 /// checks are wrong.
-pub const CHECKED_PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const CHECKED_PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How much earlier than others a page may go that was served before.
 const HEAD_START: Duration = Duration::from_millis(250);

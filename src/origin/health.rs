@@ -10,9 +10,10 @@ use std::time::Duration;
 use pingora::http::RequestHeader;
 use tokio::time::{sleep, timeout};
 
+use super::backend::Backend;
+use super::exchange::ask;
 use super::pool::Connector;
-use super::servers::Backend;
-use super::{Task, fetch, jittered};
+use super::task::{Task, jittered};
 use crate::config;
 
 /// The first check of a server comes within this time.
@@ -38,7 +39,7 @@ pub(super) fn watch(
         loop {
             let result = match request(&health.path, &host) {
                 Ok(request) => {
-                    let asked = fetch::ask(&connector, &peer, request);
+                    let asked = ask(&connector, &peer, request);
                     match timeout(health.timeout, asked).await {
                         Ok(Some(Ok(status))) if status < 400 => Some(Ok(())),
                         Ok(Some(Ok(status))) => Some(Err(format!("it answered {status}"))),

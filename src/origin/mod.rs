@@ -12,7 +12,10 @@
 //! used (see `pool`). Nothing blocks:
 //! names are resolved by tasks in the background, again and again.
 
+mod backend;
 mod breaker;
+mod connect;
+mod exchange;
 mod fetch;
 mod health;
 mod keepalive;
@@ -21,35 +24,34 @@ mod pool;
 mod probe;
 mod resolve;
 mod servers;
-mod shortage;
+mod task;
 mod verdict;
 
 use std::fmt;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
 use parking_lot::Mutex;
-use pingora::upstreams::peer::HttpPeer;
-use tokio::task::AbortHandle;
+use pingora::http::{RequestHeader, ResponseHeader};
 use tokio::time::Instant;
 
-pub use breaker::{CHECKED_PROBE_INTERVAL, MIN_ATTEMPTS, MIN_PAGES, PROBE_INTERVAL, WINDOW};
-pub use fetch::{Exchange, FetchError, Interims};
+pub use backend::Target;
+pub use connect::{MAX_RELIEFS, connect_failure, lacks_descriptors};
+pub use exchange::{Exchange, FetchError, Interims};
 pub use limit::{Permit, Priority};
 pub use probe::{Sample, Site};
-pub use resolve::{LOOKUP_TIMEOUT, Resolve, System};
+pub use resolve::{Resolve, System};
 pub use servers::ServerHealth;
 pub use verdict::{RequestBody, Stage, Verdict};
 
 use breaker::{Breaker, Change, Checks, PageId};
 use limit::Limit;
 use pool::Connector;
-use probe::Samples;
-use servers::{Backend, Servers};
+use probe::{Kept, Samples};
+use servers::Servers;
+use task::Task;
 
 use crate::config::{self, HostField};
 use crate::relief::Relief;
@@ -87,10 +89,6 @@ pub struct Origin {
 /// waits longer has left, or would rather be told.
 pub const MAX_PASS_WAIT: Duration = Duration::from_secs(10);
 
-/// How often a request asks for a descriptor to connect with, before it is told that
-/// there is none.
-pub const MAX_RELIEFS: usize = 3;
-
 /// What is passed through, and takes a place among its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -116,13 +114,6 @@ pub struct Passes {
 /// it went.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt(PageId);
-
-/// A server to connect to.
-#[derive(Clone, Debug)]
-pub struct Target {
-    backend: Arc<Backend>,
-    keepalive: Duration,
-}
 
 /// Checks that the certificates with which origins are verified can be loaded,
 /// so that a broken store is an error before any port is bound.
@@ -269,8 +260,50 @@ impl Origin {
     ///
     /// As [`pick`](Self::pick), and [`Failure::Timeout`] when `deadline` comes first.
     pub async fn target(&self, not: &[SocketAddr], deadline: Instant) -> Result<Target, Failure> {
-        self.servers.settled(deadline).await?;
-        self.pick(not)
+        self.servers.target(not, deadline).await
+    }
+
+    /// Asks the origin: [`fetch_with`](Self::fetch_with), ignoring 1xx.
+    ///
+    /// # Errors
+    ///
+    /// See [`fetch_with`](Self::fetch_with).
+    pub async fn fetch(
+        &self,
+        request: Box<RequestHeader>,
+        deadline: Instant,
+    ) -> Result<Exchange, FetchError> {
+        self.fetch_with(request, deadline, &mut |_interim| {}).await
+    }
+
+    /// Sends `request`, a `GET`, to the next server and reads the final
+    /// response head. 1xx responses are handed to `interim` as they arrive.
+    /// The deadline goes on to hold for the body.
+    ///
+    /// When connecting fails another server is tried, at most three in all.
+    /// When a connection from the pool turns out to be dead, one new
+    /// connection to the same server is tried: `GET` is idempotent, so that
+    /// is allowed however far the first one got (RFC 9110 §9.2.2), unless a
+    /// 1xx was already handed on.
+    ///
+    /// Fields that would frame a request body or switch protocols are
+    /// removed: a fill has none, and the next fill on the connection must not
+    /// pay for what a visitor sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Dns`] when no server's name resolves, [`Failure::Connect`]
+    /// or [`Failure::Tls`] when connecting failed, [`Failure::Unavailable`] when
+    /// we had no means to connect, [`Failure::Reset`] when the connection broke
+    /// or what came was no HTTP, and [`Failure::Timeout`] when `connect_timeout`
+    /// or the deadline passed.
+    pub async fn fetch_with(
+        &self,
+        request: Box<RequestHeader>,
+        deadline: Instant,
+        interim: &mut (dyn FnMut(ResponseHeader) + Send),
+    ) -> Result<Exchange, FetchError> {
+        fetch::fetch(&self.servers, request, deadline, interim).await
     }
 
     /// Waits for a place among the fills that may run at once against this
@@ -340,7 +373,7 @@ impl Origin {
         let turn = self.breaker.lock().admit(page, checks, Instant::now());
         if let Some(nth) = turn.probe {
             let pages = self.samples.lock().pick(site);
-            probe::try_one(&self.this, &pages[nth % pages.len()]);
+            self.try_one(&pages[nth % pages.len()]);
         }
         if turn.admitted { Ok(Attempt(page)) } else { Err(Failure::Breaker) }
     }
@@ -354,7 +387,8 @@ impl Origin {
         let checks = self.servers.checks();
         let changed = self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, now));
         if changed == Change::Ask {
-            probe::settle(&self.this, self.samples.lock().pick(site));
+            let pages = self.samples.lock().pick(site);
+            self.settle(pages);
         }
     }
 
@@ -368,6 +402,58 @@ impl Origin {
     fn probed(&self, probe: Option<(PageId, Verdict)>) {
         let checks = self.servers.checks();
         self.change(|breaker, now| breaker.probed(probe, checks, now));
+    }
+
+    /// Asks for these pages, in the background, until one is answered, and tells the breaker.
+    /// Ends when nobody has the origin any more.
+    fn settle(&self, pages: Vec<Arc<Kept>>) {
+        let mut report = Report { origin: self.this.clone(), found: None };
+        tokio::spawn(async move {
+            for (nth, kept) in pages.iter().enumerate() {
+                let Some(origin) = report.origin.upgrade() else { return };
+                if let Some(silent) = nth.checked_sub(1).map(|last| &pages[last]) {
+                    // Not the last one, so it counts like any other request.
+                    origin.record(Attempt(silent.page), Some(Verdict::Silent), &silent.site());
+                }
+                let verdict = origin.ask(kept).await;
+                report.found = verdict.map(|verdict| (kept.page, verdict));
+                match verdict {
+                    Some(Verdict::Silent) => {}
+                    Some(Verdict::Served | Verdict::Answered) => {
+                        origin.samples.lock().forget(&pages[..nth]);
+                        return;
+                    }
+                    Some(Verdict::Unreachable) | None => return,
+                }
+            }
+        });
+    }
+
+    /// Asks for one page, in the background, while the breaker is open. That counts like any
+    /// other request.
+    fn try_one(&self, kept: &Arc<Kept>) {
+        let (origin, kept) = (self.this.clone(), Arc::clone(kept));
+        tokio::spawn(async move {
+            let Some(origin) = origin.upgrade() else { return };
+            let verdict = origin.ask(&kept).await;
+            origin.record(Attempt(kept.page), verdict, &kept.site());
+        });
+    }
+
+    /// Asks for a page. The body is not read.
+    async fn ask(&self, kept: &Kept) -> Option<Verdict> {
+        let request = kept.request(self.host_field(&kept.host)).ok()?;
+        let deadline = Instant::now() + probe::deadline(&self.config);
+        match self.fetch(request, deadline).await {
+            Ok(exchange) => Verdict::of_status(exchange.head.status, RequestBody::None),
+            Err(error) => {
+                let server = error.server.map(|server| server.to_string());
+                tracing::warn!(
+                    origin = %self.config.name, server, detail = error.detail, "the probe failed"
+                );
+                Verdict::of_failure(error.failure, error.stage, RequestBody::None)
+            }
+        }
     }
 
     /// Whether the breaker has no turn for a request for `target` now: then
@@ -434,6 +520,20 @@ impl Origin {
     }
 }
 
+/// Tells the breaker, however the task ends: it waits for that.
+struct Report {
+    origin: Weak<Origin>,
+    found: Option<(PageId, Verdict)>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(origin) = self.origin.upgrade() {
+            origin.probed(self.found);
+        }
+    }
+}
+
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin")
@@ -441,85 +541,6 @@ impl fmt::Debug for Origin {
             .field("servers", &self.servers())
             .finish_non_exhaustive()
     }
-}
-
-impl Target {
-    /// Where it is.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.backend.address()
-    }
-
-    /// For pingora's `upstream_peer`, and a request with this method. Then tell
-    /// [`connected`](Self::connected) or [`failed`](Self::failed) in
-    /// `connected_to_upstream` and `fail_to_connect`.
-    #[must_use]
-    pub fn peer(&self, method: &Method) -> Box<HttpPeer> {
-        let mut peer = self.backend.peer().clone();
-        keepalive::pool(&mut peer, method, self.backend.announced(), self.keepalive);
-        Box::new(peer)
-    }
-
-    /// It answered with these fields: they may say how long it keeps connections.
-    pub fn answered(&self, headers: &HeaderMap) {
-        self.backend.announced().learn(headers);
-    }
-
-    /// Connecting to it worked: it is up.
-    pub fn connected(&self) {
-        self.backend.connected();
-    }
-
-    /// Connecting to it failed: it is left alone for a short, growing time, unless
-    /// the fault was ours.
-    pub fn failed(&self, why: Failure) {
-        if why != Failure::Unavailable {
-            self.backend.failed(Instant::now());
-        }
-    }
-
-    fn http_peer(&self) -> &HttpPeer {
-        self.backend.peer()
-    }
-
-    fn keepalive(&self) -> Duration {
-        self.keepalive
-    }
-}
-
-/// What an error of pingora's from connecting (`fail_to_connect`) means:
-/// [`Failure::Unavailable`] where we had no means to connect.
-#[must_use]
-pub fn connect_failure(error: &pingora::Error) -> Failure {
-    fetch::connect_failure(error)
-}
-
-/// Whether connecting failed because there was no descriptor to connect with
-/// (`fail_to_connect`).
-#[must_use]
-pub fn lacks_descriptors(error: &pingora::Error) -> bool {
-    shortage::is_of_descriptors(error)
-}
-
-/// A background task that ends when this is dropped.
-#[derive(Debug)]
-struct Task(AbortHandle);
-
-impl Task {
-    fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(future).abort_handle())
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// `time`, ten per cent more or less, so that many tasks do not keep step.
-fn jittered(time: Duration) -> Duration {
-    time.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
 #[cfg(test)]

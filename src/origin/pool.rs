@@ -19,7 +19,7 @@ use pingora::upstreams::peer::{HttpPeer, Peer};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
-use super::Task;
+use super::task::Task;
 use crate::relief::Relief;
 
 /// Idle connections kept over all origins; beyond, the oldest is closed. More

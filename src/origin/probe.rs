@@ -9,14 +9,13 @@
 //! different sections of the site, and then `/`, which every site has. Any answer
 //! will do, so the breaker never opens on the silence of made-up pages alone.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::http::RequestHeader;
 use tokio::time::Instant;
 
 use super::breaker::PageId;
-use super::{Attempt, Origin, RequestBody, Verdict};
 use crate::config;
 use crate::via::Via;
 
@@ -97,11 +96,12 @@ struct Reservoir {
 /// A page to ask for.
 #[derive(Debug)]
 pub(super) struct Kept {
-    page: PageId,
+    pub(super) page: PageId,
     /// Pages of the same section may break together.
     section: PageId,
     target: Box<str>,
-    host: Box<str>,
+    /// As the visitor named it.
+    pub(super) host: Box<str>,
     scheme: &'static str,
     via: Via,
 }
@@ -183,7 +183,7 @@ impl Samples {
     }
 
     /// These are silent, while the origin answers another.
-    fn forget(&mut self, silent: &[Arc<Kept>]) {
+    pub(super) fn forget(&mut self, silent: &[Arc<Kept>]) {
         for reservoir in self.ranks.iter_mut().chain([&mut self.homes]) {
             reservoir.kept.retain(|kept| !silent.iter().any(|other| Arc::ptr_eq(kept, other)));
         }
@@ -231,91 +231,27 @@ impl Kept {
         self.page == other.page && self.host == other.host
     }
 
-    fn site(&self) -> Site<'_> {
+    pub(super) fn site(&self) -> Site<'_> {
         Site { host: &self.host, scheme: self.scheme, via: &self.via }
     }
 
-    fn request(&self, origin: &Origin) -> pingora::Result<Box<RequestHeader>> {
+    /// The request for it, with what its origin wants as `Host`.
+    pub(super) fn request(&self, host: &str) -> pingora::Result<Box<RequestHeader>> {
         let mut request = RequestHeader::build("GET", self.target.as_bytes(), Some(5))?;
-        request.insert_header("Host", origin.host_field(&self.host))?;
+        request.insert_header("Host", host)?;
         request.insert_header("User-Agent", "perennial (probe)")?;
         request.insert_header("X-Forwarded-Host", &*self.host)?;
         request.insert_header("X-Forwarded-Proto", self.scheme)?;
         request.insert_header("Via", self.via.member())?;
         Ok(Box::new(request))
     }
-
-    /// Asks for it. The body is not read.
-    async fn ask(&self, origin: &Origin) -> Option<Verdict> {
-        let request = self.request(origin).ok()?;
-        let deadline = Instant::now() + deadline(origin.config());
-        match origin.fetch(request, deadline).await {
-            Ok(exchange) => Verdict::of_status(exchange.head.status, RequestBody::None),
-            Err(error) => {
-                let server = error.server.map(|server| server.to_string());
-                tracing::warn!(
-                    origin = %origin.config.name, server, detail = error.detail, "the probe failed"
-                );
-                Verdict::of_failure(error.failure, error.stage, RequestBody::None)
-            }
-        }
-    }
-}
-
-/// Asks the origin for these pages, in the background, until one is answered, and tells
-/// its breaker. Ends when nobody has the origin any more.
-pub(super) fn settle(origin: &Weak<Origin>, pages: Vec<Arc<Kept>>) {
-    let mut report = Report { origin: origin.clone(), found: None };
-    tokio::spawn(async move {
-        for (nth, kept) in pages.iter().enumerate() {
-            let Some(origin) = report.origin.upgrade() else { return };
-            if let Some(silent) = nth.checked_sub(1).map(|last| &pages[last]) {
-                // Not the last one, so it counts like any other request.
-                origin.record(Attempt(silent.page), Some(Verdict::Silent), &silent.site());
-            }
-            let verdict = kept.ask(&origin).await;
-            report.found = verdict.map(|verdict| (kept.page, verdict));
-            match verdict {
-                Some(Verdict::Silent) => {}
-                Some(Verdict::Served | Verdict::Answered) => {
-                    origin.samples.lock().forget(&pages[..nth]);
-                    return;
-                }
-                Some(Verdict::Unreachable) | None => return,
-            }
-        }
-    });
-}
-
-/// Asks the origin for one page, in the background, while the breaker is open. That
-/// counts like any other request.
-pub(super) fn try_one(origin: &Weak<Origin>, kept: &Arc<Kept>) {
-    let (origin, kept) = (origin.clone(), Arc::clone(kept));
-    tokio::spawn(async move {
-        let Some(origin) = origin.upgrade() else { return };
-        let verdict = kept.ask(&origin).await;
-        origin.record(Attempt(kept.page), verdict, &kept.site());
-    });
-}
-
-/// Tells the breaker, however the task ends: it waits for that.
-struct Report {
-    origin: Weak<Origin>,
-    found: Option<(PageId, Verdict)>,
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        if let Some(origin) = self.origin.upgrade() {
-            origin.probed(self.found);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::breaker::MIN_ATTEMPTS;
     use super::super::tests::{Server, config_of, eventually};
-    use super::super::{MIN_ATTEMPTS, Origins};
+    use super::super::{Origin, Origins, Verdict};
     use super::*;
 
     fn sample<'a>(target: &'a str, via: &'a Via) -> Sample<'a> {

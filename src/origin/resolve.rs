@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 
 use super::servers::Servers;
-use super::{Task, jittered};
+use super::task::{Task, jittered};
 
 /// How long a lookup may take before it counts as failed. The system's own
 /// bound (`resolv.conf`) is often tens of seconds.
-pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first wait after a failed lookup; it doubles up to [`MAX_RETRY`] or
 /// `resolve_interval`, whichever is shorter.
@@ -50,12 +50,6 @@ impl Resolve for System {
     async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
-}
-
-/// The address of a host that is an IP literal (IPv6 without brackets) and
-/// needs no resolver.
-pub(super) fn literal(host: &str, port: u16) -> Option<SocketAddr> {
-    host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port))
 }
 
 /// Starts the task that keeps the addresses of the name of server `index` up
@@ -265,13 +259,6 @@ mod tests {
         asked.recv().await.unwrap();
         drop(task);
         assert_eq!(asked.recv().await, None, "the resolver went with the task");
-    }
-
-    #[test]
-    fn literals_need_no_resolver() {
-        assert_eq!(literal("192.0.2.1", 80), Some(address(1)));
-        assert_eq!(literal("::1", 8080), Some("[::1]:8080".parse().unwrap()));
-        assert_eq!(literal("localhost", 80), None);
     }
 
     #[tokio::test]

@@ -7,30 +7,20 @@
 //! asked too often.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use pingora::protocols::{ALPN, TcpKeepalive};
-use pingora::upstreams::peer::HttpPeer;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::backend::{Backend, Rank, Target, literal};
 use super::breaker::Checks;
-use super::keepalive::Announced;
+use super::health;
 use super::pool::Connector;
-use super::{Task, health, resolve};
 use crate::config;
 use crate::rules::cache_status::Failure;
-
-/// How long a server is left alone after connecting failed for the first
-/// time; it doubles with every failed try up to [`MAX_DOWN`].
-const MIN_DOWN: Duration = Duration::from_secs(1);
-
-/// The longest time that a server is left alone.
-const MAX_DOWN: Duration = Duration::from_secs(30);
 
 /// The servers of one origin.
 #[derive(Debug)]
@@ -54,46 +44,6 @@ enum Found {
     Addresses(Vec<SocketAddr>),
 }
 
-/// One address of a server.
-#[derive(Debug)]
-pub(super) struct Backend {
-    /// The origin's name, for logs.
-    origin: String,
-    /// Index of the configured server.
-    index: usize,
-    address: SocketAddr,
-    /// Ready to be cloned: with name, address, TLS and timeouts.
-    peer: HttpPeer,
-    connect_timeout: Duration,
-    standing: Mutex<Standing>,
-    announced: Announced,
-    /// The task of the active health check, if there is one. It ends with this.
-    check: OnceLock<Task>,
-}
-
-/// What is known about the health of an address.
-#[derive(Clone, Copy, Debug, Default)]
-struct Standing {
-    /// How the last active check went.
-    check: Check,
-    /// Tries to connect that failed in a row.
-    failures: u32,
-    /// Left alone until then. Set as long as `failures` is not 0.
-    down_until: Option<Instant>,
-    /// Somebody is trying whether it is up again.
-    probing: bool,
-}
-
-/// How the last active check of a server went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Check {
-    /// There was none yet.
-    #[default]
-    Unknown,
-    Passed,
-    Failed,
-}
-
 /// The health of one server address, for people and metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerHealth {
@@ -108,7 +58,7 @@ impl Servers {
     /// somebody has to call [`resolved`](Self::resolved).
     pub(super) fn new(config: Arc<config::Origin>, connector: Arc<Connector>) -> Arc<Self> {
         let found = config.servers.iter().map(|server| {
-            resolve::literal(&server.host, server.port)
+            literal(&server.host, server.port)
                 .map_or(Found::Pending, |address| Found::Addresses(vec![address]))
         });
         let servers = Arc::new(Self {
@@ -135,7 +85,7 @@ impl Servers {
     /// Whether server `index` has to be resolved.
     pub(super) fn is_name(&self, index: usize) -> bool {
         let server = &self.config.servers[index];
-        resolve::literal(&server.host, server.port).is_none()
+        literal(&server.host, server.port).is_none()
     }
 
     /// Takes the addresses (not empty) of server `index`. Those known already
@@ -173,12 +123,12 @@ impl Servers {
                 let server = &self.config.servers[index];
                 // Two names for one server do not double its share.
                 let twice = list.iter().any(|backend| {
-                    backend.address == address && self.config.servers[backend.index] == *server
+                    backend.address() == address && self.config.servers[backend.index()] == *server
                 });
                 if twice {
                     continue;
                 }
-                let known = old.iter().find(|b| b.index == index && b.address == address);
+                let known = old.iter().find(|b| b.index() == index && b.address() == address);
                 list.push(known.map_or_else(|| self.backend(index, address), Arc::clone));
             }
         }
@@ -188,20 +138,10 @@ impl Servers {
     }
 
     fn backend(&self, index: usize, address: SocketAddr) -> Arc<Backend> {
-        let backend = Arc::new(Backend {
-            origin: self.config.name.clone(),
-            index,
-            address,
-            peer: peer(&self.config, index, address),
-            connect_timeout: self.config.connect_timeout,
-            standing: Mutex::default(),
-            announced: Announced::default(),
-            check: OnceLock::new(),
-        });
+        let backend = Arc::new(Backend::new(&self.config, index, address));
         if let Some(health) = &self.config.health {
             let task = health::watch(&backend, health.clone(), &self.config, &self.connector);
-            // Just made, so it has none yet.
-            let _ = backend.check.set(task);
+            backend.keep_check(task);
         }
         backend
     }
@@ -216,6 +156,17 @@ impl Servers {
         if self.list.load().is_empty() { Err(Failure::Dns) } else { Ok(()) }
     }
 
+    /// The next one, as [`pick`](Self::pick), once there are addresses.
+    pub(super) async fn target(
+        &self,
+        not: &[SocketAddr],
+        deadline: Instant,
+    ) -> Result<Target, Failure> {
+        self.settled(deadline).await?;
+        let backend = self.pick(not, Instant::now())?;
+        Ok(Target { backend, keepalive: self.config.keepalive })
+    }
+
     /// The next one, without those in `not`.
     pub(super) fn pick(&self, not: &[SocketAddr], now: Instant) -> Result<Arc<Backend>, Failure> {
         let list = self.list.load();
@@ -227,15 +178,13 @@ impl Servers {
         // in turn: counted over those only, so that the neighbour of one that
         // is down does not get a double share.
         for rank in [Rank::Up, Rank::Down, Rank::CheckFailed] {
-            let fits = |b: &&Arc<Backend>| {
-                !not.contains(&b.address) && b.standing.lock().rank(now) == rank
-            };
+            let fits = |b: &&Arc<Backend>| !not.contains(&b.address()) && b.rank(now) == rank;
             let count = list.iter().filter(fits).count();
             // Ranks may change between the two passes, then the first in the list does.
             let Some(place) = turn.checked_rem(count) else { continue };
             let picked = list.iter().filter(fits).nth(place);
             if let Some(backend) =
-                picked.or_else(|| list.iter().find(|b| !not.contains(&b.address)))
+                picked.or_else(|| list.iter().find(|b| !not.contains(&b.address())))
             {
                 backend.claim(now);
                 return Ok(backend.clone());
@@ -249,161 +198,27 @@ impl Servers {
         if self.config.health.is_none() {
             return Checks::None;
         }
-        let passed = |backend: &Arc<Backend>| backend.standing.lock().check == Check::Passed;
-        if self.list.load().iter().any(passed) { Checks::Pass } else { Checks::Fail }
+        if self.list.load().iter().any(|backend| backend.passed_check()) {
+            Checks::Pass
+        } else {
+            Checks::Fail
+        }
     }
 
     pub(super) fn health(&self, now: Instant) -> Vec<ServerHealth> {
         let list = self.list.load();
         let health = list.iter().map(|backend| ServerHealth {
-            address: backend.address,
-            healthy: backend.standing.lock().rank(now) == Rank::Up,
+            address: backend.address(),
+            healthy: backend.rank(now) == Rank::Up,
         });
         health.collect()
     }
 }
 
-/// How good a choice a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rank {
-    /// Nothing speaks against it.
-    Up,
-    /// Connecting failed a short time ago.
-    Down,
-    /// Its last health check failed.
-    CheckFailed,
-}
-
-impl Standing {
-    fn rank(&self, now: Instant) -> Rank {
-        match self {
-            Self { check: Check::Failed, .. } => Rank::CheckFailed,
-            Self { down_until: Some(until), .. } if *until > now => Rank::Down,
-            _ => Rank::Up,
-        }
-    }
-}
-
-impl Backend {
-    pub(super) fn index(&self) -> usize {
-        self.index
-    }
-
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    pub(super) fn peer(&self) -> &HttpPeer {
-        &self.peer
-    }
-
-    pub(super) fn announced(&self) -> &Announced {
-        &self.announced
-    }
-
-    /// Somebody is about to connect. When the server was down until now, it is
-    /// one who tries whether it is up again: the others stay away meanwhile.
-    fn claim(&self, now: Instant) {
-        let mut standing = self.standing.lock();
-        if standing.down_until.is_some_and(|until| until <= now) {
-            standing.probing = true;
-            standing.down_until = Some(now + self.connect_timeout);
-        }
-    }
-
-    /// Connecting worked.
-    pub(super) fn connected(&self) {
-        let mut standing = self.standing.lock();
-        if standing.failures > 0 {
-            tracing::info!(origin = %self.origin, server = %self.address, "server is up again");
-            *standing = Standing { check: standing.check, ..Standing::default() };
-        }
-    }
-
-    /// Connecting failed.
-    pub(super) fn failed(&self, now: Instant) {
-        let mut standing = self.standing.lock();
-        let known = standing.down_until.is_some_and(|until| until > now);
-        if known && !standing.probing {
-            // One of many that were under way when it went down, or one that
-            // had no other choice: nothing new.
-            return;
-        }
-        if standing.failures == 0 {
-            tracing::warn!(origin = %self.origin, server = %self.address, "server is down: connecting failed");
-        }
-        let down = MIN_DOWN.saturating_mul(1 << standing.failures.min(5)).min(MAX_DOWN);
-        standing.failures = standing.failures.saturating_add(1);
-        standing.down_until = Some(now + down);
-        standing.probing = false;
-    }
-
-    /// An active check passed or failed, and why.
-    pub(super) fn checked(&self, result: Result<(), String>) {
-        let mut standing = self.standing.lock();
-        match result {
-            Ok(()) => {
-                if standing.check == Check::Failed || standing.failures > 0 {
-                    tracing::info!(origin = %self.origin, server = %self.address, "server is healthy again");
-                }
-                *standing = Standing { check: Check::Passed, ..Standing::default() };
-            }
-            Err(why) => {
-                if standing.check != Check::Failed {
-                    tracing::warn!(origin = %self.origin, server = %self.address, %why, "server failed its health check");
-                }
-                standing.check = Check::Failed;
-            }
-        }
-    }
-}
-
-/// How to connect to an address of server `index`.
-fn peer(config: &config::Origin, index: usize, address: SocketAddr) -> HttpPeer {
-    let server = &config.servers[index];
-    let name = if server.tls { tls_name(config, server) } else { String::new() };
-    // From a `SocketAddr` this resolves nothing and cannot fail.
-    let mut peer = HttpPeer::new(address, server.tls, name);
-    let options = &mut peer.options;
-    options.connection_timeout = Some(config.connect_timeout);
-    options.total_connection_timeout = Some(config.connect_timeout);
-    options.read_timeout = Some(config.idle_timeout);
-    options.write_timeout = Some(config.idle_timeout);
-    options.idle_timeout = Some(config.keepalive);
-    options.verify_cert = true;
-    options.verify_hostname = true;
-    options.alpn = ALPN::H1;
-    // A server that vanished without a word is noticed within a minute and a half.
-    options.tcp_keepalive = Some(TcpKeepalive {
-        idle: Duration::from_secs(60),
-        interval: Duration::from_secs(10),
-        count: 3,
-        #[cfg(target_os = "linux")]
-        user_timeout: Duration::ZERO,
-    });
-    peer
-}
-
-/// The name that is sent as SNI and that the certificate must be for: the
-/// server's. Where that is an address, the configured `host:` if there is one,
-/// as certificates for addresses are rare. Never empty, which pingora would
-/// take for "do not verify".
-fn tls_name(config: &config::Origin, server: &config::Server) -> String {
-    if let config::HostField::Name(name) = &config.host
-        && resolve::literal(&server.host, server.port).is_some()
-    {
-        // Without its port. An IPv6 literal gives nothing useful here.
-        let host = name.split(':').next().unwrap_or_default();
-        if !host.is_empty() && !host.starts_with('[') {
-            return host.to_owned();
-        }
-    }
-    server.host.clone()
-}
-
 #[cfg(test)]
 mod tests {
-    use pingora::upstreams::peer::Peer;
+
+    use std::time::Duration;
 
     use super::super::tests::{config, connector};
     use super::*;
@@ -486,40 +301,5 @@ mod tests {
     async fn the_same_server_twice_is_one() {
         let servers = servers(&["http://192.0.2.1:80", "http://192.0.2.1:80"]);
         assert_eq!(servers.list().len(), 1);
-    }
-
-    #[test]
-    fn peers_carry_name_and_timeouts() {
-        let config = config(&["https://[2001:db8::1]:443"]);
-        let address = "[2001:db8::1]:443".parse().unwrap();
-        let peer = peer(&config, 0, address);
-        assert_eq!(peer.address().as_inet(), Some(&address));
-        assert!(peer.is_tls() && peer.verify_cert() && peer.verify_hostname());
-        assert_eq!(peer.sni(), "2001:db8::1");
-        assert_eq!(peer.connection_timeout(), Some(config.connect_timeout));
-        assert_eq!(peer.total_connection_timeout(), Some(config.connect_timeout));
-        assert_eq!(peer.options.read_timeout, Some(config.idle_timeout));
-        assert_eq!(peer.idle_timeout(), Some(config.keepalive));
-    }
-
-    /// server, `host:`, SNI
-    #[test]
-    fn the_name_for_tls() {
-        for (server, host, expected) in [
-            ("https://origin.example:443", None, "origin.example"),
-            ("https://origin.example:443", Some("www.example.com"), "origin.example"),
-            ("https://192.0.2.1:443", None, "192.0.2.1"),
-            ("https://192.0.2.1:443", Some("www.example.com"), "www.example.com"),
-            ("https://192.0.2.1:443", Some("www.example.com:8443"), "www.example.com"),
-            ("https://192.0.2.1:443", Some(""), "192.0.2.1"),
-            ("https://192.0.2.1:443", Some("[::1]:443"), "192.0.2.1"),
-            ("https://192.0.2.1:443", Some("::1"), "192.0.2.1"),
-        ] {
-            let mut config = config(&[server]);
-            if let Some(host) = host {
-                config.host = config::HostField::Name(host.to_owned());
-            }
-            assert_eq!(tls_name(&config, &config.servers[0]), expected, "{server} {host:?}");
-        }
     }
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
+use super::breaker::{MIN_ATTEMPTS, PROBE_INTERVAL};
 use super::*;
 use crate::via::Via;
 

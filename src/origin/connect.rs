@@ -1,10 +1,16 @@
-//! Shortages of our own: where there are no descriptors, ports or memory left
-//! for another connection, that says nothing of the server.
+//! Why connecting failed. Where there are no descriptors, ports or memory left for another
+//! connection, that says nothing of the server.
 
 use std::error::Error;
 use std::io;
 
-use pingora::Error as PingoraError;
+use pingora::{Error as PingoraError, ErrorType};
+
+use crate::rules::cache_status::Failure;
+
+/// How often a request asks for a descriptor to connect with, before it is told that
+/// there is none.
+pub const MAX_RELIEFS: usize = 3;
 
 /// What connecting fails with where the process or the machine has run out of
 /// something: descriptors, ports towards that address, buffers, memory.
@@ -14,13 +20,33 @@ const SHORTAGES: [i32; 5] =
 /// Of these, what somebody else can give up.
 const DESCRIPTORS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
 
+/// What an error of pingora's from connecting (`fail_to_connect`) means. A server that does
+/// not answer in time is a timeout, as with nginx (504); what we ran out of ourselves is no
+/// fault of the server's: [`Failure::Unavailable`].
+#[must_use]
+pub fn connect_failure(error: &PingoraError) -> Failure {
+    if is_local(error) {
+        return Failure::Unavailable;
+    }
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => Failure::Timeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSWantX509Lookup
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => Failure::Tls,
+        _ => Failure::Connect,
+    }
+}
+
 /// Whether connecting failed for want of something of ours.
 pub(super) fn is_local(error: &PingoraError) -> bool {
     is_one_of(error, &SHORTAGES)
 }
 
-/// Whether connecting failed for want of a descriptor.
-pub(super) fn is_of_descriptors(error: &PingoraError) -> bool {
+/// Whether connecting failed because there was no descriptor to connect with
+/// (`fail_to_connect`).
+#[must_use]
+pub fn lacks_descriptors(error: &PingoraError) -> bool {
     is_one_of(error, &DESCRIPTORS)
 }
 
@@ -61,7 +87,7 @@ mod tests {
     fn which_errors_are_ours() {
         for code in SHORTAGES {
             assert!(is_local(&wrapped(code)), "{code}");
-            assert_eq!(is_of_descriptors(&wrapped(code)), DESCRIPTORS.contains(&code), "{code}");
+            assert_eq!(lacks_descriptors(&wrapped(code)), DESCRIPTORS.contains(&code), "{code}");
         }
         for code in [libc::ECONNREFUSED, libc::ECONNRESET, libc::ETIMEDOUT, libc::EHOSTUNREACH] {
             assert!(!is_local(&wrapped(code)), "{code}");

@@ -4,13 +4,14 @@
 //! comparisons (see [`crate::config::PathPattern`]), hosts are looked at only by
 //! routes that name one.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{self, Backoff, Config, Cookies, HostPattern, Mode, PathPattern, Query};
+use crate::config::{self, Backoff, Config, HostPattern, PathPattern, Query};
 use crate::host;
 use crate::page::Tags;
 
@@ -27,74 +28,45 @@ pub struct Route {
     /// Its host and pattern as written, for metrics and logs: `/blog/**`,
     /// `shop.example.com/products/*`. There are as many as routes.
     pub label: Arc<str>,
-    /// The mode and its options.
-    pub mode: Mode,
-    /// Index into [`Config::origins`].
-    pub origin: usize,
-    /// Which part of the query is keyed and sent. Names are sorted.
-    pub query: Query,
-    /// Declared variants, sorted: request fields that are part of the page key.
-    pub vary: Box<[HeaderName]>,
     /// Tags of every page of the route, sorted.
     pub tags: Tags,
-    /// Longest lifetime of 404, 410, 302 and 307 on `isr` and `dsg`.
-    pub not_found: std::time::Duration,
     /// `Cache-Control` for browsers on `isr` and `dsg`, where the route sets it;
     /// see [`Route::cache_control`].
     pub browser: Option<HeaderValue>,
-    /// Which cookies of a visitor are sent and count, where the path is server-rendered.
-    pub cookies: Cookies,
-    /// Drop `Set-Cookie` instead of refusing to store.
-    pub strip_set_cookie: bool,
-    /// Unsafe methods invalidate the page also on `isr` and `dsg`.
-    pub unsafe_invalidates: bool,
-    /// Send the tag fields on to visitors.
-    pub forward_tags: bool,
     /// Waiting after failed regenerations.
     pub backoff: Backoff,
-    /// It was brought by the preset, and gives way to what the site's build says.
-    pub preset: bool,
     /// A hash of the options by which a stored response is judged (see
     /// [`crate::terms`]). Even, so that its lowest bit can tell two sets of terms
     /// apart.
     pub stamp: u64,
+    /// As it was configured: all other options.
+    config: config::Route,
+}
+
+impl Deref for Route {
+    type Target = config::Route;
+
+    fn deref(&self) -> &config::Route {
+        &self.config
+    }
 }
 
 impl Route {
-    fn new(index: usize, route: &config::Route) -> Route {
+    fn new(index: usize, route: &config::Route, backoff: Backoff) -> Route {
         let label = match &route.host {
             Some(host) => format!("{host}{}", route.path),
             None => route.path.clone(),
         };
-        let mut names: Vec<Box<str>> = route.tags.iter().map(|tag| tag.as_str().into()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let mut query = route.query.clone();
-        if let Query::Names(names) = &mut query {
-            names.sort_unstable();
-            names.dedup();
-        }
-        let mut vary = route.vary.clone();
-        vary.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
-        vary.dedup();
+        let names: Vec<Box<str>> = route.tags.iter().map(|tag| tag.as_str().into()).collect();
         Route {
             index,
             label: label.into(),
-            mode: route.mode,
-            origin: route.origin,
-            query,
-            vary: vary.into(),
             tags: Tags { names: names.into(), overflow: false },
-            not_found: route.not_found,
             // Checked when the configuration was resolved.
             browser: route.browser.as_deref().and_then(|b| HeaderValue::from_str(b).ok()),
-            cookies: route.cookies.clone(),
-            strip_set_cookie: route.strip_set_cookie,
-            unsafe_invalidates: route.unsafe_invalidates,
-            forward_tags: route.forward_tags,
-            backoff: route.backoff,
-            preset: route.preset,
+            backoff,
             stamp: stamp(route),
+            config: route.clone(),
         }
     }
 
@@ -209,13 +181,16 @@ impl Routes {
                 }),
                 path: PathPattern::new(&route.path)
                     .unwrap_or_else(|_| PathPattern::exactly(&route.path)),
-                route: Arc::new(Route::new(index, route)),
+                route: Arc::new(Route::new(index, route, config.backoff)),
             })
             .collect();
         let rest = match entries.pop_if(|last| last.host == HostPattern::Any && last.path.is_all())
         {
             Some(last) => last.route,
-            None => Arc::new(Route::new(config.routes.len(), &config::Route::catch_all())),
+            None => {
+                let rest = config::Route::catch_all();
+                Arc::new(Route::new(config.routes.len(), &rest, config.backoff))
+            }
         };
         Routes { entries: entries.into(), rest }
     }
@@ -246,6 +221,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Mode;
     use proptest::prelude::*;
 
     fn config(routes: &str) -> Config {
@@ -320,7 +296,7 @@ mod tests {
             ("dsg: { revalidate: origin }", false),
             ("dsg: {}, vary: [x-a]", false),
             ("dsg: {}, not_found: 1s", false),
-            ("dsg: {}, unsafe_invalidates: true, backoff: { min: 1s }", true),
+            ("dsg: {}, unsafe_invalidates: true", true),
             ("ssr: {}", false),
             ("pass: {}", false),
             ("dsg: {}, browser: no-cache", false),

@@ -184,7 +184,10 @@ async fn where_nobody_gets_anything_that_is_asked_once() {
             None => plain.clone(),
         })
         .await;
-        let edge = edge(&origin, "ssr: {}, backoff: { min: 1h, max: 1h }").await;
+        let edge = {
+            let yaml = "- { path: /**, ssr: {} }\nbackoff: { min: 1h, max: 1h }\n";
+            Edge::start(yaml, &origin).await
+        };
         let client = edge.client().ssr();
         let nobodys = || origin.requests().iter().filter(|r| r.header("cookie").is_none()).count();
         get(&client, "/", "first").await.is(200, "MISS", "hello first");

@@ -74,7 +74,7 @@ async fn a_stale_hit_waits_for_nobody_and_starts_one_regeneration() {
 async fn a_regeneration_that_fails_changes_nothing_and_backs_off() {
     let yaml = "origins:\n  origin: { servers: ['{origin}'], fill_timeout: 300ms }\n\
                 cache: { max_object: 1KiB }\n\
-                routes:\n- path: /**\n  isr: { revalidate: 1h }\n  backoff: { min: 1h, max: 1h }\n";
+                routes:\n- path: /**\n  isr: { revalidate: 1h }\nbackoff: { min: 1h, max: 1h }\n";
     let big = "x".repeat(4000);
     for (what, failure) in [
         ("5xx", Some(Response::status(503))),
@@ -636,7 +636,7 @@ async fn what_outgrows_the_store_flows_to_who_keeps_up() {
 #[tokio::test]
 async fn a_page_too_old_to_be_stale_still_outlives_its_origin() {
     let origin = Origin::start().await;
-    let yaml = "- path: /**\n  isr: { revalidate: 1s, stale_for: 1s }\n  \
+    let yaml = "- path: /**\n  isr: { revalidate: 1s, stale_for: 1s }\n\
                 backoff: { min: 1h, max: 1h }\n";
     let edge = Edge::start(yaml, &origin).await;
     let client = edge.client();

@@ -754,7 +754,7 @@ async fn many_pages_and_many_paths_keep_the_time() {
 #[tokio::test]
 async fn a_soft_purge_ends_the_back_off() {
     let origin = Origin::start().await;
-    let routes = "- path: /**\n  isr: { revalidate: 1h }\n  tags: [t]\n  backoff: { min: 5m }\n";
+    let routes = "- path: /**\n  isr: { revalidate: 1h }\n  tags: [t]\nbackoff: { min: 5m }\n";
     let edge = Edge::start(routes, &origin).await;
     let client = edge.client();
     origin.on("/a").reply(Response::html("old"));

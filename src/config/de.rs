@@ -22,8 +22,6 @@ pub(super) struct Fault {
 pub(super) enum FaultKind {
     /// A key that nobody knows, and those that are known there.
     UnknownKey(&'static [&'static str]),
-    /// A key that must be there.
-    MissingKey(&'static str),
     /// Anything else, said.
     Wrong(String),
 }
@@ -119,10 +117,6 @@ impl de::Error for Fault {
 
     fn unknown_field(_: &str, expected: &'static [&'static str]) -> Fault {
         Fault { steps: Vec::new(), kind: FaultKind::UnknownKey(expected) }
-    }
-
-    fn missing_field(field: &'static str) -> Fault {
-        Fault { steps: Vec::new(), kind: FaultKind::MissingKey(field) }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Fault {

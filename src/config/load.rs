@@ -9,11 +9,11 @@ use super::de::{De, FaultKind, nearest, one_of};
 use super::env::{bare, substitute};
 use super::errors::{Errors, Note, Warning};
 use super::machine::{self, Memory};
-use super::raw::{Framework, Origin, Raw};
+use super::origins::{Origin, Server};
 use super::resolve::{Report, resolve};
-use super::resolved::Config;
+use super::root::{Config, Raw};
+use super::site::FrameworkName;
 use super::source::{Document, Node, NotYaml, Path, Step, Value};
-use super::values::{Address, AdminAddress, OneOrMany, ServerUrl, server};
 
 /// Bytes of a configuration file; what is larger is not one.
 const MAX_FILE: u64 = 4 << 20;
@@ -87,10 +87,10 @@ impl Config {
     /// If the URL is not one of an origin.
     pub fn for_origin(url: &str, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Errors> {
         const NAME: &str = "--origin";
-        let server =
-            server(url).map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
-        let mut raw = Raw { framework: Framework::Auto, ..Raw::default() };
-        raw.origins.0.push(("web".to_owned(), Origin::of(ServerUrl(server))));
+        let server = Server::from_url(url)
+            .map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
+        let origin = Origin { name: "web".to_owned(), servers: vec![server], ..Origin::default() };
+        let raw = Raw { framework: FrameworkName::Auto, origins: vec![origin], ..Raw::default() };
         finish(Found { raw: Some(raw), ..Found::default() }, NAME, machine::memory(), overrides)
     }
 }
@@ -125,12 +125,12 @@ pub(super) fn finish(
     let beside = std::path::Path::new(name).parent().unwrap_or(std::path::Path::new(""));
     let config = found.raw.map(|mut raw| {
         if !overrides.listen.is_empty() {
-            raw.listen = OneOrMany::Many(overrides.listen.iter().copied().map(Address).collect());
+            raw.listen.clone_from(&overrides.listen);
         }
         if let Some(admin) = overrides.admin {
-            raw.admin = AdminAddress(admin);
+            raw.admin = admin;
         }
-        let mut config = resolve(&raw, beside, memory, &mut report);
+        let mut config = resolve(raw, beside, memory, &mut report);
         config.dev |= overrides.dev;
         config
     });
@@ -173,10 +173,6 @@ pub(super) struct Found {
     warnings: Vec<(Path, String)>,
 }
 
-/// Stands for a value that must be there and is not: whatever must be there can
-/// be read from it.
-const STAND_IN: &str = "origin";
-
 /// Reads the structure. When something is wrong it is noted and taken out of the
 /// tree, and the next pass looks on: so all of it is found, not only the first.
 fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, NotYaml> {
@@ -207,24 +203,10 @@ fn read(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Found, NotYa
         };
         let path = fault.path();
         let message = match fault.kind {
-            FaultKind::MissingKey(key) => {
-                let missing = path.key(key);
-                // It may be missing because it was wrong and taken out: said before.
-                if !gone.contains(&missing) {
-                    faults.push((path.clone(), format!("`{key}` is missing")));
-                    gone.push(missing);
-                }
-                if tree.at_mut(&path.0).is_some_and(|section| section.stand_in(key, STAND_IN)) {
-                    continue;
-                }
-                None
-            }
-            FaultKind::UnknownKey(known) => Some(unknown(&path, known)),
-            FaultKind::Wrong(message) => Some(message),
+            FaultKind::UnknownKey(known) => unknown(&path, known),
+            FaultKind::Wrong(message) => message,
         };
-        if let Some(message) = message {
-            faults.push((path.clone(), message));
-        }
+        faults.push((path.clone(), message));
         match tree.at_mut(&path.0) {
             Some(node) if !path.0.is_empty() && !matches!(node.value, Value::Gone) => {
                 node.value = Value::Gone;

@@ -2,19 +2,21 @@
 //! means "default". A leaf: every room's constructor takes its own slice of it.
 //!
 //! ```text
-//! text ──source──▶ tree ──env──▶ tree ──de──▶ raw ──resolve──▶ Config
+//! text ──source──▶ tree ──env──▶ tree ──de──▶ keys as written ──resolve──▶ Config
 //! ```
 //!
-//! - `source`: the YAML as a tree, and the line of a place in it
+//! - `source`: the YAML as a tree that knows its lines
 //! - `env`: `${VAR}`, replaced in the strings of the tree, never in the text
-//! - `raw`, `values`: the types of the YAML, whose doc comments are the reference
+//! - `root`, `sections`, `origins`, `routes`, `site`: the keys, each declared once with its
+//!   type, form, bounds, default, and the doc comment that is its reference
+//! - `forms`, `values`: the forms in which values are written
 //! - `sites`: what the files of a site's build tell
 //! - `presets`: the routes that a framework brings
 //! - `level`: what is logged
 //! - `machine`: how much memory there is
-//! - `resolve`: defaults, names, bounds, patterns; everything that is wrong at once
+//! - `resolve`: names, patterns, what does not fit together; everything that is wrong at once
 //! - `reload`: what of a configuration can take the place of one that runs
-//! - `reference`: the JSON Schema and `config/reference.yaml`, made from `raw`
+//! - `reference`: the JSON Schema and `config/reference.yaml`, made from the keys
 //! - `table`: what `perennial check` prints
 //!
 //! Reading a configuration never panics, whatever the text is.
@@ -22,16 +24,20 @@
 mod de;
 mod env;
 mod errors;
+mod forms;
 mod level;
 mod load;
 mod machine;
+mod origins;
 mod pattern;
 mod presets;
-mod raw;
 mod reference;
 mod reload;
 mod resolve;
-mod resolved;
+mod root;
+mod routes;
+mod sections;
+mod site;
 mod sites;
 mod source;
 mod table;
@@ -43,9 +49,13 @@ mod tests;
 pub use errors::{Errors, Note, Warning};
 pub use level::check_level;
 pub use load::Overrides;
+pub use origins::{Encoding, Health, HostField, Origin, Server};
 pub use pattern::{HostPattern, PathPattern};
 pub use reference::{reference, schema};
 pub use reload::Succession;
-pub use resolved::*;
+pub use root::{Auto, Config};
+pub use routes::{Cookies, Mode, Query, Route};
+pub use sections::{AccessLog, Backoff, Cache, Limits, Log, LogFormat, RequestFields, Revalidate};
+pub use site::{Deployment, Framework, Gatsby, Made, Matcher, NextPages, Nextjs, Site};
 pub(crate) use sites::expression;
 pub use table::table;

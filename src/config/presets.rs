@@ -6,9 +6,9 @@ use std::time::Duration;
 use http::header::ACCEPT;
 
 use super::pattern::{HostPattern, PathPattern};
-use super::resolved::{
-    Auto, Config, Cookies, Deployment, Framework, Gatsby, Mode, Nextjs, Query, Route, Site,
-};
+use super::root::{Auto, Config};
+use super::routes::{Cookies, Mode, Route};
+use super::site::{Deployment, Framework, Gatsby, Nextjs, Site};
 
 /// For what carries a hash of its content in its name.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -202,9 +202,5 @@ fn for_all(path: String) -> Route {
 }
 
 fn route(path: String, mode: Mode) -> Route {
-    let query = match mode.is_page() {
-        true => Query::Names(Vec::new()),
-        false => Query::All,
-    };
-    Route { path, mode, query, preset: true, ..Route::catch_all() }
+    Route::of_preset(path, mode)
 }

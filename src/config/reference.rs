@@ -6,7 +6,7 @@ use std::fmt::Write;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
-use super::raw::Raw;
+use super::root::Raw;
 use super::source::Document;
 
 /// Columns of the reference.
@@ -82,7 +82,7 @@ pub fn reference() -> String {
     out.push_str(
         "# Every key of the configuration, with its meaning, its default and an example.\n",
     );
-    out.push_str("# This file is made from the types that read it: see src/config/raw.rs.\n#\n");
+    out.push_str("# This file is made from the types that read it: see src/config.\n#\n");
     comment(&mut out, schema["description"].as_str().unwrap_or_default(), "");
     keys(&mut out, &schema, "");
     out

@@ -1,6 +1,6 @@
 //! What of a configuration can take the place of one that runs.
 
-use super::resolved::Config;
+use super::root::Config;
 
 /// A configuration in place of one that runs.
 #[derive(Clone, Debug)]

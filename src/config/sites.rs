@@ -11,7 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::resolved::Gatsby;
+use super::site::Gatsby;
 
 mod expression;
 mod nextjs;

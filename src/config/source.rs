@@ -297,19 +297,6 @@ impl Node {
             _ => {}
         }
     }
-
-    /// Puts a text where a map lacks a value; false if it is no map, or has one.
-    pub(super) fn stand_in(&mut self, key: &str, text: &str) -> bool {
-        let line = self.line;
-        let Value::Map(entries) = &mut self.value else { return false };
-        let text = Value::Text(text.to_owned());
-        match entries.iter_mut().find(|(name, _)| name == key) {
-            None => entries.push((key.to_owned(), Node { line, value: text })),
-            Some((_, node)) if matches!(node.value, Value::Gone) => node.value = text,
-            Some(_) => return false,
-        }
-        true
-    }
 }
 
 #[cfg(test)]

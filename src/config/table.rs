@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use super::resolved::{
-    Config, Cookies, Framework, HostField, Made, Mode, NextPages, Nextjs, Origin, Query, Route,
-};
-use super::values::{human_duration, human_size, server_url};
+use super::origins::{HostField, Origin};
+use super::root::Config;
+use super::routes::{Cookies, Mode, Query, Route};
+use super::site::{Framework, Made, NextPages, Nextjs};
+use super::values::{human_duration, human_size};
 
 /// Routes, origins and cache as they were understood, aligned in columns. Shows
 /// no secret.
@@ -115,7 +116,7 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 }
 
 fn origin(origin: &Origin) -> Vec<String> {
-    let servers: Vec<String> = origin.servers.iter().map(server_url).collect();
+    let servers: Vec<String> = origin.servers.iter().map(ToString::to_string).collect();
     let health = match &origin.health {
         Some(health) => format!("{} every {}", health.path, human_duration(health.interval)),
         None => "-".to_owned(),

@@ -156,7 +156,7 @@ fn defaults() {
     assert_eq!(last.mode, Mode::Ssr { heuristic: false });
     assert_eq!(last.query, Query::All);
     assert_eq!(last.not_found, secs(60));
-    assert_eq!(last.backoff, Backoff { min: secs(3), max: secs(300) });
+    assert_eq!(config.backoff, Backoff { min: secs(3), max: secs(300) });
 
     let (from_url, warnings) =
         Config::for_origin("http://127.0.0.1:3000", &Overrides::default()).expect("a good URL");
@@ -514,9 +514,10 @@ fn mistakes() {
             "routes: [ { path: /a, dsg: {}, browser: 'max-age=forever, public=1' } ]",
             &["found \"forever\"", "`public` takes no value"],
         ),
+        ("backoff: { min: 9m }", &["p.yaml:2: backoff: `min` is longer than `max`"]),
         (
             "routes: [ { path: /a, dsg: {}, backoff: { min: 9m } } ]",
-            &["routes[0].backoff: `min` is longer than `max`"],
+            &["p.yaml:2: routes[0].backoff: unknown key here; it belongs to `the top level`"],
         ),
         (
             "routes:\n  - { path: /a/**, dsg: {} }\n  - { path: /a/**, ssr: {} }",
@@ -677,10 +678,7 @@ fn no_mistake_hides_another() {
         ("listen: [80]", &["2: listen[0]"]),
         ("deployment: { id: v1, field: [7] }", &["2: deployment.field[0]"]),
         ("routes:\n- { path: /a, isr: 60s }", &["3: routes[0].isr"]),
-        (
-            "routes:\n- { path: /a, dsg: {}, backoff: { min: 9m, max: x } }",
-            &["3: routes[0].backoff.max"],
-        ),
+        ("backoff: { min: 9m, max: x }", &["2: backoff.max"]),
     ] {
         let errors = load(&format!("{ORIGINS}{text}\n")).expect_err(text);
         let found: Vec<String> = errors

@@ -20,9 +20,9 @@ const ROUTES: &str = "
 # Stale on arrival, and not asked for again while this runs.
 - path: /stale
   isr: { revalidate: 1h }
-  backoff: { min: 1h, max: 1h }
 - path: /**
   isr: { revalidate: 1h }
+backoff: { min: 1h, max: 1h }
 ";
 
 /// Requests in a run, in batches that go down one connection at once.

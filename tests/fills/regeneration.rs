@@ -175,7 +175,7 @@ async fn a_refused_regeneration_changes_nothing_and_waits() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_regeneration_comes_after_the_wait() {
     let origin = Origin::start().await;
-    let yaml = "- path: /**\n  isr: { revalidate: 1s }\n  backoff: { min: 1ms, max: 20ms }\n";
+    let yaml = "- path: /**\n  isr: { revalidate: 1s }\nbackoff: { min: 1ms, max: 20ms }\n";
     let edge = Edge::start(yaml, &origin).await;
     let client = edge.client();
     origin.on("/a").reply(stale("good"));

@@ -86,7 +86,6 @@ pub(super) const ROUTES: &str = "
   ssr: {}
 - path: /isr/**
   isr: { revalidate: 1h }
-  backoff: { min: 1s, max: 1s }
 - path: /lang/**
   isr: { revalidate: 1h }
   vary: [accept-language]
@@ -97,6 +96,7 @@ pub(super) const ROUTES: &str = "
   vary: [accept-language]
 - path: /pass/**
   pass: {}
+backoff: { min: 1s, max: 1s }
 ";
 
 /// Which forms pages have.

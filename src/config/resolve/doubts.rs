@@ -4,13 +4,16 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Report;
+use super::site::Keys;
 use crate::config::machine::Memory;
+use crate::config::origins::Server;
 use crate::config::pattern::PathPattern;
-use crate::config::raw;
-use crate::config::resolved::{Config, Framework, Mode, Nextjs, Server};
+use crate::config::root::Config;
+use crate::config::routes::Mode;
+use crate::config::site::{DeploymentKeys, Framework, Nextjs};
 use crate::config::sites::expression;
 use crate::config::source::Path;
-use crate::config::values::{human_duration, server_url};
+use crate::config::values::human_duration;
 
 /// Of the memory that there is, pages may take this part, in percent: renders in
 /// flight, connections and the allocator take some, too.
@@ -19,10 +22,11 @@ const MOST: u64 = 80;
 /// Characters of a pattern of a build that a warning shows.
 const LONGEST_PATTERN: usize = 80;
 
-/// Warns of what is probably not meant.
+/// Warns of what is probably not meant. The first `of_file` routes are those of the file.
 pub(super) fn doubts(
-    raw: &raw::Raw,
+    keys: &Keys,
     config: &Config,
+    of_file: usize,
     memory: Option<Memory>,
     root: &Path,
     report: &mut Report,
@@ -43,26 +47,26 @@ pub(super) fn doubts(
         report.warn(root.key("cache").key("max_object"), "every page is larger: none is stored");
     }
     let path = &root.key("deployment");
-    let given = raw.deployment.as_ref().map(|deployment| &deployment.0);
-    let settle = raw::DeploymentOptions::default().settle;
+    let given = keys.deployment.as_ref();
+    let settle = DeploymentKeys::default().settle;
     if config.deployment.id.is_some() && given.is_some_and(|given| given.settle != settle) {
         report.warn(path.key("settle"), "has no effect beside `id`: what is named is not noticed");
     }
-    guesses(raw, config, root, report);
+    guesses(keys, config, root, report);
     patterns(config, &root.key("nextjs").key("build"), report);
-    routes(raw, config, &root.key("routes"), report);
+    routes(of_file, config, &root.key("routes"), report);
 }
 
 /// Without the build of a site it is guessed for whom its pages are rendered.
-fn guesses(raw: &raw::Raw, config: &Config, root: &Path, report: &mut Report) {
+fn guesses(keys: &Keys, config: &Config, root: &Path, report: &mut Report) {
     let message = match &config.framework {
-        Framework::Nextjs(_) if raw.nextjs.as_ref().is_none_or(|site| site.build.is_none()) => {
+        Framework::Nextjs(_) if keys.nextjs.as_ref().is_none_or(|site| site.build.is_none()) => {
             "for whom a page is rendered is guessed from what the origin answers, and middleware \
              that chooses a page is not noticed: name the build (`nextjs: { build: ./.next }`), or \
              give such paths routes of their own (`pass: {}`)"
         }
         Framework::Gatsby(_)
-            if raw
+            if keys
                 .gatsby
                 .as_ref()
                 .is_none_or(|site| site.build.is_none() && site.server_rendered.is_empty()) =>
@@ -122,7 +126,7 @@ fn origins(config: &Config, path: &Path, report: &mut Report) {
             if config.listen.iter().any(|listen| is_at(server, listen)) {
                 let message = format!(
                     "{} is where Perennial itself listens (`listen`): requests would go in circles",
-                    server_url(server)
+                    server
                 );
                 report.warn(place, message);
             } else if (server.tls, server.port) == (false, 443) {
@@ -170,10 +174,10 @@ fn fits(config: &Config, memory: Memory, path: &Path, report: &mut Report) {
     }
 }
 
-fn routes(raw: &raw::Raw, config: &Config, path: &Path, report: &mut Report) {
+fn routes(of_file: usize, config: &Config, path: &Path, report: &mut Report) {
     let hook = config.revalidate.as_ref().map(|hook| PathPattern::exactly(&hook.path));
     // Those of the file come first.
-    for (index, route) in config.routes.iter().enumerate().take(raw.routes.len()) {
+    for (index, route) in config.routes.iter().enumerate().take(of_file) {
         let path = report.item(path, index);
         if let Mode::Isr { revalidate, stale_for } = route.mode {
             let path = path.key("isr");

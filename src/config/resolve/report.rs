@@ -1,10 +1,7 @@
 //! What is found wrong while a configuration is resolved, and what stands in for
 //! it meanwhile.
 
-use std::time::Duration;
-
 use crate::config::source::{Path, Step};
-use crate::config::values::{Count, Size, Span, human_size};
 
 /// What was found on the way.
 #[derive(Debug, Default)]
@@ -67,35 +64,10 @@ impl Report {
         list.item(at)
     }
 
-    /// A number within bounds.
-    pub(super) fn count(&mut self, path: Path, count: Count, min: usize, max: usize) -> usize {
-        let value = usize::try_from(count.0).unwrap_or(usize::MAX);
-        if (min..=max).contains(&value) {
-            return value;
+    /// A key that must be there is not; unless it was wrong, and is reported as that.
+    pub(super) fn missing(&mut self, section: &Path, key: &str) {
+        if !self.is_gone(&section.key(key)) {
+            self.error(section.clone(), format!("`{key}` is missing"));
         }
-        let message = if max == usize::MAX {
-            format!("at least {min}, found {}", count.0)
-        } else {
-            format!("from {min} to {max}, found {}", count.0)
-        };
-        self.error(path, message);
-        min
-    }
-
-    /// A size in bytes within bounds, of something that is held in memory.
-    pub(super) fn bytes(&mut self, path: Path, size: Size, min: u64, max: u64) -> usize {
-        if !(min..=max).contains(&size.0) {
-            let (min, max) = (human_size(min), human_size(max));
-            self.error(path, format!("from {min} to {max}, found {}", human_size(size.0)));
-        }
-        usize::try_from(size.0).unwrap_or(usize::MAX)
-    }
-
-    /// A duration that is not zero.
-    pub(super) fn time(&mut self, path: Path, span: Span) -> Duration {
-        if span.0.is_zero() {
-            self.error(path, "must be longer than 0s");
-        }
-        span.0
     }
 }

@@ -8,8 +8,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{Object, check_build_id, fault, json, text};
-use crate::config::resolve::{as_base, is_locale, is_preview_id};
-use crate::config::resolved::{Made, Matcher, NextPages, Nextjs};
+use crate::config::forms::Scalar;
+use crate::config::resolve::is_preview_id;
+use crate::config::site::{Made, Matcher, NextPages, Nextjs};
+use crate::config::values::{Base, Locale};
 
 const CURE: &str = "next build";
 const PRERENDER: &str = "prerender-manifest.json";
@@ -31,11 +33,11 @@ pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
     }
     let required: Required = json(&file(REQUIRED), CURE)?;
     let site = required.config.0;
-    let Some(base_path) = as_base(&site.base_path) else {
+    let Ok(base_path) = Base::text(&site.base_path) else {
         return Err(fault(REQUIRED, "`basePath`: expected a path such as `/docs`"));
     };
     let i18n = site.i18n.map(|i18n| i18n.0).unwrap_or_default();
-    if !i18n.locales.iter().chain(&i18n.default).all(|locale| is_locale(locale)) {
+    if !i18n.locales.iter().chain(&i18n.default).all(|locale| Locale::text(locale).is_ok()) {
         return Err(fault(REQUIRED, "`i18n`: expected locales such as `en` or `en-GB`"));
     }
     let pages = pages(build, &prerender, &i18n.locales)?;

@@ -72,8 +72,9 @@ pub struct Exchange {
     pub request_time: Time,
     /// When the head had arrived (`response_time`, RFC 9111 §4.2.3).
     pub response_time: Time,
-    session: HttpSession,
-    peer: HttpPeer,
+    /// Boxed: it is large, and an exchange is handed on from future to future.
+    session: Box<HttpSession>,
+    target: Target,
     connector: Arc<Connector>,
     body: Body,
     deadline: Option<Instant>,
@@ -164,17 +165,17 @@ impl Exchange {
     /// Gives the connection back to the pool if the body was read to its end
     /// and the server keeps it open; closes it otherwise.
     pub async fn finish(self) {
-        let Self { mut session, connector, peer, body: Body::Complete, keep: Some(keep), .. } =
-            self
+        let Self { session, connector, target, body: Body::Complete, keep: Some(keep), .. } = self
         else {
             return;
         };
+        let mut session = session;
         session.respect_keepalive();
         // Where it is not kept, dropping closes it; `reuse` would wait for TLS to say goodbye.
         if session.will_keepalive()
             && let Some(stream) = session.reuse().await
         {
-            connector.release(&peer, stream, keep);
+            connector.release(target.http_peer(), stream, keep);
         }
     }
 }
@@ -183,7 +184,7 @@ impl Exchange {
 pub(super) async fn exchange(
     connector: &Arc<Connector>,
     target: &Target,
-    mut session: HttpSession,
+    mut session: Box<HttpSession>,
     request: Box<RequestHeader>,
     deadline: Instant,
     interim: &mut (dyn FnMut(ResponseHeader) + Send),
@@ -214,7 +215,7 @@ pub(super) async fn exchange(
         request_time,
         response_time: clock::now(),
         session,
-        peer: target.http_peer().clone(),
+        target: target.clone(),
         connector: connector.clone(),
         body,
         deadline: Some(deadline),

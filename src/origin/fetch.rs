@@ -56,7 +56,8 @@ pub(super) async fn fetch(
                 done => return done,
             }
         }
-        match connect(connector, &target, deadline).await {
+        // Boxed: it is large, and most fetches find an idle connection.
+        match Box::pin(connect(connector, &target, deadline)).await {
             Ok(session) => {
                 return exchange(connector, &target, session, request, deadline, interim).await;
             }
@@ -71,10 +72,10 @@ pub(super) async fn fetch(
 }
 
 /// A connection from the pool, if there is one that looks alive.
-fn pooled(connector: &Connector, target: &Target) -> Option<HttpSession> {
+fn pooled(connector: &Connector, target: &Target) -> Option<Box<HttpSession>> {
     let peer = target.http_peer();
     let stream = connector.reuse(peer)?;
-    Some(HttpSession::new_with_options(stream, peer))
+    Some(Box::new(HttpSession::new_with_options(stream, peer)))
 }
 
 /// A new connection, TLS included, within `connect_timeout` (which the peer carries).
@@ -83,7 +84,7 @@ async fn connect(
     connector: &Connector,
     target: &Target,
     deadline: Instant,
-) -> Result<HttpSession, FetchError> {
+) -> Result<Box<HttpSession>, FetchError> {
     let peer = target.http_peer();
     let fail = |failure, detail| FetchError {
         failure,
@@ -107,7 +108,7 @@ async fn connect(
         Ok(Ok(stream)) => {
             // Before the answer, which may take as long as a render does.
             target.connected();
-            Ok(HttpSession::new_with_options(stream, peer))
+            Ok(Box::new(HttpSession::new_with_options(stream, peer)))
         }
         Ok(Err(error)) => {
             let failure = connect_failure(&error);

@@ -157,13 +157,12 @@ impl Judge<'_> {
     /// route goes by the origin. What is stored was made by it: its body said so.
     #[must_use]
     pub fn is_silent(&self, status: StatusCode, headers: &HeaderMap) -> bool {
-        let silent = ["cache-control", "expires", "cdn-cache-control", "surrogate-control"];
         let is_html = |value: &HeaderValue| value.as_bytes().starts_with(b"text/html");
         self.page
             && self.route.mode.is_isr_by_origin()
             && self.preset.silent_is_static()
             && status == 200
-            && silent.iter().all(|name| !headers.contains_key(*name))
+            && says_nothing_of_caching(headers)
             && headers.get(CONTENT_TYPE).is_some_and(is_html)
             && headers.contains_key(ETAG)
     }
@@ -244,4 +243,10 @@ impl Judge<'_> {
             config::Mode::Isr { .. } | config::Mode::Dsg { .. } => ssr(false),
         }
     }
+}
+
+/// Whether no field of a response says how long caches may use it.
+pub(crate) fn says_nothing_of_caching(headers: &HeaderMap) -> bool {
+    let names = ["cache-control", "expires", "cdn-cache-control", "surrogate-control"];
+    names.iter().all(|name| !headers.contains_key(*name))
 }

@@ -1,21 +1,29 @@
-//! Asking the origin for one representation: the head decides what becomes of
-//! the fill, and the body is streamed to whoever reads.
+//! Asking the origin for one representation: the request is sent, the head of the response
+//! is classified, and what becomes of it is announced before its body is moved.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderValue;
+use bytes::Bytes;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
+use super::arrived::{self, Arrived};
+use super::ask::Ask;
+use super::classify::{self, Decision, Facts, Fate, Follow, For, Kind, Note, Stored, classify};
+use super::context::Context;
 use super::decode::{self, Coded};
-use super::request::Ask;
+use super::guarded::{self, Kept};
+use super::pump::{End, Keep, Pump};
+use super::registry::Member;
 use super::stream::{Broken, Fill, Lead};
-use super::{Fills, Member, commit, guarded};
+use crate::config;
 use crate::framework::Told;
-use crate::metrics::FillResult;
+use crate::metrics::{FillResult, Guard};
 use crate::origin::{
-    Exchange, Permit, Priority, RequestBody, Sample, Site, Verdict as OriginVerdict,
+    Attempt, Exchange, Permit, Priority, RequestBody, Sample, Site, Verdict as OriginVerdict,
 };
 use crate::page::{Form, Representation};
 use crate::rules::cache_status::Failure;
@@ -52,12 +60,6 @@ pub(super) struct Fetched {
     pub(super) stale: bool,
 }
 
-/// Whether a fetch is of the page's own, or a guess at what it may have: a pair in
-/// the background that nobody has asked for.
-fn is_guess(member: &Member, priority: Priority) -> bool {
-    priority == Priority::Background && member.replaces.is_none()
-}
-
 /// The attempt must be made again.
 enum Again {
     /// Without conditions.
@@ -66,361 +68,401 @@ enum Again {
     Marked(Box<str>),
 }
 
-impl Fills {
-    /// Asks the origin for one representation, streams it to who reads, and
-    /// builds what is to be stored.
-    pub(super) async fn fetch(&self, ask: &Ask, member: &Member, priority: Priority) -> Brought {
-        let fill = &*member.flight.fill;
-        let mut prior = member.prior.as_deref();
-        let mut mark = self.0.notes.mark(ask.marked_by());
-        let mut told = false;
+/// One fetch.
+pub(super) struct Fetch<'a> {
+    pub(super) context: &'a Context,
+    /// What is sent.
+    pub(super) ask: &'a Ask,
+    pub(super) member: &'a Member,
+    pub(super) priority: Priority,
+    /// It is a client's own request, and goes ahead of this, which would be for all.
+    pub(super) ahead_of: Option<&'a Ask>,
+}
+
+/// The origin has answered, or could not be asked. Readers of the fill hear of it with
+/// [`finish`](Self::finish): what else is to be asked for because of it comes before.
+pub(super) struct Opened<'a> {
+    pub(super) follow: Follow,
+    next: Next<'a>,
+}
+
+enum Next<'a> {
+    /// There is no body to move.
+    Over(Brought),
+    Body(Box<Response<'a>>),
+}
+
+impl<'a> Opened<'a> {
+    const fn over(brought: Brought) -> Opened<'a> {
+        Opened { follow: Follow::Nothing, next: Next::Over(brought) }
+    }
+
+    /// Tells those who wait what becomes of it, and brings it to its end.
+    pub(super) async fn finish(self) -> Brought {
+        match self.next {
+            Next::Over(brought) => brought,
+            Next::Body(response) => response.deliver().await,
+        }
+    }
+}
+
+/// A request that was answered.
+struct Sent {
+    exchange: Exchange,
+    /// The origin might say that what is stored has not changed.
+    conditional: bool,
+    attempt: Attempt,
+    answered: Option<OriginVerdict>,
+    /// How long the head took.
+    took: Duration,
+    place: Permit,
+    running: Guard,
+}
+
+impl<'a> Fetch<'a> {
+    fn fill(&self) -> &'a Fill {
+        &self.member.flight.fill
+    }
+
+    fn site(&self) -> Site<'a> {
+        Site { host: &self.ask.host, scheme: self.ask.scheme, via: &self.ask.via }
+    }
+
+    /// What the response is judged as an answer to.
+    fn judging(&self) -> &'a Ask {
+        self.ahead_of.unwrap_or(self.ask)
+    }
+
+    fn asked_for(&self) -> For {
+        match self.ask {
+            _ if self.ahead_of.is_some() => For::First,
+            ask if ask.rendering.is_guarded() => For::Guarded,
+            Ask { page: true, is_whole: true, .. } => For::AllAsAsked,
+            Ask { page: true, is_whole: false, .. } => For::All,
+            Ask { of_a_client: true, .. } => For::Client,
+            Ask { of_a_client: false, .. } => For::Clients,
+        }
+    }
+
+    /// Asks the origin, and decides what becomes of its answer.
+    pub(super) async fn open(&self) -> Opened<'a> {
+        let notes = &self.context.notes;
+        let mut prior = self.member.prior.as_ref();
+        let mut mark = notes.mark(self.ask.marked_by());
+        let mut is_marked = false;
         loop {
-            match self.attempt(ask, member, priority, prior, &mark).await {
-                Ok(brought) => return brought,
+            match self.attempt(prior, &mark).await {
+                Ok(opened) => return opened,
                 // A 304 that forbids storing, or that answers a question nobody asked.
                 Err(Again::Unconditional) if prior.is_some() => prior = None,
-                Err(Again::Marked(new)) if !told => {
-                    told = true;
-                    self.0.notes.set_mark(ask.marked_by(), &new);
+                Err(Again::Marked(new)) if !is_marked => {
+                    is_marked = true;
+                    notes.set_mark(self.ask.marked_by(), &new);
                     mark = new;
                 }
                 Err(again) => {
                     if matches!(again, Again::Unconditional) {
                         let detail = "304 without having been asked under a condition";
-                        tracing::warn!(page = %ask.key, detail, "the origin failed");
+                        tracing::warn!(page = %self.ask.key, detail, "the origin failed");
                     }
-                    fill.decide(Lead::Failed(Failure::Reset));
-                    return Brought::Failed(FillResult::Failed(Failure::Reset));
+                    return self.failed(Failure::Reset);
                 }
             }
         }
+    }
+
+    fn failed(&self, why: Failure) -> Opened<'a> {
+        self.fill().decide(Lead::Failed(why));
+        Opened::over(Brought::Failed(FillResult::Failed(why)))
     }
 
     async fn attempt(
         &self,
-        ask: &Ask,
-        member: &Member,
-        priority: Priority,
-        prior: Option<&Representation>,
+        prior: Option<&Arc<Representation>>,
         mark: &str,
-    ) -> Result<Brought, Again> {
-        let inner = &self.0;
-        let cache = inner.cache.load_full();
-        let fill = &*member.flight.fill;
-        let fail = |why: Failure| {
-            fill.decide(Lead::Failed(why));
-            Ok(Brought::Failed(FillResult::Failed(why)))
+    ) -> Result<Opened<'a>, Again> {
+        let sent = match self.send(prior, mark).await {
+            Ok(sent) => sent,
+            Err(why) => return Ok(self.failed(why)),
         };
-        let patience = ask.origin.config().fill_timeout;
-        let background = priority == Priority::Background;
-        let permit = match slot(ask, fill, priority, Instant::now() + patience).await {
-            Ok(permit) => permit,
-            Err(why) => return fail(why),
-        };
-        let _running = if background {
-            ask.metrics.regeneration_running()
-        } else {
-            ask.metrics.fill_running()
-        };
-        let Ok(head) = ask.head(prior, mark) else { return fail(Failure::BadRequest) };
-        // What is stored may have no validator to ask with.
-        let conditional =
-            [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
-        let prior = prior.filter(|_| conditional);
-        let site = Site { host: &ask.host, scheme: ask.scheme, via: &ask.via };
-        let attempt = match ask.origin.admit(ask.key.path(), &site) {
-            Ok(attempt) => attempt,
-            Err(why) => return fail(why),
-        };
-        let record = |verdict| ask.origin.record(attempt, verdict, &site);
-        // The render has all of its time, however long it waited for its place: who
-        // fills the queue must not make others look dead.
-        let sent = Instant::now();
-        let deadline = sent + patience;
-        let mut relay = |head: ResponseHeader| commit::relay(fill, &head);
-        let exchange = match ask.origin.fetch_with(head, deadline, &mut relay).await {
-            Ok(exchange) => exchange,
-            Err(error) => {
-                let server = error.server.map(|server| server.to_string());
-                tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
-                record(OriginVerdict::of_failure(error.failure, error.stage, RequestBody::None));
-                return fail(error.failure);
-            }
-        };
-        fill.arrived();
-        let answered = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
-        record(answered);
-        let took = sent.elapsed();
-        let mut arrived = commit::Arrived::new(&exchange, fill.born);
+        let ask = self.ask;
+        let mut arrived = Arrived::new(&sent.exchange, self.fill().born);
         if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
             ask.deployments.seen(&deployment);
         }
-        let as_sent = exchange.head.headers.clone();
-        // What goes first is judged as what is for all would be.
-        let first = member.goes_first.as_deref();
-        let judging = first.unwrap_or(ask);
-        if judging.page {
+        if self.judging().page {
             arrived.drop_cookies(|line| ask.deployments.is_cookie(line));
         }
-        if arrived.status == 304 {
-            let Some(prior) = prior else { return Err(Again::Unconditional) };
-            if ask.rendering.is_guarded() {
-                let confirmed = guarded::confirmed(ask, prior, &arrived);
-                let Some(rep) = confirmed else { return Err(Again::Unconditional) };
-                drain(exchange).await;
-                fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
-                return Ok(Brought::Confirmed);
-            }
-            let Some((rep, stale)) = commit::refreshed(ask, &cache, prior, &arrived) else {
-                return Err(Again::Unconditional);
-            };
-            if stale {
-                let page = inner.notes.page(ask.key.as_str());
-                inner.notes.wait(page, ask.route.backoff.min, fill.born);
-            }
-            drain(exchange).await;
-            let rep = Arc::new(rep);
-            if ask.is_personal(&prior.names()) {
-                // What it says of the page it says to who has these cookies.
-                let for_all = ask.judge().without_validation(&rep);
-                fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
-                if for_all {
-                    self.bring_for_all(ask);
-                }
-                return Ok(Brought::Refused(Reason::Cookie, Class::Unshared));
-            }
-            return Ok(Brought::Refreshed(rep, arrived.cookies(), stale));
+        if arrived.status == StatusCode::NOT_MODIFIED {
+            let prior = prior.filter(|_| sent.conditional).ok_or(Again::Unconditional)?;
+            let unchanged = self.unchanged(prior, &arrived).ok_or(Again::Unconditional)?;
+            drain(sent.exchange).await;
+            return Ok(unchanged);
         }
         // One that leads to where it came from is the page's own.
         if let Some(wanted) = arrived.marked(ask).filter(|wanted| **wanted != *mark) {
-            drain(exchange).await;
+            drain(sent.exchange).await;
             return Err(Again::Marked(wanted));
         }
-        let no_data =
-            ask.page && ask.preset.is_probe(ask.form) && arrived.brought_no_data(ask.form);
-        if no_data {
-            inner.notes.set_no_data(ask.about(&inner.notes, ask.form, ask.selection()), fill.born);
-            if !ask.is_whole {
-                fill.decide(Lead::NoData);
-                return Ok(Brought::NoData);
-            }
+        Ok(self.decide(sent, arrived).await)
+    }
+
+    /// Sends the request when it has a place among the fills of the origin, and waits for
+    /// the head of the response.
+    async fn send(&self, prior: Option<&Arc<Representation>>, mark: &str) -> Result<Sent, Failure> {
+        let (ask, fill, site) = (self.ask, self.fill(), self.site());
+        let patience = ask.origin.config().fill_timeout;
+        let place = place(ask, fill, self.priority, Instant::now() + patience).await?;
+        let running = match self.priority {
+            Priority::Background => ask.metrics.regeneration_running(),
+            Priority::Visitor => ask.metrics.fill_running(),
+        };
+        let head = ask.head(prior.map(|prior| &**prior), mark).map_err(|_| Failure::BadRequest)?;
+        // What is stored may have no validator to ask with.
+        let conditional =
+            [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
+        let attempt = ask.origin.admit(ask.key.path(), &site)?;
+        // The render has all of its time, however long it waited for its place: who
+        // fills the queue must not make others look dead.
+        let sent = Instant::now();
+        let mut relay = |head: ResponseHeader| arrived::relay(fill, &head);
+        let fetched = ask.origin.fetch_with(head, sent + patience, &mut relay).await;
+        let exchange = fetched.map_err(|error| {
+            let server = error.server.map(|server| server.to_string());
+            tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
+            let verdict = OriginVerdict::of_failure(error.failure, error.stage, RequestBody::None);
+            ask.origin.record(attempt, verdict, &site);
+            error.failure
+        })?;
+        fill.arrived();
+        let answered = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
+        ask.origin.record(attempt, answered, &site);
+        let took = sent.elapsed();
+        Ok(Sent { exchange, conditional, attempt, answered, took, place, running })
+    }
+
+    /// The origin said that what is stored has not changed. None if it is about something
+    /// else, or forbids storing now.
+    fn unchanged(&self, prior: &Arc<Representation>, arrived: &Arrived) -> Option<Opened<'a>> {
+        let (ask, fill) = (self.ask, self.fill());
+        if ask.rendering.is_guarded() {
+            let rep = guarded::confirmed(ask, prior, arrived)?;
+            fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
+            return Some(Opened::over(Brought::Confirmed));
         }
-        let mut stale = false;
+        let cache = self.context.cache.load();
+        let (rep, stale) = arrived::refreshed(ask, &cache, prior, arrived)?;
+        if stale {
+            self.remember(&[Note::OriginStale]);
+        }
+        let rep = Arc::new(rep);
+        if !ask.is_personal(&prior.names()) {
+            return Some(Opened::over(Brought::Refreshed(rep, arrived.cookies(), stale)));
+        }
+        // What it says of the page it says to who has these cookies.
+        let for_all = ask.judge().without_validation(&rep);
+        fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
+        let brought = Brought::Refused(Reason::Cookie, Class::Unshared);
+        let follow = if for_all { Follow::WithoutCookies } else { Follow::Nothing };
+        Some(Opened { follow, next: Next::Over(brought) })
+    }
+
+    /// Decides what becomes of a response, and takes note of what it says of the page.
+    async fn decide(&self, sent: Sent, arrived: Arrived) -> Opened<'a> {
+        let (ask, judging) = (self.ask, self.judging());
+        let cache = self.context.cache.load_full();
         let kept = ask.rendering.is_guarded().then(|| guarded::kept(ask, &arrived));
         let mut verdict = match &kept {
             None => arrived.judge(judging),
-            Some(Ok(kept)) => kept.page.judge_as(ask, guarded::NOBODY),
+            Some(Ok(kept)) => kept.page.judge_as(ask, arrived::NOBODY),
             Some(Err(refused)) => *refused,
         };
-        let kept = kept.and_then(Result::ok);
-        let mut coming = decode::Body::new(exchange, &arrived.coded, cache.max_object);
+        let is_html = media::is_html(&sent.exchange.head.headers);
+        let mut body = decode::Body::new(sent.exchange, &arrived.coded, cache.max_object);
         let mut ahead = None;
         if matches!(verdict, Verdict::Store { .. }) && arrived.tells_by_body(judging) {
             // Only its body tells whether the build made it. Others must not see it before.
-            let Ok((body, complete)) = coming.ahead(cache.max_object).await else {
-                fill.decide(Lead::Failed(Failure::Reset));
-                return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
+            let Ok((start, complete)) = body.ahead(cache.max_object).await else {
+                self.fill().decide(Lead::Failed(Failure::Reset));
+                let why = FillResult::Rejected(Reason::Truncated);
+                return Opened::over(Brought::Failed(why));
             };
-            if !(complete && ask.preset.is_for_all(ask.form, &body)) {
+            if !(complete && ask.preset.is_for_all(ask.form, &start)) {
                 let (reason, class) = (Reason::ServerRendered, Class::ServerRendered);
                 verdict = Verdict::Refuse { reason, class };
             }
-            ahead = (!body.is_empty()).then_some(body);
+            ahead = (!start.is_empty()).then_some(start);
         }
-        if let Some(shared) = first {
-            let reason = self.went_first(shared, ask, &arrived, verdict);
-            verdict = Verdict::Refuse { reason, class: Class::Unshared };
-        }
-        let (terms, mut refused) = match verdict {
-            // Its client's own request is not made twice.
-            _ if no_data => (None, Some((Reason::ContentType, Class::Unshared))),
-            // What visitors can make up must not take the place of what there is.
-            Verdict::Store { .. }
-                if arrived.status == 404
-                    && ask.form == Form::Rsc
-                    && ask.preset.is_part(ask.form, &ask.fields) =>
-            {
-                (None, Some((Reason::Status, Class::Unshared)))
-            }
-            Verdict::Store { terms, origin_stale } => {
-                stale = origin_stale;
-                if origin_stale {
-                    let page = inner.notes.page(ask.key.as_str());
-                    inner.notes.wait(page, ask.route.backoff.min, fill.born);
-                }
-                (Some(terms), None)
-            }
-            Verdict::Refuse { class: Class::ServerRendered, .. } => {
-                // First the note: who hears of it makes the key of the request anew.
-                if !is_guess(member, priority) {
-                    let about = ask.about(&inner.notes, ask.form, ask.selection());
-                    inner.notes.set_server_rendered(about);
-                }
-                if !ask.is_whole {
-                    fill.decide(Lead::ServerRendered);
-                    return Ok(Brought::ServerRendered);
-                }
-                (None, Some((Reason::ServerRendered, Class::Unshared)))
-            }
-            Verdict::Refuse { reason, class } => (None, Some((reason, class))),
-        };
-        let for_all = matches!(refused, Some((Reason::Cookie, _)))
-            && arrived.is_reusable_without_cookies(ask);
-        if for_all && !(background || ask.prefetch) {
-            self.bring_for_all(ask);
-        }
-        if let (Some(page), true) = (ask.server_rendered, refused.is_some() && !for_all) {
-            // Still so, and it counts as that for as long again.
-            inner.notes.set_server_rendered(page);
-        }
-        // Beside a good page that is stored an error is a failed render, or one client's own.
-        if let (Some(replaced), false) = (&member.replaces, ask.page)
-            && refused.is_none()
-            && replaced.status.is_success()
-            && !arrived.status.is_success()
+        let Decision { fate, notes, follow } =
+            classify(&self.facts(&arrived, verdict, cache.max_object));
+        // First the notes: who hears of it makes the key of the request anew.
+        self.remember(&notes);
+        let is_guarded = ask.rendering.is_guarded();
+        if matches!(fate, Fate::Stored { .. })
+            && sent.answered == Some(OriginVerdict::Served)
+            && !(ask.authorization || ask.cookie || is_guarded)
         {
-            if arrived.status.is_server_error() {
-                refused = Some((Reason::ServerError, Class::Failed));
-            } else if ask.of_a_client {
-                refused = Some((Reason::Status, Class::Unshared));
-            }
+            let (site, page, took) = (self.site(), ask.page, sent.took);
+            let sample = Sample { target: &ask.target, site, page, html: is_html, took };
+            ask.origin.served(sent.attempt, &sample);
         }
-        if refused.is_none() && arrived.length.is_some_and(|n| n > cache.max_object) {
-            refused = Some((Reason::TooLarge, Class::Unshared));
-        }
-        let stored = match &refused {
-            Some((reason, _)) => Err(*reason),
-            None if !inner.store.keeps() => Err(Reason::NoCache),
-            None => Ok(()),
+        let response = Response {
+            fetch: Fetch { ..*self },
+            cache,
+            arrived,
+            kept: kept.and_then(Result::ok),
+            fate,
+            body,
+            ahead,
+            place: sent.place,
+            _running: sent.running,
         };
-        if refused.is_none()
-            && answered == Some(OriginVerdict::Served)
-            && !(ask.authorization || ask.cookie || kept.is_some())
-        {
-            let html = media::is_html(&as_sent);
-            let sample = Sample { target: &ask.target, site, page: ask.page, html, took };
-            ask.origin.served(attempt, &sample);
-        }
-        // An error on a page route is shared by all who waited, or each would retry it at once.
-        let shared_error = ask.page
-            && matches!(refused, Some((_, Class::Failed)))
-            && !matches!(arrived.coded, Coded::Unknown(_));
-        let reusable = ask.page || terms.is_some_and(|terms| arrived.without_validation(&terms));
-        let preview = arrived.preview(ask, &cache, stored, reusable, shared_error);
-        let preview = Arc::new(preview);
-        let crowd = ask.about(&inner.notes, ask.form, member.crowd);
-        let mut permit = Some(permit);
-        let shared = (refused.is_none() && kept.is_none()) || shared_error;
-        if shared {
-            if terms.is_some_and(|terms| terms.always_validate()) && !ask.page {
-                // Nobody waits in vain from now on.
-                inner.notes.set_uncollapsible(crowd);
-            }
-            fill.decide(Lead::Shared(preview));
-        } else {
-            // What one client is told says nothing of a page that another request brought, nor
-            // of what will be for all.
-            let alone = first.is_some() || ask.rendering.is_guarded();
-            if !(alone || ask.of_a_client && member.replaces.is_some()) {
-                inner.notes.set_uncollapsible(crowd);
-            }
-            fill.decide(Lead::Private(preview));
-            if !background {
-                self.unbind(ask, &mut coming.exchange, &mut permit);
-            }
-        }
-
-        let mut body: Vec<u8> = Vec::new();
-        let mut size = 0u64;
-        let mut keep = refused.is_none() || shared_error;
-        loop {
-            let next = if let Some(body) = ahead.take() {
-                Ok(Some(body))
-            } else if keep || background {
-                coming.chunk().await
-            } else {
-                // A pipe ends when nobody reads it any more.
-                tokio::select! {
-                    next = coming.chunk() => next,
-                    () = fill.deserted() => break,
-                }
-            };
-            match next {
-                Ok(Some(chunk)) => {
-                    size += chunk.len() as u64;
-                    if size > cache.max_object && (keep || background) {
-                        if fill.readers() == 0 {
-                            refused.get_or_insert((Reason::TooLarge, Class::Failed));
-                            break;
-                        }
-                        if keep {
-                            keep = false;
-                            body = Vec::new();
-                            refused.get_or_insert((Reason::TooLarge, Class::Failed));
-                            let window = usize::try_from(cache.max_object);
-                            fill.overflow(window.unwrap_or(usize::MAX));
-                            self.unbind(ask, &mut coming.exchange, &mut permit);
-                        }
-                    }
-                    if keep && refused.is_none() {
-                        body.extend_from_slice(&chunk);
-                    }
-                    let last = keep && refused.is_none() && arrived.length == Some(size);
-                    if last {
-                        fill.hold(chunk);
-                    } else if !fill.push(chunk).await && !background {
-                        break;
-                    }
-                }
-                Ok(None) => {
-                    coming.exchange.finish().await;
-                    let Some((reason, class)) = refused else {
-                        let Some(terms) = terms else { return Err(Again::Unconditional) };
-                        if kept.as_ref().is_some_and(|kept| kept.if_exported)
-                            && !ask.preset.is_for_all(ask.form, &body)
-                        {
-                            fill.finish(Ok(None));
-                            return Ok(Brought::Refused(Reason::Middleware, Class::Unshared));
-                        }
-                        let told = arrived.told(ask, &body);
-                        let deployment = ask.deployments.of(&as_sent, told.build.as_deref());
-                        let page = kept.as_ref().map_or(&arrived, |kept| &kept.page);
-                        let rep = Arc::new(page.store(ask, &cache, terms, body));
-                        return Ok(Brought::Page(Fetched { rep, told, deployment, stale }));
-                    };
-                    fill.finish(Ok(None));
-                    return Ok(if class == Class::Failed || reason == Reason::TooLarge {
-                        Brought::Failed(FillResult::Rejected(reason))
-                    } else {
-                        Brought::Refused(reason, class)
-                    });
-                }
-                Err(decode::Broken::Bomb) => {
-                    refused = Some((Reason::TooLarge, Class::Failed));
-                    break;
-                }
-                Err(decode::Broken::Off) => {
-                    fill.finish(Err(Broken::Origin));
-                    return Ok(Brought::Failed(FillResult::Rejected(Reason::Truncated)));
-                }
-            }
-        }
-        // Nobody reads it, or nobody may have more of it.
-        fill.finish(Err(Broken::Origin));
-        Ok(match refused {
-            Some((reason @ Reason::TooLarge, _)) => Brought::Failed(FillResult::Rejected(reason)),
-            Some((reason, _)) => Brought::Refused(reason, Class::Unshared),
-            // Its one reader left.
-            None if kept.is_some() => Brought::Refused(Reason::Middleware, Class::Unshared),
-            None => Brought::Failed(FillResult::Rejected(Reason::Truncated)),
-        })
+        Opened { follow, next: Next::Body(Box::new(response)) }
     }
 
-    /// What is not stored has no deadline and takes no place: event streams run for hours.
-    fn unbind<P>(&self, ask: &Ask, exchange: &mut Exchange, permit: &mut Option<P>) {
-        *permit = None;
-        exchange.set_deadline(None);
-        exchange.set_idle(ask.origin.config().idle_timeout);
+    fn facts(&self, arrived: &Arrived, verdict: Verdict, max: u64) -> Facts {
+        let (ask, judging) = (self.ask, self.judging());
+        let is_probe = judging.page && judging.preset.is_probe(judging.form);
+        let by_cookie = matches!(verdict, Verdict::Refuse { reason: Reason::Cookie, .. });
+        Facts {
+            asked_for: self.asked_for(),
+            priority: self.priority,
+            kind: if is_probe && arrived.brought_no_data(judging.form) {
+                Kind::NotBrought
+            } else if ask.form == Form::Rsc && ask.preset.is_part(ask.form, &ask.fields) {
+                Kind::Part
+            } else {
+                Kind::Usual
+            },
+            verdict,
+            status: arrived.status,
+            stored: match &self.member.replaces {
+                None => Stored::Nothing,
+                Some(rep) if rep.status.is_success() => Stored::Page,
+                Some(_) => Stored::Other,
+            },
+            body: if matches!(arrived.coded, Coded::Unknown(_)) {
+                classify::Body::Coded
+            } else if arrived.length.is_some_and(|length| length > max) {
+                classify::Body::TooLarge
+            } else {
+                classify::Body::Usual
+            },
+            is_for_all_but_cookies: by_cookie && arrived.is_reusable_without_cookies(ask),
+            was_server_rendered: ask.server_rendered.is_some(),
+        }
+    }
+
+    fn remember(&self, all: &[Note]) {
+        let (notes, ask, judging) = (&self.context.notes, self.ask, self.judging());
+        let about = || judging.about(notes, judging.form, judging.selection());
+        let born = self.fill().born;
+        for note in all {
+            match note {
+                Note::NoData => notes.set_no_data(about(), born),
+                Note::ServerRendered => notes.set_server_rendered(about()),
+                Note::StillServerRendered => {
+                    ask.server_rendered.iter().for_each(|page| notes.set_server_rendered(*page));
+                }
+                Note::OriginStale => {
+                    notes.wait(notes.page(ask.key.as_str()), ask.route.backoff.min, born);
+                }
+                Note::Uncollapsible => {
+                    notes.set_uncollapsible(ask.about(notes, ask.form, self.member.crowd));
+                }
+            }
+        }
+    }
+}
+
+/// A response of which it is decided what becomes of it.
+struct Response<'a> {
+    fetch: Fetch<'a>,
+    cache: Arc<config::Cache>,
+    arrived: Arrived,
+    /// What is stored of it where middleware runs before the page.
+    kept: Option<Kept>,
+    fate: Fate,
+    body: decode::Body,
+    /// What was read of the body already.
+    ahead: Option<Bytes>,
+    place: Permit,
+    _running: Guard,
+}
+
+impl Response<'_> {
+    /// Announces it and moves its body.
+    async fn deliver(self) -> Brought {
+        let Response { fetch, cache, arrived, kept, fate, body, ahead, place, _running } = self;
+        let (ask, fill) = (fetch.ask, fetch.fill());
+        let keep = match fate {
+            Fate::NoData => {
+                fill.decide(Lead::NoData);
+                return Brought::NoData;
+            }
+            Fate::ServerRendered => {
+                fill.decide(Lead::ServerRendered);
+                return Brought::ServerRendered;
+            }
+            Fate::Stored { .. } => Keep::Store,
+            Fate::SharedError(_) => Keep::Share,
+            Fate::Private(..) => Keep::Pipe,
+        };
+        // As they came, cookies and all.
+        let sent = body.exchange.head.headers.clone();
+        let (length, max, priority) = (arrived.length, cache.max_object, fetch.priority);
+        let idle = ask.origin.config().idle_timeout;
+        let place = Some(place);
+        let mut pump = Pump { fill, body, ahead, keep, length, max, priority, idle, place };
+        let preview = Arc::new(arrived.preview(ask, &cache, fate, fetch.context.store.keeps()));
+        if keep == Keep::Pipe || kept.is_some() {
+            fill.decide(Lead::Private(preview));
+            if priority == Priority::Visitor {
+                pump.unbind();
+            }
+        } else {
+            fill.decide(Lead::Shared(preview));
+        }
+        match (pump.run().await, fate) {
+            (End::Complete(bytes), Fate::Stored { terms, origin_stale: stale }) => {
+                let page = kept.as_ref().map_or(&arrived, |kept| &kept.page);
+                if kept.as_ref().is_some_and(|kept| kept.if_exported)
+                    && !ask.preset.is_for_all(ask.form, &bytes)
+                {
+                    fill.finish(Ok(None));
+                    return Brought::Refused(Reason::Middleware, Class::Unshared);
+                }
+                let told = arrived.told(ask, &bytes);
+                let deployment = ask.deployments.of(&sent, told.build.as_deref());
+                let rep = Arc::new(page.store(ask, &cache, terms, bytes));
+                Brought::Page(Fetched { rep, told, deployment, stale })
+            }
+            (end, fate) => {
+                let is_whole = matches!(end, End::Complete(_) | End::Outgrown);
+                fill.finish(if is_whole { Ok(None) } else { Err(Broken::Origin) });
+                not_stored(&end, fate)
+            }
+        }
+    }
+}
+
+/// What a fetch came to that brought nothing to store.
+fn not_stored(end: &End, fate: Fate) -> Brought {
+    let (reason, class) = match (end, fate) {
+        (End::BrokenOff, _) => (Reason::Truncated, Class::Failed),
+        (End::TooLarge | End::Outgrown, _) => (Reason::TooLarge, Class::Failed),
+        (_, Fate::SharedError(reason)) => (reason, Class::Failed),
+        (_, Fate::Private(reason @ Reason::TooLarge, _)) => (reason, Class::Failed),
+        (End::Complete(_), Fate::Private(reason, class)) => (reason, class),
+        // Who left has no say in what is stored.
+        (End::Deserted, Fate::Private(reason, _)) => (reason, Class::Unshared),
+        // Its one reader left: what middleware let through has no other.
+        _ => (Reason::Middleware, Class::Unshared),
+    };
+    if class == Class::Failed {
+        Brought::Failed(FillResult::Rejected(reason))
+    } else {
+        Brought::Refused(reason, class)
     }
 }
 
@@ -441,7 +483,7 @@ async fn drain(mut exchange: Exchange) {
 
 /// A place among the fills of the origin. Whoever began it: as long as somebody
 /// waits for it, it waits like a visitor's, and otherwise behind all visitors.
-async fn slot(
+async fn place(
     ask: &Ask,
     fill: &Fill,
     priority: Priority,

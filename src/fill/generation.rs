@@ -2,13 +2,18 @@
 //! together or not at all (semantics §4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::fetch::{Brought, Fetched};
-use super::request::{Ask, variant_fields};
+use super::ask::{Ask, variant_fields};
+use super::classify::Follow;
+use super::context::Context;
+use super::fetch::{Brought, Fetch, Fetched};
+use super::follow::{self, ForAll, NOT_FOR_ALL};
+use super::registry::{Flight, Member, Registry};
 use super::stream::Lead;
-use super::{Fills, Flight, Member, Renewed};
 use crate::framework::Told;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
@@ -17,6 +22,52 @@ use crate::rules::status::OnPage;
 use crate::rules::storable::Class;
 use crate::rules::{Reason, status};
 use crate::store::Committed;
+
+/// How a regeneration ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The new page is stored, and nothing was invalidated meanwhile.
+    Stored,
+    /// It is stored, and stale: another invalidation came while it was rendered.
+    Overtaken,
+    /// It is stored, but for another deployment than the current one.
+    Elsewhere,
+    /// The render was good and is not stored: an invalidation came meanwhile, what
+    /// is stored began later, or there is no room.
+    Dropped(Reason),
+    /// The origin answered, and its answer is not for storing.
+    NotStored(Reason),
+    /// The render failed: what was stored is as it was.
+    Failed(&'static str),
+}
+
+impl Renewed {
+    /// Why what was stored is still to be renewed, if it is.
+    #[must_use]
+    pub(super) fn failure(&self) -> Option<&'static str> {
+        match self {
+            // Nothing is wrong with the origin: who asks next finds what is there.
+            Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
+            Renewed::Elsewhere => Some("another deployment answered"),
+            Renewed::Failed(why) => Some(why),
+            Renewed::NotStored(reason) => Some(reason.into()),
+        }
+    }
+
+    /// Of what became of several members of a page, the worse one.
+    #[must_use]
+    pub fn worse(self, other: Renewed) -> Renewed {
+        let badness = |renewed: &Renewed| match renewed {
+            Renewed::Stored => 0,
+            Renewed::Elsewhere => 1,
+            Renewed::Overtaken => 2,
+            Renewed::Dropped(_) => 3,
+            Renewed::NotStored(_) => 4,
+            Renewed::Failed(_) => 5,
+        };
+        if badness(&other) > badness(&self) { other } else { self }
+    }
+}
 
 /// What a commit means to who asked for the render; and why the render is not
 /// stored, if it is not. `moved`: to another deployment; `keeps`: whether there is a
@@ -74,7 +125,15 @@ struct Gathered {
     outcome: Option<Renewed>,
 }
 
-impl Fills {
+/// Brings generations. Cloning is cheap.
+#[derive(Clone)]
+pub(super) struct Generations(pub(super) Arc<Registry>);
+
+impl Generations {
+    fn context(&self) -> &Context {
+        &self.0.context
+    }
+
     /// Brings all members and commits them together, or nothing.
     ///
     /// The first one goes ahead: it tells the build, and one render of the origin's
@@ -157,7 +216,7 @@ impl Fills {
     }
 
     /// Brings the document of what is asked for; answers whether it was asked for.
-    pub(super) async fn bring_document(&self, ask: &Ask) -> bool {
+    async fn bring_document(&self, ask: &Ask) -> bool {
         let document = ask.for_form(Form::Document, variant_fields(&ask.key));
         let Some(brought) = document.and_then(|ask| self.bring(ask)) else { return false };
         // If it failed, the data will show.
@@ -173,7 +232,79 @@ impl Fills {
         priority: Priority,
     ) -> Option<Brought> {
         let ask = ask.for_form(member.form, member.fields.clone())?;
-        Some(self.fetch(&ask, member, priority).await)
+        let context = self.context();
+        let opened = Fetch { context, ask: &ask, member, priority, ahead_of: None }.open().await;
+        if opened.follow == Follow::WithoutCookies
+            && priority == Priority::Visitor
+            && !ask.prefetch
+            && let Some(for_all) = ForAll::without_cookies(context, &ask)
+        {
+            self.begin_for_all(for_all);
+        }
+        Some(opened.finish().await)
+    }
+
+    /// Sends a client's own request ahead of `ask`, which is for all. Only if the answer looks
+    /// as if it were for all, `ask` is sent behind it.
+    pub(super) async fn go_first(&self, own: &Ask, member: &Member, ask: &Ask) {
+        let began = Instant::now();
+        let (context, priority) = (self.context(), Priority::Visitor);
+        let fetch = Fetch { context, ask: own, member, priority, ahead_of: Some(ask) };
+        let opened = fetch.open().await;
+        if opened.follow == Follow::ForAll {
+            self.begin_for_all(ForAll::first(ask));
+        }
+        let result = match opened.finish().await {
+            Brought::Failed(result) => result,
+            Brought::Refused(reason, _) => {
+                own.metrics.refused(reason);
+                FillResult::Refused(reason)
+            }
+            // What goes first is refused, whatever it brings.
+            _ => FillResult::Refused(Reason::FirstVisit),
+        };
+        own.metrics.fill(own.route.origin, result, began.elapsed());
+    }
+
+    /// Asks without what is a client's own, unless that was not for all just now, or
+    /// failed, or is under way.
+    fn begin_for_all(&self, for_all: ForAll) {
+        let mark = for_all.mark();
+        let ForAll { ask, page, prior, replaces, priority } = for_all;
+        let context = self.context();
+        let about = context.notes.client(ask.key.as_str(), ask.client() ^ mark);
+        if context.is_waiting(about, &ask.key, page.as_ref()) {
+            return;
+        }
+        let Some(guard) = self.0.mark((ask.key.clone(), mark)) else { return };
+        let born = context.store.born();
+        let is_new = replaces.is_none();
+        let member = self.0.member(&ask, ask.form, ask.fields.clone(), prior, replaces);
+        let (this, running) = (self.clone(), self.0.running());
+        tokio::spawn(async move {
+            if ask.page && is_new && ask.preset.needs_document_first(ask.form) {
+                // The client's own request may have been what made the renderer render.
+                this.bring_document(&Ask { anew: true, ..ask.clone() }).await;
+            }
+            let renewed = this.run(&ask, vec![member], Vec::new(), priority).await;
+            let notes = &this.context().notes;
+            if let Renewed::Failed(_) = renewed {
+                notes.failed(about, Duration::ZERO, ask.route.backoff, born);
+            } else if renewed.failure().is_some() {
+                notes.wait(about, NOT_FOR_ALL, born);
+            }
+            drop((guard, running));
+        });
+    }
+
+    /// Brings what is asked for in the background, if nobody does it already.
+    pub(super) fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
+        let member = self.0.claim(&ask)?;
+        let (this, running) = (self.clone(), self.0.running());
+        Some(tokio::spawn(async move {
+            this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
+            drop(running);
+        }))
     }
 
     /// Takes note of what a member has come to.
@@ -209,7 +340,7 @@ impl Fills {
             }
             Some(Brought::Confirmed) => {
                 if let Some(stored) = &member.prior {
-                    self.compress(&ask.metrics, &ask.key, stored);
+                    self.context().compressor.compress(&ask.metrics, &ask.key, stored);
                 }
                 gathered.outcome = Some(Renewed::Stored);
                 gathered.result = FillResult::Refreshed;
@@ -268,7 +399,7 @@ impl Fills {
         }
         for page in pages.iter_mut().filter(|page| page.fetched.stale) {
             let fields = page.flight.fill.fields.clone();
-            let member = self.member(ask, page.fetched.rep.form, fields, None, None);
+            let member = self.0.member(ask, page.fetched.rep.form, fields, None, None);
             match self.bring_member(ask, &member, priority).await {
                 Some(Brought::Page(fetched)) if !fetched.stale => {
                     let in_demand = page.in_demand;
@@ -279,7 +410,8 @@ impl Fills {
             }
         }
         // What they said to wait for has happened.
-        self.0.notes.forget_failures(self.0.notes.page(ask.key.as_str()));
+        let notes = &self.context().notes;
+        notes.forget_failures(notes.page(ask.key.as_str()));
         None
     }
 
@@ -287,7 +419,7 @@ impl Fills {
     /// `began`: when the first member was asked for.
     fn commit(&self, ask: &Ask, gathered: Gathered, began: Instant) -> Renewed {
         let Gathered { mut pages, gone, why_gone, result, .. } = gathered;
-        let inner = &self.0;
+        let context = self.context();
         let asset = ask.preset.is_asset(ask.key.path());
         let deployment = pages
             .iter()
@@ -317,18 +449,18 @@ impl Fills {
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
         let gone = if moved { Vec::new() } else { gone };
         let is_gone = |rep: &Representation| gone.iter().any(|gone| gone.is_in_place_of(rep));
-        let committed = inner.store.commit(&key, members, is_gone);
+        let committed = context.store.commit(&key, members, is_gone);
         let elsewhere = moved && !ask.key.deployment().is_empty();
         let (renewed, refused) = match &pages[..] {
             [] => (Renewed::Dropped(why_gone), Some(why_gone)),
-            _ => told_by(&committed, elsewhere, inner.store.keeps()),
+            _ => told_by(&committed, elsewhere, context.store.keeps()),
         };
         let result = refused.map_or(result, FillResult::Refused);
         ask.metrics.fill(ask.route.origin, result, began.elapsed());
         // That there is no such form says nothing of a render that failed.
         if !pages.is_empty() {
-            inner.notes.succeeded(inner.notes.page(ask.key.as_str()));
-            inner.notes.succeeded(ask.failures(&inner.notes));
+            context.notes.succeeded(context.notes.page(ask.key.as_str()));
+            context.notes.succeeded(ask.failures(&context.notes));
         }
         // The pair of a stale copy might be of the next render.
         let told = pages
@@ -339,22 +471,25 @@ impl Fills {
             let rep = &page.fetched.rep;
             let terms = ask.judge().of(rep).terms;
             if ask.page || terms.is_some_and(|terms| !terms.always_validate()) {
-                inner.notes.set_collapsible(ask.about(&inner.notes, rep.form, page.crowd));
+                context.notes.set_collapsible(ask.about(&context.notes, rep.form, page.crowd));
             }
             if let Committed::Stored { page: stored, .. } = &committed {
                 let same = stored.members.iter().find(|m| m.is_in_place_of(rep));
                 if let Some(stored) = same.filter(|_| page.in_demand) {
-                    self.compress(&ask.metrics, &key, stored);
+                    context.compressor.compress(&ask.metrics, &key, stored);
                 }
-                inner.assets.named_by(&ask.preset, &ask.key, &ask.target, rep);
+                context.assets.named_by(&ask.preset, &ask.key, &ask.target, rep);
             }
             // Readers hear of the end when the store has it, or their next
             // request would ask the origin again.
             page.end();
         }
         if let Some(told) = &told {
-            self.bring_pair(ask, &key, told);
-            self.bring_document_of_data(ask, &key, told);
+            let pair = follow::pair(context, ask, &key, told);
+            let document = follow::document_of_data(context, ask, &key, told);
+            for ask in pair.into_iter().chain(document) {
+                self.bring(ask);
+            }
         }
         renewed
     }
@@ -367,9 +502,9 @@ impl Fills {
     /// under whichever deployment it would be found. A request that selected
     /// nothing that is stored removes nothing, nor does a prefetch. On `ssr` nor does
     /// what was asked with other fields than what is stored: clients make those up, and
-    /// the origin is asked with those of what is stored, too (see [`Fills::verify`]).
+    /// the origin is asked with those of what is stored, too (see [`Regenerations::verify`](super::regeneration::Regenerations)).
     fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
-        let (store, born) = (&self.0.store, member.flight.fill.born);
+        let (store, born) = (&self.context().store, member.flight.fill.born);
         if ask.page {
             let whole = member.form == Form::Document;
             let of = |rep: &Representation| {

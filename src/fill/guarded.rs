@@ -10,18 +10,15 @@ use std::sync::Arc;
 use http::header::{CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::commit::Arrived;
-use super::request::Ask;
+use super::arrived::Arrived;
+use super::ask::Ask;
 use crate::answer::head::Audience;
 use crate::framework::Rendering;
-use crate::page::{Asked, Compress, Fields, FieldsBuf, Judged, Judgement, Representation, Uses};
+use crate::page::{Compress, Fields, FieldsBuf, Judged, Judgement, Representation, Uses};
 use crate::rules::cache_control::governing;
 use crate::rules::storable::{Class, Verdict};
 use crate::rules::{Reason, conditional, hop};
-
-/// Asked with nobody's fields: nothing of what is kept is made of them.
-pub(super) const NOBODY: Asked =
-    Asked::Client { authorization: false, cookie: false, no_store: false };
+use crate::terms::says_nothing_of_caching;
 
 /// What describes a body, in a response that says nothing of it.
 const OF_THE_BODY: [http::HeaderName; 2] = [CONTENT_TYPE, CONTENT_LANGUAGE];
@@ -40,10 +37,7 @@ pub(super) struct Kept {
 pub(super) fn kept(ask: &Ask, arrived: &Arrived) -> Result<Kept, Verdict> {
     let refuse = || Verdict::Refuse { reason: Reason::Middleware, class: Class::Unshared };
     let headers = &arrived.headers;
-    let silent = ask.preset.silent_is_static()
-        && !["cache-control", "expires", "cdn-cache-control", "surrogate-control"]
-            .iter()
-            .any(|name| headers.contains_key(*name));
+    let silent = ask.preset.silent_is_static() && says_nothing_of_caching(headers);
     let says = ask.preset.says_for_all(headers);
     if ask.rendering != (Rendering::Guarded { for_all: true })
         || arrived.status != StatusCode::OK
@@ -53,12 +47,11 @@ pub(super) fn kept(ask: &Ask, arrived: &Arrived) -> Result<Kept, Verdict> {
     {
         return Err(refuse());
     }
-    let page = arrived.with_fields(|name| {
+    let mut page = arrived.with_fields(|name| {
         OF_THE_BODY.iter().any(|n| n == name)
             || hop::is_tag_field(name.as_str())
             || matches!(name.as_str(), "etag" | "vary" | "date")
     });
-    let mut page = page;
     // Nothing goes to anybody without the origin's word.
     page.add(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(Kept { page, if_exported: !says })

@@ -86,7 +86,7 @@ impl Notes {
     }
 
     /// A form of a page; `part`: what else tells apart who asks for it (see
-    /// [`Ask::selection`](super::Ask::selection) and `Ask::crowd`).
+    /// `Ask::selection` and `Ask::crowd`).
     #[must_use]
     pub fn form(&self, key: &str, form: Form, part: u64) -> Subject {
         Subject(self.hasher.hash_one((key, form, part)))
@@ -187,8 +187,7 @@ impl Notes {
     }
 
     /// When what failed began, if the next regeneration still waits because of it.
-    /// Ask [`Fills::waits`](super::Fills::waits), which knows what was invalidated
-    /// since then.
+    /// Whether that still counts depends on what was invalidated since then.
     #[must_use]
     pub fn waiting(&self, about: Subject) -> Option<Born> {
         let wait = self.waits.get(&about)?;

@@ -8,9 +8,9 @@ use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LOCATION, SET_CO
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
+use super::ask::Ask;
+use super::classify::Fate;
 use super::decode::Coded;
-use super::guarded::NOBODY;
-use super::request::Ask;
 use super::stream::{Fill, Preview};
 use crate::answer::head::{Audience, compressible};
 use crate::config;
@@ -27,6 +27,11 @@ use crate::rules::storable::{Class, Verdict};
 use crate::rules::vary::{self, Vary};
 use crate::rules::{Reason, Time, conditional, framing, hop, media, status, tags};
 use crate::terms::Response;
+
+/// Asked with nobody's fields: of those is nothing made that is kept where middleware runs
+/// before a page.
+pub(super) const NOBODY: Asked =
+    Asked::Client { authorization: false, cookie: false, no_store: false };
 
 /// A response head, with what the rules need beside it.
 pub(super) struct Arrived {
@@ -242,15 +247,20 @@ impl Arrived {
         terms.state(age, false).without_validation()
     }
 
-    /// What visitors see of it while it is streamed.
+    /// What clients see of it while it is streamed. `keeps`: whether there is a store at all.
     pub(super) fn preview(
         &self,
         ask: &Ask,
         cache: &config::Cache,
-        stored: Result<(), Reason>,
-        reusable: bool,
-        failed: bool,
+        fate: Fate,
+        keeps: bool,
     ) -> Preview {
+        let stored = fate.stored(keeps);
+        let failed = matches!(fate, Fate::SharedError(_));
+        let reusable = match fate {
+            Fate::Stored { terms, .. } => ask.page || self.without_validation(&terms),
+            _ => ask.page,
+        };
         let audience = match stored {
             Ok(()) if ask.rendering.is_guarded() => Audience::One,
             Ok(()) | Err(Reason::NoCache) => Audience::All,

@@ -413,11 +413,8 @@ impl Ask {
         names.sort_unstable();
         names.dedup();
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        hash.update(&self.kind(fields).to_le_bytes());
         hash.update(&[u8::from(self.cookie), u8::from(self.prefetch)]);
-        // Who sends what browsers do not is apart.
-        for (name, value) in self.uncommon(fields) {
-            add_field(&mut hash, name, Some(value));
-        }
         for name in names {
             add_field(&mut hash, name, vary::value(name, fields).as_deref());
         }

@@ -502,7 +502,7 @@ impl Generations {
     /// under whichever deployment it would be found. A request that selected
     /// nothing that is stored removes nothing, nor does a prefetch. On `ssr` nor does
     /// what was asked with other fields than what is stored: clients make those up, and
-    /// the origin is asked with those of what is stored, too (see [`Regenerations::verify`](super::regeneration::Regenerations)).
+    /// the origin is asked with those of what is stored, too (see `Fills::verify`).
     fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
         let (store, born) = (&self.context().store, member.flight.fill.born);
         if ask.page {

@@ -1,6 +1,7 @@
 //! Fills by themselves, where a test must know who has joined before the origin
 //! answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,16 +10,18 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+use crate::assets::Assets;
 use crate::config::Config;
 use crate::deployment::Deployments;
 use crate::framework::{Preset, Rendering};
+use crate::metrics::Metrics;
 use crate::origin::Origins;
 use crate::page::testing::{self, key};
-use crate::page::{Fields, FieldsBuf, KeyBuf};
+use crate::page::{Fields, FieldsBuf, Form, KeyBuf, Tags};
 use crate::route::Routes;
 use crate::rules::Reason;
 use crate::rules::cache_status::{Failure, StaleWhy};
-use crate::store::{Committed, Hardness, Name};
+use crate::store::{Committed, Hardness, Name, Store};
 use crate::via::Via;
 
 /// An origin that hands out each request with the means to answer it: bytes, and
@@ -118,7 +121,7 @@ impl Scripted {
     /// Nothing is left of any fill.
     async fn is_clean(&mut self) {
         soon(self.fills.idle()).await;
-        assert!(self.fills.0.registry().is_empty());
+        assert!(self.fills.registry().is_empty());
         assert!(self.requests.try_recv().is_err(), "the origin was asked again");
         assert_eq!((self.ask.origin.running(), self.ask.origin.waiting()), (0, 0));
     }
@@ -154,7 +157,7 @@ async fn all_who_wait_get_the_one_page() {
         for reader in &mut readers {
             assert_eq!(body(reader).await.unwrap(), b"ge");
         }
-        let stored = site.fills.0.context().store.get(site.ask.key.as_str());
+        let stored = site.fills.context().store.get(site.ask.key.as_str());
         assert_eq!(stored.is_some(), memory != "0");
         site.is_clean().await;
     }
@@ -247,7 +250,7 @@ async fn who_looked_before_the_commit_looks_again() {
     assert_eq!(body(&mut reader).await.unwrap(), b"page");
     assert!(site.fills.join(&site.ask, None, None, &[], true).is_none());
     // Who has seen the page and wants another asks.
-    let page = site.fills.0.context().store.get(site.ask.key.as_str());
+    let page = site.fills.context().store.get(site.ask.key.as_str());
     let again = site.fills.join(&site.ask, page.as_ref(), None, &[], true);
     assert!(again.is_some_and(|reader| reader.leader));
     drop(site.request().await);
@@ -264,7 +267,7 @@ async fn what_is_asked_for_once_is_not_compressed() {
     let mut reader = site.join();
     site.request().await.send(answer.clone()).await.unwrap();
     assert_eq!(body(&mut reader).await.unwrap(), text.as_bytes());
-    let stored = |site: &Scripted| site.fills.0.context().store.get(site.ask.key.as_str()).unwrap();
+    let stored = |site: &Scripted| site.fills.context().store.get(site.ask.key.as_str()).unwrap();
     let renew = async |site: &mut Scripted| {
         let (fills, ask, page) = (site.fills.clone(), site.ask.clone(), stored(site));
         let renewing = tokio::spawn(async move { fills.renew(&ask, Some(&page)).await });
@@ -294,7 +297,7 @@ async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     let mut site = scripted("isr", "1MiB").await;
     let rep = |body: &str| vec![testing::rep(Form::Document, 0, &[], body)];
     let Committed::Stored { page: old, .. } =
-        site.fills.0.context().store.commit(&site.ask.key, rep("old"), |_| false)
+        site.fills.context().store.commit(&site.ask.key, rep("old"), |_| false)
     else {
         panic!("not stored")
     };
@@ -310,7 +313,7 @@ async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     site.is_clean().await;
 
     // And after a failure it waits.
-    let now = site.fills.0.context().store.get(site.ask.key.as_str()).unwrap();
+    let now = site.fills.context().store.get(site.ask.key.as_str()).unwrap();
     let stale = Arc::clone(&now.members[0]);
     let refresh = |site: &Scripted| {
         site.fills.refresh(&now.key, &now, &stale, true, false, || site.ask.clone())
@@ -326,7 +329,7 @@ async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
 #[tokio::test]
 async fn a_back_off_ends_with_an_invalidation_of_its_page() {
     let mut site = scripted("isr", "1MiB").await;
-    let store = Arc::clone(&site.fills.0.context().store);
+    let store = Arc::clone(&site.fills.context().store);
     let path = |path: &str| Name::Path { host: None, path: path.into() };
     let tag = Name::Tag { host: None, tag: "t".into() };
     let rep = vec![testing::rep(Form::Document, 0, &["t"], "old")];
@@ -361,7 +364,7 @@ async fn a_back_off_ends_with_an_invalidation_of_its_page() {
 #[tokio::test]
 async fn what_became_of_a_render_is_what_became_of_its_commit() {
     let mut site = scripted("isr", "1MiB").await;
-    let store = Arc::clone(&site.fills.0.context().store);
+    let store = Arc::clone(&site.fills.context().store);
     let names = || vec![Name::Path { host: None, path: "/a".into() }];
     for (hardness, expected) in [
         (None, Renewed::Stored),
@@ -408,8 +411,8 @@ async fn variants_that_are_known_do_not_wait_for_one_another() {
     let mut site = scripted("ssr", "1MiB").await;
     let stored =
         testing::varying(testing::rep(Form::Document, 0, &[], "x"), "accept-language", "x");
-    site.fills.0.context().store.commit(&site.ask.key, vec![stored], |_| false);
-    let page = site.fills.0.context().store.get(site.ask.key.as_str());
+    site.fills.context().store.commit(&site.ask.key, vec![stored], |_| false);
+    let page = site.fills.context().store.get(site.ask.key.as_str());
     let join = |site: &Scripted, language: &str| {
         let ask = with_language(&site.ask, language);
         site.fills.join(&ask, page.as_ref(), None, &[], false).unwrap()
@@ -457,7 +460,7 @@ async fn a_fill_that_was_waited_for_in_vain_tells_what_the_page_varies_on() {
 async fn a_task_that_dies_leaves_nobody_waiting() {
     let mut site = scripted("isr", "1MiB").await;
     for streamed in [false, true] {
-        let registry = site.fills.0.registry();
+        let registry = site.fills.registry();
         let member = registry.member(&site.ask, Form::Document, Fields::default(), None, None);
         let mut readers: Vec<_> = (0..3).map(|_| site.join()).collect();
         assert!(readers.iter().all(|reader| !reader.leader));
@@ -493,7 +496,7 @@ async fn a_task_that_dies_leaves_nobody_waiting() {
         }
         site.is_clean().await;
     }
-    let guard = site.fills.0.registry().mark((key("/a"), 0)).expect("nothing else is marked");
+    let guard = site.fills.registry().mark((key("/a"), 0)).expect("nothing else is marked");
     let dies = tokio::spawn(async move {
         let _guard = guard;
         std::panic::resume_unwind(Box::new("the task dies"));
@@ -514,7 +517,7 @@ async fn one_render_for_each_time_the_page_is_gone() {
                 let (fills, ask) = (fills.clone(), ask.clone());
                 tokio::spawn(async move {
                     loop {
-                        let seen = fills.0.context().store.get(ask.key.as_str());
+                        let seen = fills.context().store.get(ask.key.as_str());
                         if seen.is_some() {
                             return;
                         }
@@ -541,6 +544,6 @@ async fn one_render_for_each_time_the_page_is_gone() {
             soon(visitor).await.unwrap();
         }
         site.is_clean().await;
-        assert!(fills.0.context().store.remove(&ask.key).is_some(), "round {round}");
+        assert!(fills.context().store.remove(&ask.key).is_some(), "round {round}");
     }
 }

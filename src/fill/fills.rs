@@ -1,20 +1,30 @@
-//! Regenerations: when one begins, with whose fields, and how long the next one waits
-//! after one that failed (semantics §3).
+//! What requests may join, begin and ask: fills that clients wait for, and regenerations,
+//! with whose fields they are sent, and how long the next one waits after one that failed
+//! (semantics §3).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures::StreamExt;
+use tokio::task::JoinHandle;
 
 use super::arrived;
 use super::ask::{Ask, variant_fields};
+use super::compress::Compressor;
 use super::context::Context;
 use super::generation::{Generations, Renewed};
-use super::registry::{Member, Registry, variant};
-use super::stream::FOLLOW;
+use super::notes::Notes;
+use super::registry::{Flight, Joined, Joining, Member, Registry, variant};
+use super::stream::{FOLLOW, Fill, Preview, Subscriber};
+use crate::assets::Assets;
+use crate::config;
+use crate::framework::Preset;
+use crate::metrics::Metrics;
 use crate::origin::Priority;
-use crate::page::{Asked, Born, FieldsBuf, Page, PageKey, Representation, Standing};
+use crate::page::{Asked, Born, FieldsBuf, Form, Page, PageKey, Representation, Standing, Tags};
 use crate::rules::cache_status::StaleWhy;
+use crate::store::Store;
 
 /// What became of a page that was to be rendered now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,35 +48,230 @@ const SIDE_BY_SIDE: usize = 8;
 /// Pages that are rendered at once because clients changed them.
 const TURNS: usize = 16;
 
-/// Regenerations.
-pub(super) struct Regenerations {
-    pub(super) generations: Generations,
+/// All fills of an edge. Cloning is cheap.
+#[derive(Clone)]
+pub struct Fills(Arc<Inner>);
+
+struct Inner {
+    generations: Generations,
     /// Pages that are rendered anew one after the other, by their hash: see
-    /// [`Regenerations::renew_changed`].
+    /// [`Fills::renew_changed`].
     turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
-impl Regenerations {
-    pub(super) fn new(generations: Generations) -> Arc<Regenerations> {
-        Arc::new(Regenerations { generations, turns: Default::default() })
+/// Fills of others that a request waits for in vain before it begins its own.
+const MAX_REFUSED: usize = 2;
+
+impl Fills {
+    /// No fills yet.
+    #[must_use]
+    pub fn new(store: Arc<Store>, assets: Assets, cache: &config::Cache) -> Fills {
+        let registry = Registry::new(Context {
+            compressor: Compressor::new(Arc::clone(&store)),
+            store,
+            cache: ArcSwap::from_pointee(cache.clone()),
+            assets,
+            notes: Notes::new(cache.max_notes),
+        });
+        Fills(Arc::new(Inner { generations: Generations(registry), turns: Default::default() }))
     }
 
     pub(super) fn registry(&self) -> &Arc<Registry> {
-        &self.generations.0
+        &self.0.generations.0
     }
 
     pub(super) fn context(&self) -> &Context {
-        &self.generations.0.context
+        &self.registry().context
     }
 
-    /// A visitor got a stale page: sees to it that one regeneration runs, and
+    fn generations(&self) -> &Generations {
+        &self.0.generations
+    }
+
+    /// Goes by another configuration; fills in flight end by the one before.
+    pub fn configure(&self, cache: &config::Cache) {
+        self.context().cache.store(Arc::new(cache.clone()));
+    }
+
+    /// What fills remember about pages.
+    #[must_use]
+    pub fn notes(&self) -> &Notes {
+        &self.context().notes
+    }
+
+    /// A stored representation was asked for: it gets coded bodies, if they are still to be
+    /// made. What passes by and is never asked for again costs no compression.
+    pub fn compress(&self, metrics: &Arc<Metrics>, key: &PageKey, rep: &Arc<Representation>) {
+        self.context().compressor.compress(metrics, key, rep);
+    }
+
+    /// Waits until no fill runs.
+    pub async fn idle(&self) {
+        self.registry().idle().await;
+    }
+
+    /// Joins the fill that brings what is asked for, or begins one.
+    ///
+    /// `seen`: the page as this request found it in the store; where there is one,
+    /// the last answer was storable, and requests with cookies wait for one
+    /// another. `prior`: what of it the origin may call unchanged. `refused`: fills
+    /// that turned out not to fit this request.
+    ///
+    /// None, where `may_look_again`: a fill has ended since the request looked, and
+    /// the store has what it brought, or the notes what it found.
+    #[must_use]
+    pub fn join(
+        &self,
+        ask: &Ask,
+        seen: Option<&Arc<Page>>,
+        prior: Option<Arc<Representation>>,
+        refused: &[Arc<Fill>],
+        may_look_again: bool,
+    ) -> Option<Subscriber> {
+        let Context { store, notes, .. } = self.context();
+        let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
+        // Where so many varied otherwise, the next one may, too.
+        let alone = refused.len() >= MAX_REFUSED
+            || ask.authorization
+            || ask.no_store
+            || ask.rendering.is_guarded()
+            || (ask.cookie && seen.is_none())
+            || !notes.collapsible(ask.about(notes, ask.form, crowd));
+        // How the origin answers what it was asked for the stored page is nobody's doing.
+        let as_stored = prior.as_ref().is_some_and(|stale| ask.is_as_stored(stale));
+        let of_a_client = ask.of_a_client && !as_stored;
+        let joining = Joining { sends: ask, seen, refused, alone, may_look_again, of_a_client };
+        let (subscriber, flight) = match self.registry().join(ask, &joining) {
+            Joined::Follows(subscriber) => return Some(subscriber),
+            Joined::LooksAgain => return None,
+            Joined::Leads(subscriber, flight) => (subscriber, flight),
+        };
+        // What was removed for good must not come back out of a cache of the origin's.
+        let tags = seen.map(|page| &*page.tags);
+        let anew = ask.page && store.fence(&ask.key, tags, Born::default()) == Standing::Dead;
+        let ask = Ask { of_a_client, anew, ..ask.clone() };
+        self.lead(ask, flight, crowd, prior);
+        Some(subscriber)
+    }
+
+    /// Runs a fill that a client leads.
+    fn lead(&self, ask: Ask, flight: Flight, crowd: u64, prior: Option<Arc<Representation>>) {
+        let (this, running) = (self.clone(), self.registry().running());
+        let fill = Arc::clone(&flight.fill);
+        // What middleware tells one client says nothing of the copy.
+        let stale = prior.clone().filter(|_| !ask.rendering.is_guarded());
+        let (form, fields, replaces) = (ask.form, ask.fields.clone(), prior.clone());
+        let member = Member { form, fields, flight, crowd, prior, replaces };
+        tokio::spawn(async move {
+            let priority = Priority::Visitor;
+            let renewed = tokio::select! {
+                biased;
+                renewed = this.generations().run(&ask, vec![member], Vec::new(), priority) => renewed,
+                // Its place in the queue and its connection end with it.
+                () = fill.abandoned() => return,
+            };
+            if let Some(stale) = stale {
+                if let Renewed::Failed(why) = renewed {
+                    this.failed(&ask, ask.judge().lifetime(&stale), fill.born, why);
+                }
+                if ask.of_a_client && renewed.failure().is_some() {
+                    this.verify(&ask, &stale);
+                }
+            }
+            drop(running);
+        });
+    }
+
+    /// Nothing is known of the path of a page, and the client carries more than a fill that
+    /// is for all would send: `whole`. It goes to the origin first, with all of that, and
+    /// what it gets is not stored. Only if that looks as if it were for all, a fill for all
+    /// begins behind it. So a link that works once is rendered once. Others wait until that
+    /// is known, but `alone`.
+    ///
+    /// None: as for [`join`](Self::join).
+    #[must_use]
+    pub fn join_first(
+        &self,
+        ask: &Ask,
+        whole: Ask,
+        may_look_again: bool,
+        alone: bool,
+    ) -> Option<Subscriber> {
+        let notes = self.notes();
+        // What one client is told makes nobody ask alone but who sends the same.
+        let crowd = whole.crowd(whole.form, &whole.fields, None);
+        let alone = alone || !notes.collapsible(whole.about(notes, whole.form, crowd));
+        let (seen, refused, of_a_client) = (None, &[][..], true);
+        let joining = Joining { sends: &whole, seen, refused, alone, may_look_again, of_a_client };
+        let (subscriber, flight) = match self.registry().join(ask, &joining) {
+            Joined::Follows(subscriber) => return Some(subscriber),
+            Joined::LooksAgain => return None,
+            Joined::Leads(subscriber, flight) => (subscriber, flight),
+        };
+        let fill = Arc::clone(&flight.fill);
+        let (form, fields) = (ask.form, whole.fields.clone());
+        let member = Member { form, fields, flight, crowd, prior: None, replaces: None };
+        let (this, ask, running) = (self.clone(), ask.clone(), self.registry().running());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = this.generations().go_first(&whole, &member, &ask) => {}
+                () = fill.abandoned() => {}
+            }
+            drop(running);
+        });
+        Some(subscriber)
+    }
+
+    /// Whether requests like this one may wait for one another. `seen`: the page as it
+    /// found it in the store.
+    #[must_use]
+    pub fn collapsible(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
+        let notes = self.notes();
+        let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
+        notes.collapsible(ask.about(notes, ask.form, crowd))
+    }
+
+    /// Whether what a fill brought may be given to a follower (semantics §3:
+    /// RFC 9111 §4.1, and the fence).
+    #[must_use]
+    pub fn suits(&self, ask: &Ask, subscriber: &Subscriber, preview: &Preview) -> bool {
+        self.registry().suits(ask, subscriber, preview)
+    }
+
+    /// Whether a reader came after an acknowledged invalidation that the fill was
+    /// begun before, now that its tags are known.
+    #[must_use]
+    pub fn fenced(&self, ask: &Ask, subscriber: &Subscriber, tags: &Tags) -> bool {
+        self.registry().fenced(ask, subscriber, tags)
+    }
+
+    /// Brings what is asked for in the background, if nobody does it already.
+    pub fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
+        self.generations().bring(ask)
+    }
+
+    /// Whether the page is known not to have this form.
+    #[must_use]
+    pub fn lacks_data(
+        &self,
+        preset: &Preset,
+        key: &PageKey,
+        form: Form,
+        selection: u64,
+        page: Option<&Page>,
+    ) -> bool {
+        self.context().lacks_data(preset, key, form, selection, page)
+    }
+
+    /// A client got a stale page: sees to it that one regeneration runs, and
     /// says what is going on. `ask` is called only if one is begun.
     ///
     /// `page` is what was found, `key` where the new one goes: that is another
     /// place when the page is of the deployment before. `whole`: its members are
     /// renewed together.
-    pub(super) fn refresh(
-        self: &Arc<Self>,
+    pub fn refresh(
+        &self,
         key: &PageKey,
         page: &Arc<Page>,
         stale: &Arc<Representation>,
@@ -100,7 +305,7 @@ impl Regenerations {
         let mut ask = Ask { anew: ask.page, of_a_client: as_stored.is_some(), ..ask };
         let born = self.context().store.born();
         let (members, unwanted) = self.members(&ask, page, stale, *key == page.key);
-        let (this, lifetime) = (Arc::clone(self), ask.judge().lifetime(stale));
+        let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let (page, stale) = (Arc::clone(page), Arc::clone(stale));
         let running = self.registry().running();
         tokio::spawn(async move {
@@ -110,7 +315,7 @@ impl Regenerations {
                     ask = as_stored;
                     renewed
                 }
-                None => this.generations.run(&ask, members, unwanted, Priority::Background).await,
+                None => this.generations().run(&ask, members, unwanted, Priority::Background).await,
             };
             if let Some(why) = renewed.failure() {
                 this.failed(&ask, lifetime, born, why);
@@ -133,12 +338,12 @@ impl Regenerations {
         stale: &Arc<Representation>,
     ) -> Renewed {
         let priority = Priority::Background;
-        let first = self.generations.run(ask, members, Vec::new(), priority);
+        let first = self.generations().run(ask, members, Vec::new(), priority);
         match tokio::time::timeout(FOLLOW, first).await {
             Ok(renewed) if renewed.failure().is_none() => renewed,
             _ => {
                 let (members, unwanted) = self.members(as_stored, page, stale, ask.key == page.key);
-                self.generations.run(as_stored, members, unwanted, priority).await
+                self.generations().run(as_stored, members, unwanted, priority).await
             }
         }
     }
@@ -147,7 +352,7 @@ impl Regenerations {
     /// that is so for everybody is found out in the background, as in
     /// [`renew_for`](Self::renew_for). Who has cookies or credentials may be answered
     /// otherwise than others.
-    pub(super) fn verify(self: &Arc<Self>, ask: &Ask, stale: &Arc<Representation>) {
+    fn verify(&self, ask: &Ask, stale: &Arc<Representation>) {
         if ask.cookie || ask.authorization || ask.no_store || ask.prefetch {
             return;
         }
@@ -164,7 +369,7 @@ impl Regenerations {
 
     /// Renders a page now, unconditionally: the webhook's `mode=regenerate`.
     /// `page` is what is stored.
-    pub(super) async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewal {
+    pub async fn renew(&self, ask: &Ask, page: Option<&Arc<Page>>) -> Renewal {
         let _running = self.registry().running();
         let ask = &Ask { anew: ask.page, ..ask.clone() };
         let renewal = match page {
@@ -194,7 +399,7 @@ impl Regenerations {
         if members.is_empty() {
             members.push(self.registry().member(ask, ask.form, ask.fields.clone(), None, None));
         }
-        self.generations.run(ask, members, unwanted, Priority::Background).await
+        self.generations().run(ask, members, unwanted, Priority::Background).await
     }
 
     /// Variants of a page on `ssr`, each for itself, with what brought it.
@@ -217,7 +422,7 @@ impl Regenerations {
             let _guard = self.registry().mark((ask.key.clone(), variant(&stale)));
             let (form, fields) = (stale.form, ask.fields.clone());
             let members = vec![self.registry().member(&ask, form, fields, None, Some(stale))];
-            self.generations.run(&ask, members, Vec::new(), Priority::Background).await
+            self.generations().run(&ask, members, Vec::new(), Priority::Background).await
         });
         let mut renders = futures::stream::iter(renders).buffer_unordered(SIDE_BY_SIDE);
         while let Some(renewed) = renders.next().await {
@@ -230,10 +435,10 @@ impl Regenerations {
     /// stale for that: then this client sees what it did, others do not wait, and what is
     /// stored stays where the render fails. Who changes the same page meanwhile waits for
     /// its turn, and then for one render with all the others.
-    pub(super) async fn renew_changed(&self, ask: &Ask) {
+    pub async fn renew_changed(&self, ask: &Ask) {
         let store = &self.context().store;
         let hash = xxhash_rust::xxh3::xxh3_64(ask.key.as_str().as_bytes());
-        let Some(turn) = self.turns.get(hash as usize % self.turns.len()) else { return };
+        let Some(turn) = self.0.turns.get(hash as usize % self.0.turns.len()) else { return };
         let _turn = turn.lock().await;
         let Some(page) = store.lookup(ask.key.as_str()).await else { return };
         let standing = |rep| store.standing_under(&page, rep, &ask.route.tags);
@@ -251,7 +456,8 @@ impl Regenerations {
 
     /// Whether a request is not to ask the origin for a page that is stored: because a
     /// regeneration waits, or because what this client said failed just now.
-    pub(super) fn holds_back(&self, ask: &Ask, page: Option<&Arc<Page>>) -> bool {
+    #[must_use]
+    pub fn holds_back(&self, ask: &Ask, page: Option<&Arc<Page>>) -> bool {
         let context = self.context();
         let failed = || context.is_waiting(ask.failures(&context.notes), &ask.key, page);
         self.waits(&ask.key, page) || (ask.of_a_client && failed())
@@ -259,13 +465,7 @@ impl Regenerations {
 
     /// After a failed regeneration that began at `born`: wait, and say so. What was
     /// asked with a client's fields says nothing of others.
-    pub(super) fn failed(
-        &self,
-        ask: &Ask,
-        lifetime: Option<Duration>,
-        born: Born,
-        why: &'static str,
-    ) {
+    fn failed(&self, ask: &Ask, lifetime: Option<Duration>, born: Born, why: &'static str) {
         let lifetime = lifetime.unwrap_or(Duration::from_secs(30));
         let notes = &self.context().notes;
         let wait = notes.failed(ask.failures(notes), lifetime, ask.route.backoff, born);

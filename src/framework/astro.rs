@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use http::HeaderMap;
 
 use super::html::{Tag, hashed_files, tags};
-use super::{Found, Framework, Place, Told};
+use super::preset::{Found, Framework, Place, Told};
+use super::urls::base_before;
 use crate::config;
 use crate::page::Form;
 use crate::request::Request;
@@ -63,7 +64,7 @@ pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Optio
         true => tag.get("component-url"),
         false => tag.loads(),
     });
-    let site = config::Site { base: super::base_before(files, "/_astro/"), ..Default::default() };
+    let site = config::Site { base: base_before(files, "/_astro/"), ..Default::default() };
     Some(Found { framework: config::Framework::Astro(site), because })
 }
 

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::html::{scripts, tags};
-use super::{Found, Framework, MAX_NAME, Names, Place, Told, below, other, split};
+use super::preset::{Found, Framework, Place, Told, other};
+use super::urls::{MAX_NAME, Names, base_before, below, split};
 use crate::config;
 use crate::page::Form;
 use crate::request::Request;
@@ -243,7 +244,7 @@ pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Optio
     // Not from other links: a visitor may have chosen where they lead.
     let fetched = tags(body).filter(|tag| tag.is("link") && tag.get("as") == Some("fetch"));
     let path_prefix =
-        super::base_before(fetched.filter_map(|tag| tag.get("href")), "/page-data/app-data.json");
+        base_before(fetched.filter_map(|tag| tag.get("href")), "/page-data/app-data.json");
     // As Gatsby's own default is.
     let site = config::Gatsby { path_prefix, trailing_slash: true, build_id: None };
     Some(Found { framework: config::Framework::Gatsby(site), because })

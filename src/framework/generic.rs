@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{DOCUMENTS, Framework, Place, Told, other};
+use super::preset::{DOCUMENTS, Framework, Place, Told, other};
 use crate::page::Form;
 use crate::request::Request;
 use crate::rules::Lines;

@@ -3,7 +3,7 @@
 
 use memchr::{memchr, memchr2, memmem};
 
-use super::{MAX_NAME, Names};
+use super::urls::{MAX_NAME, Names};
 
 /// Folders up that a name is followed.
 const MAX_STEPS: usize = 8;

@@ -15,7 +15,8 @@ use subtle::ConstantTimeEq;
 
 use self::build::Build;
 use super::html::{Tag, scripts, tags};
-use super::{Changed, Found, Framework, MAX_NAME, Names, Place, Rendering, Told, below, split};
+use super::preset::{Changed, Found, Framework, Place, Rendering, Told};
+use super::urls::{MAX_NAME, Names, base_before, below, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
@@ -594,7 +595,7 @@ pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option
     // Not from other tags: a description holds any text, and images of other sites are named.
     let files = tags(body).filter(|tag| tag.is("script")).filter_map(|tag| tag.get("src"));
     let mut site = config::Nextjs {
-        base_path: super::base_before(files, "/_next/static/"),
+        base_path: base_before(files, "/_next/static/"),
         ..config::Nextjs::default()
     };
     if let Some(data) = data {

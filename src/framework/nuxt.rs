@@ -6,7 +6,8 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use super::html::{hashed_files, last_in_code, scripts, tags, word};
-use super::{Found, Framework, Place, Told, split};
+use super::preset::{Found, Framework, Place, Told};
+use super::urls::{base_path, split};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::Request;
@@ -135,9 +136,9 @@ pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option
         (None, false) => return None,
     };
     let said = |key: &[u8]| app.and_then(|app| word(app, key, b'"')).unwrap_or("").to_owned();
-    let folder = super::base(said(b"buildAssetsDir:\""));
+    let folder = base_path(said(b"buildAssetsDir:\""));
     let site = config::Site {
-        base: super::base(said(b"baseURL:\"")),
+        base: base_path(said(b"baseURL:\"")),
         assets: (!folder.is_empty()).then_some(folder),
         ..config::Site::default()
     };

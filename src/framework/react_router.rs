@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::html::{hashed_files, scripts, word};
-use super::{Found, Framework, Place, Told, below, split};
+use super::preset::{Found, Framework, Place, Told};
+use super::urls::{base_path, below, split, without};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::Request;
@@ -124,7 +125,7 @@ impl Framework for ReactRouter {
     }
 
     fn query_of_document(&self, query: &str) -> Option<String> {
-        Some(super::without(query, |name| name == "_routes"))
+        Some(without(query, |name| name == "_routes"))
     }
 
     /// The bundler's folder may hold files of the site's own, whose names say nothing.
@@ -203,7 +204,7 @@ fn imports(script: &[u8]) -> (&[u8], &[u8]) {
 /// Whether a document is React Router's.
 pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
     let context = scripts(body).find(|script| is_context(script))?;
-    let site = config::Site { base: super::base(basename(context)), ..config::Site::default() };
+    let site = config::Site { base: base_path(basename(context)), ..config::Site::default() };
     let because = match context.starts_with(b"window.__remix") {
         true => "the page sets `window.__remixContext`",
         false => "the page sets `window.__reactRouterContext`",

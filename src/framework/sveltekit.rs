@@ -8,7 +8,8 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::html::{hashed_files, scripts, word};
-use super::{Found, Framework, Place, Told, split};
+use super::preset::{Found, Framework, Place, Told};
+use super::urls::{MAX_NAME, base_path, resolve, split, without};
 use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::Request;
@@ -130,7 +131,7 @@ impl Framework for Sveltekit {
     }
 
     fn query_of_document(&self, query: &str) -> Option<String> {
-        Some(super::without(query, |name| name == SLASH || name == LOADERS))
+        Some(without(query, |name| name == SLASH || name == LOADERS))
     }
 
     fn is_asset(&self, path: &str) -> bool {
@@ -185,7 +186,7 @@ fn imports_from(script: &[u8]) -> Option<&str> {
     const IMPORT: &[u8] = b"import(\"";
     memmem::find_iter(script, IMPORT).find_map(|at| {
         let url = script.get(at + IMPORT.len()..)?;
-        let url = url.get(..super::MAX_NAME).unwrap_or(url);
+        let url = url.get(..MAX_NAME).unwrap_or(url);
         let url = std::str::from_utf8(&url[..memchr::memchr(b'"', url)?]).ok()?;
         let (way, _) = url.split_once("/immutable/")?;
         (way.starts_with(['.', '/']) && !way.starts_with("//")).then_some(way)
@@ -225,13 +226,13 @@ pub(super) fn recognise(page: &str, headers: &HeaderMap, body: &[u8]) -> Option<
     };
     let mut site = config::Site::default();
     // From the page's folder, or from the root.
-    let folder = start.and_then(imports_from).and_then(|way| super::resolve(page, way));
+    let folder = start.and_then(imports_from).and_then(|way| resolve(page, way));
     if let Some((base, app)) = folder.as_deref().and_then(|folder| folder.rsplit_once('/')) {
-        let app = super::base(format!("/{app}"));
-        site.base = super::base(base.to_owned());
+        let app = base_path(format!("/{app}"));
+        site.base = base_path(base.to_owned());
         site.assets = (!app.is_empty()).then_some(app);
     } else if let Some(base) = start.and_then(named).and_then(|(_, after)| base_in(after)) {
-        site.base = super::base(base.to_owned());
+        site.base = base_path(base.to_owned());
     }
     Some(Found { framework: config::Framework::Sveltekit(site), because })
 }

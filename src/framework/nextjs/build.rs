@@ -13,7 +13,8 @@ use ahash::RandomState;
 use fancy_regex::Regex;
 use percent_encoding::percent_decode_str;
 
-use super::super::{Rendering, below};
+use super::super::preset::Rendering;
+use super::super::urls::below;
 use crate::config::{self, Made, NextPages, expression};
 use crate::page::{Form, canonical_path};
 

@@ -10,8 +10,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, MetricFamily, MetricType};
 use strum::VariantArray;
 
-use super::VALID;
-use super::scrape::{counter, family, histogram};
+use super::scrape::{VALID, counter, family, histogram};
 use crate::rules::Outcome;
 use crate::rules::cache_status::Kind;
 

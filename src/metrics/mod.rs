@@ -14,6 +14,7 @@
 //! (but asks the log how many lines it dropped).
 
 mod hot;
+mod labels;
 mod scrape;
 
 use std::sync::Arc;
@@ -25,129 +26,19 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
-use strum::{IntoStaticStr, VariantArray};
+use strum::VariantArray;
 
 use self::hot::{Hot, Row};
-use self::scrape::Sources;
+pub use self::labels::{Compression, FillResult, Invalidation, Reload};
 pub use self::scrape::{MemoryState, OriginState};
+use self::scrape::{Sources, VALID};
 use crate::rules::Reason;
-use crate::rules::cache_status::{Failure, Outcome};
+use crate::rules::cache_status::Outcome;
 
 /// Buckets for the duration of fills, in seconds: a render is never faster
 /// than a loopback round trip, and few are given more than a minute.
 const FILL_BUCKETS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-/// What became of a fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FillResult {
-    /// The answer is stored.
-    Stored,
-    /// 304: what was stored is fresh again.
-    Refreshed,
-    /// A complete answer that may not be stored. What was stored is as it was.
-    Refused(Reason),
-    /// A complete answer that removed the stored page: it has become private or unpublished.
-    Removed(Reason),
-    /// An answer that is a failed render: 5xx, broken off, too large, ill-typed.
-    Rejected(Reason),
-    /// No answer.
-    Failed(Failure),
-}
-
-impl FillResult {
-    /// Number of distinct values.
-    #[cfg(test)]
-    const COUNT: usize = 2 + 3 * Reason::VARIANTS.len() + Failure::VARIANTS.len();
-
-    /// The metric label: `stored`, `refreshed`, `refused`, `removed` or `failed`.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Stored => "stored",
-            Self::Refreshed => "refreshed",
-            Self::Refused(_) => "refused",
-            Self::Removed(_) => "removed",
-            Self::Rejected(_) | Self::Failed(_) => "failed",
-        }
-    }
-
-    /// Why, where there is a reason.
-    #[must_use]
-    pub fn reason(self) -> Option<&'static str> {
-        match self {
-            Self::Stored | Self::Refreshed => None,
-            Self::Refused(r) | Self::Removed(r) | Self::Rejected(r) => Some(r.into()),
-            Self::Failed(f) => Some(f.into()),
-        }
-    }
-
-    const fn index(self) -> usize {
-        const REASONS: usize = Reason::VARIANTS.len();
-        match self {
-            Self::Stored => 0,
-            Self::Refreshed => 1,
-            Self::Refused(r) => 2 + r as usize,
-            Self::Removed(r) => 2 + REASONS + r as usize,
-            Self::Rejected(r) => 2 + 2 * REASONS + r as usize,
-            Self::Failed(f) => 2 + 3 * REASONS + f as usize,
-        }
-    }
-
-    /// All values, in the order of their index.
-    fn all() -> impl Iterator<Item = FillResult> {
-        let reasons = || Reason::VARIANTS.iter().copied();
-        [Self::Stored, Self::Refreshed]
-            .into_iter()
-            .chain(reasons().map(Self::Refused))
-            .chain(reasons().map(Self::Removed))
-            .chain(reasons().map(Self::Rejected))
-            .chain(Failure::VARIANTS.iter().copied().map(Self::Failed))
-    }
-}
-
-/// What an invalidation named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Invalidation {
-    /// Everything.
-    All,
-    /// One host.
-    Host,
-    /// One path.
-    Path,
-    /// All paths below one.
-    Prefix,
-    /// A tag.
-    Tag,
-    /// The target of an unsafe method (RFC 9111 §4.4).
-    Unsafe,
-}
-
-/// A content coding that a stored body was compressed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Compression {
-    /// gzip.
-    Gzip,
-    /// Brotli.
-    #[strum(serialize = "br")]
-    Brotli,
-    /// Zstandard.
-    Zstd,
-}
-
-/// How reading the configuration again ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "kebab-case")]
-pub enum Reload {
-    /// The new one runs.
-    Applied,
-    /// It runs, but for keys that take effect at the next start.
-    Partly,
-    /// It cannot run, and the old one runs on.
-    Refused,
-}
 
 /// The metrics of one edge, with the routes and origins of one configuration.
 ///
@@ -376,26 +267,6 @@ impl Shared {
             )
             .expect(VALID),
         );
-        let invalidations = family.counters(
-            "perennial_invalidations_total",
-            "Invalidations by what they named.",
-            &["kind"],
-        );
-        let refused = family.counters(
-            "perennial_not_stored_total",
-            "Responses delivered and not stored, by reason.",
-            &["reason"],
-        );
-        let compressions = family.counters(
-            "perennial_compressions_total",
-            "Stored bodies compressed, by coding.",
-            &["coding"],
-        );
-        let reloads = family.counters(
-            "perennial_reloads_total",
-            "Times the configuration was read again.",
-            &["result"],
-        );
         let build = Opts::new("perennial_build_info", "The version that runs.")
             .const_label("version", env!("CARGO_PKG_VERSION"));
         family.add(IntGauge::with_opts(build).expect(VALID)).set(1);
@@ -411,13 +282,25 @@ impl Shared {
                 .gauge("perennial_regenerations_running", "Regenerations that run."),
             regenerations_queued: family
                 .gauge("perennial_regenerations_queued", "Regenerations that wait for their turn."),
-            invalidations: resolved::<Invalidation>(&invalidations),
-            refused: resolved::<Reason>(&refused),
+            invalidations: family.labelled::<Invalidation>(
+                "perennial_invalidations_total",
+                "Invalidations by what they named.",
+                "kind",
+            ),
+            refused: family.labelled::<Reason>(
+                "perennial_not_stored_total",
+                "Responses delivered and not stored, by reason.",
+                "reason",
+            ),
             connections_open: family
                 .gauge("perennial_connections_open", "Connections of visitors that are open."),
             connections: family
                 .counter("perennial_connections_total", "Connections of visitors accepted."),
-            compressions: resolved::<Compression>(&compressions),
+            compressions: family.labelled::<Compression>(
+                "perennial_compressions_total",
+                "Stored bodies compressed, by coding.",
+                "coding",
+            ),
             compressed_in: family.counter(
                 "perennial_compression_input_bytes_total",
                 "Bytes of stored bodies before compression.",
@@ -426,7 +309,11 @@ impl Shared {
                 "perennial_compression_output_bytes_total",
                 "Bytes of stored bodies after compression.",
             ),
-            reloads: resolved::<Reload>(&reloads),
+            reloads: family.labelled::<Reload>(
+                "perennial_reloads_total",
+                "Times the configuration was read again.",
+                "result",
+            ),
             reload_worked: family.gauge(
                 "perennial_config_last_reload_successful",
                 "1 if all of the configuration runs as it was last read, at the start or a reload.",
@@ -445,9 +332,6 @@ impl Shared {
     }
 }
 
-/// Names and labels are literals above, each once; a test renders them all.
-const VALID: &str = "names and labels of metrics are valid and distinct";
-
 /// Registers what it makes.
 struct Registered<'a>(&'a Registry);
 
@@ -461,6 +345,15 @@ impl Registered<'_> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels).expect(VALID))
     }
 
+    /// A counter for each value of `L`, in the order of their discriminants.
+    fn labelled<L: VariantArray>(&self, name: &str, help: &str, label: &str) -> Box<[IntCounter]>
+    where
+        &'static str: From<&'static L>,
+    {
+        let family = self.counters(name, help, &[label]);
+        L::VARIANTS.iter().map(|value| family.with_label_values(&[<&str>::from(value)])).collect()
+    }
+
     fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.add(IntCounter::new(name, help).expect(VALID))
     }
@@ -470,20 +363,12 @@ impl Registered<'_> {
     }
 }
 
-/// A counter for each value of `L`, in the order of their discriminants.
-fn resolved<L: VariantArray>(family: &IntCounterVec) -> Box<[IntCounter]>
-where
-    &'static str: From<&'static L>,
-{
-    L::VARIANTS.iter().map(|label| family.with_label_values(&[<&str>::from(label)])).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::rules::cache_status::{Bypass, Fwd, StaleWhy};
+    use crate::rules::cache_status::{Bypass, Failure, Fwd, StaleWhy};
 
     fn owned(labels: &[&str]) -> Vec<String> {
         labels.iter().map(|&l| l.to_owned()).collect()

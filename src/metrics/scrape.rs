@@ -44,6 +44,9 @@ pub struct OriginState {
     pub websockets: u64,
 }
 
+/// Names and labels are literals, each once; a test renders them all.
+pub(super) const VALID: &str = "names and labels of metrics are valid and distinct";
+
 type MemorySource = Box<dyn Fn() -> MemoryState + Send + Sync>;
 type OriginSource = Box<dyn Fn() -> Vec<OriginState> + Send + Sync>;
 

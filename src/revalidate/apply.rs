@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::args::{Action, Args};
@@ -20,6 +20,9 @@ use crate::metrics::Invalidation;
 use crate::page::{KeyBuf, PageKey};
 use crate::request::Request;
 use crate::store::{Hardness, Name};
+
+/// Events that wait until the answer takes them; beyond that the work waits.
+const MAX_EVENTS: usize = 64;
 
 /// A call, and what it needs.
 pub(super) struct Call<'a> {
@@ -184,14 +187,14 @@ impl Call<'_> {
         delete: Vec<Name>,
         regenerate: Vec<Name>,
         targets: Vec<Target>,
-    ) -> UnboundedReceiver<Event> {
-        let (tell, events) = unbounded_channel();
+    ) -> mpsc::Receiver<Event> {
+        let (tell, events) = mpsc::channel(MAX_EVENTS);
         let (engine, live) = (Arc::clone(self.engine), Arc::clone(self.live));
         let per_path = self.hook.pages_per_path;
         tokio::spawn(async move {
             // Nobody may be waiting any more.
             if !delete.is_empty() {
-                let _ = tell.send(Event::Freed(engine.store.free(delete).await));
+                let _ = tell.send(Event::Freed(engine.store.free(delete).await)).await;
             }
             if !regenerate.is_empty() {
                 regenerate_all(&engine, &live, per_path, regenerate, targets, &tell).await;
@@ -208,7 +211,7 @@ async fn regenerate_all(
     per_path: usize,
     names: Vec<Name>,
     targets: Vec<Target>,
-    tell: &UnboundedSender<Event>,
+    tell: &mpsc::Sender<Event>,
 ) {
     let found = engine.store.matching(names).await;
     let current = {
@@ -230,8 +233,8 @@ async fn regenerate_all(
         plans.push(Plan { path, pages: keys.len(), left, why_not });
         pages.extend(keys.into_iter().map(|key| (index, key)));
     }
-    let _ = tell.send(Event::Planned(plans));
-    let tell = |done| drop(tell.send(Event::Rendered(done)));
+    let _ = tell.send(Event::Planned(plans)).await;
+    let tell = |done| async { drop(tell.send(Event::Rendered(done)).await) };
     render::all(engine, live, pages, tell).await;
 }
 

@@ -121,18 +121,18 @@ fn used_most(mut found: Vec<Found>, most: usize) -> Vec<PageKey> {
 pub(super) type Done = (usize, PageKey, Renewal);
 
 /// Renders all of them, each for its job, and tells of each.
-pub(super) async fn all(
+pub(super) async fn all<T: Future<Output = ()>>(
     engine: &Arc<Engine>,
     live: &Arc<Live>,
     pages: Vec<(usize, PageKey)>,
-    tell: impl Fn(Done),
+    tell: impl Fn(Done) -> T,
 ) {
     let tell = &tell;
     let render = |(job, key): (usize, PageKey)| async move {
         let page = engine.store.lookup(key.as_str()).await;
         let ask = ask_for_page(live, &key, Form::Document);
         let renewal = engine.fills.renew(&ask, page.as_ref()).await;
-        tell((job, key, renewal));
+        tell((job, key, renewal)).await;
     };
     futures::stream::iter(pages).for_each_concurrent(AT_ONCE, render).await;
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use perennial::config::{self, Config, Errors, Framework, Overrides, Warning};
+use perennial::config::{self, Config, Errors, Overrides, Warning};
 use perennial::demo::{self, Demo};
 use perennial::edge::{Edge, StartError};
+use perennial::framework::Preset;
 use perennial::log::{self, Logging};
 use perennial::reload::Reloaded;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -249,13 +250,9 @@ impl Source {
 }
 
 /// The secrets that must not appear in a log line.
-fn secrets(config: &Config) -> Vec<&str> {
+fn secrets<'a>(config: &'a Config, preset: &'a Preset) -> Vec<&'a str> {
     let webhook = config.revalidate.iter().map(|webhook| webhook.secret.as_str());
-    let preview = match &config.framework {
-        Framework::Nextjs(site) => site.preview_mode_id.as_deref(),
-        _ => None,
-    };
-    webhook.chain(preview).collect()
+    webhook.chain(preset.secret()).collect()
 }
 
 /// How long the end waits for what blocks a thread: resolving a name, at most.
@@ -274,7 +271,8 @@ fn block_on(threads: usize, run: impl Future<Output = Result<(), Failed>>) -> Re
 
 fn run(source: &Source) -> Result<(), Failed> {
     let (config, warnings) = source.load()?;
-    let logging = log::init(&config.log, &secrets(&config))?;
+    let preset = Preset::new(&config.framework);
+    let logging = log::init(&config.log, &secrets(&config, &preset))?;
     warn(&warnings);
     descriptors(&config);
     block_on(config.threads, async {
@@ -411,7 +409,8 @@ fn reload(edge: &Edge, source: &Source, logging: &mut Logging) {
     };
     warn(&warnings);
     // Before the edge has it: from then on the new secret can be in a request.
-    if let Err(error) = logging.redact(&secrets(&config)) {
+    let preset = Preset::new(&config.framework);
+    if let Err(error) = logging.redact(&secrets(&config, &preset)) {
         tracing::error!(%error, "the configuration before runs on");
         return edge.reload_refused(error.to_string());
     }

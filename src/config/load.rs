@@ -12,8 +12,8 @@ use super::machine::{self, Memory};
 use super::origins::{Origin, Server};
 use super::resolve::{Report, resolve};
 use super::root::{Config, Raw};
-use super::site::FrameworkName;
 use super::source::{Document, Node, NotYaml, Path, Step, Value};
+use crate::framework::Name;
 
 /// Bytes of a configuration file; what is larger is not one.
 const MAX_FILE: u64 = 4 << 20;
@@ -90,7 +90,7 @@ impl Config {
         let server = Server::from_url(url)
             .map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
         let origin = Origin { name: "web".to_owned(), servers: vec![server], ..Origin::default() };
-        let raw = Raw { framework: FrameworkName::Auto, origins: vec![origin], ..Raw::default() };
+        let raw = Raw { framework: Name::Auto, origins: vec![origin], ..Raw::default() };
         finish(Found { raw: Some(raw), ..Found::default() }, NAME, machine::memory(), overrides)
     }
 }

@@ -10,8 +10,7 @@
 //! - `root`, `sections`, `origins`, `routes`, `site`: the keys, each declared once with its
 //!   type, form, bounds, default, and the doc comment that is its reference
 //! - `forms`, `values`: the forms in which values are written
-//! - `sites`: what the files of a site's build tell
-//! - `presets`: the routes that a framework brings
+//! - `presets`: the routes that a preset brings join those of the file
 //! - `level`: what is logged
 //! - `machine`: how much memory there is
 //! - `resolve`: names, patterns, what does not fit together; everything that is wrong at once
@@ -38,7 +37,6 @@ mod root;
 mod routes;
 mod sections;
 mod site;
-mod sites;
 mod source;
 mod table;
 mod values;
@@ -46,6 +44,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use crate::framework::Known as Framework;
 pub use errors::{Errors, Note, Warning};
 pub use level::check_level;
 pub use load::Overrides;
@@ -56,6 +55,6 @@ pub use reload::Succession;
 pub use root::{Auto, Config};
 pub use routes::{Cookies, Mode, Query, Route};
 pub use sections::{AccessLog, Backoff, Cache, Limits, Log, LogFormat, RequestFields, Revalidate};
-pub use site::{Deployment, Framework, Gatsby, Made, Matcher, NextPages, Nextjs, Site};
-pub(crate) use sites::expression;
+pub use site::{Deployment, Gatsby, Made, Matcher, NextPages, Nextjs, Site};
 pub use table::table;
+pub(crate) use values::{base, is_locale, is_preview_id};

@@ -29,7 +29,6 @@ use super::source::Path;
 use super::values::is_path;
 
 pub(super) use report::Report;
-pub(super) use site::is_preview_id;
 
 /// A secret shorter than this can be guessed.
 const SHORT_SECRET: usize = 16;
@@ -54,7 +53,7 @@ pub(super) fn resolve(
         report.unfit(root.key("backoff"), "`min` is longer than `max`");
     }
     let revalidate = revalidate(raw.revalidate.take(), &root.key("revalidate"), report);
-    let (framework, server_rendered) = site::framework(&raw, beside, &root, report);
+    let framework = site::framework(&raw, beside, &root, report);
     let written = std::mem::take(&mut raw.routes);
     let path = root.key("routes");
     let of_file = route::routes(written, &raw.origins, &raw.request_fields, &path, report);
@@ -69,7 +68,7 @@ pub(super) fn resolve(
         deployment,
         auto,
         revalidate,
-        routes: presets::join(of_file, presets::routes(&framework, server_rendered)),
+        routes: presets::join(of_file, framework.routes()),
         framework,
         dev: false,
         listen: raw.listen,
@@ -84,8 +83,7 @@ pub(super) fn resolve(
         origins: raw.origins,
     };
     listeners(&config, &root, report);
-    let keys = site::Keys { nextjs: raw.nextjs, gatsby: raw.gatsby, deployment: raw.deployment };
-    doubts::doubts(&keys, &config, count, memory, &root, report);
+    doubts::doubts(raw.deployment.as_ref(), &config, count, memory, &root, report);
     config
 }
 

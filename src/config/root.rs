@@ -18,10 +18,9 @@ use super::forms::{As, OneOrMany, Or, Short};
 use super::origins::{Origin, Origins};
 use super::routes::Route;
 use super::sections::{Backoff, Cache, Limits, Log, RequestFields, Revalidate};
-use super::site::{
-    Deployment, DeploymentKeys, Framework, FrameworkName, GatsbyKeys, NextjsKeys, Site,
-};
+use super::site::{Deployment, DeploymentKeys, GatsbyKeys, NextjsKeys, Site};
 use super::values::{Address, Count, Network, Off, Span};
+use crate::framework::{Known, Name};
 
 /// The configuration of Perennial. Strings may hold `${VAR}` and
 /// `${VAR:-default}` from the environment; `$$` is one dollar sign. Durations
@@ -74,7 +73,7 @@ pub(super) struct Raw {
     /// is asked for `/`, again while it does not answer, and the framework is recognised
     /// by its answer; what was stored until then is dropped. Name the framework where
     /// `/` is made with another one than the other pages.
-    pub(super) framework: FrameworkName,
+    pub(super) framework: Name,
     /// What `framework: nextjs` knows of the site. Default: nothing.
     pub(super) nextjs: Option<NextjsKeys>,
     /// What `framework: gatsby` knows of the site. Default: nothing.
@@ -135,7 +134,7 @@ pub struct Config {
     /// The store.
     pub cache: Cache,
     /// The preset that maps URLs to pages and their data.
-    pub framework: Framework,
+    pub framework: Known,
     /// `framework: auto`; none: the file names it.
     pub auto: Option<Auto>,
     /// How the deployment that is part of every page key is known.
@@ -159,7 +158,7 @@ pub struct Config {
 }
 
 /// `framework: auto`: the framework is told by what the origin prints. Until it is, it
-/// counts as [`Framework::Generic`].
+/// counts as [`Known::Generic`].
 #[derive(Clone, Debug)]
 pub struct Auto {
     /// Whether it has been told which one it is, or that it is none that is known.

@@ -9,63 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use smart_default::SmartDefault;
-use strum::{Display, IntoStaticStr};
 
 use super::forms::{As, OneOrMany, Or, ShortForm};
 use super::values::{Base, Count, Field, Flag, Locale, Off, Secret, Span, Time};
-
-/// Which preset maps URLs to pages and their data.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-#[schemars(inline)]
-pub(super) enum FrameworkName {
-    /// the one that `/` is made with: one of those below, else `generic`
-    Auto,
-    /// any renderer: HTML and JSON at one URL, chosen by `Accept`
-    #[default]
-    Generic,
-    /// Next.js 14 and newer, pages and app router
-    Nextjs,
-    /// Gatsby 5
-    Gatsby,
-    /// SvelteKit 2
-    Sveltekit,
-    /// React Router 7 as a framework, Remix 2 with single fetch
-    ReactRouter,
-    /// Nuxt 3 and 4
-    Nuxt,
-    /// Astro 5 and newer
-    Astro,
-}
-
-/// Which preset maps URLs to pages, and what it knows of the site. Its name is that in YAML.
-#[derive(Clone, Debug, PartialEq, Eq, Display, IntoStaticStr)]
-#[strum(serialize_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Framework {
-    /// Any renderer: HTML and JSON at one URL, by `Accept`.
-    Generic,
-    /// Next.js, pages and app router.
-    Nextjs(Nextjs),
-    /// Gatsby.
-    Gatsby(Gatsby),
-    /// SvelteKit.
-    Sveltekit(Site),
-    /// React Router as a framework, and Remix.
-    ReactRouter(Site),
-    /// Nuxt.
-    Nuxt(Site),
-    /// Astro.
-    Astro(Site),
-}
-
-impl Framework {
-    /// Whether what it renders tells the build.
-    #[must_use]
-    pub const fn tells_build(&self) -> bool {
-        !matches!(self, Self::Generic | Self::Astro(_))
-    }
-}
 
 /// What `framework: nextjs` knows of the site.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -231,6 +177,8 @@ pub struct Gatsby {
     pub trailing_slash: bool,
     /// The build's hash (`webpackCompilationHash`), if it was read from the build.
     pub build_id: Option<String>,
+    /// Patterns of the paths of pages that are rendered for every client.
+    pub server_rendered: Vec<String>,
 }
 
 /// A site of a framework that needs to know little of it.

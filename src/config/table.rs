@@ -5,13 +5,14 @@ use std::fmt::Write;
 use super::origins::{HostField, Origin};
 use super::root::Config;
 use super::routes::{Cookies, Mode, Query, Route};
-use super::site::{Framework, Made, NextPages, Nextjs};
 use super::values::{human_duration, human_size};
+use crate::framework::{Known, Preset};
 
 /// Routes, origins and cache as they were understood, aligned in columns. Shows
 /// no secret.
 #[must_use]
 pub fn table(config: &Config) -> String {
+    let preset = Preset::new(&config.framework);
     let mut out = String::new();
     let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
     let admin = config.admin.map_or("off".to_owned(), |admin| admin.to_string());
@@ -39,7 +40,7 @@ pub fn table(config: &Config) -> String {
             "preset   auto: told by the origin's `/` once it answers; until then, and if nothing \
              fits, generic, with the routes below"
         );
-    } else if config.framework != Framework::Generic || config.deployment.id.is_some() {
+    } else if config.framework != Known::Generic || config.deployment.id.is_some() {
         let _ = writeln!(out, "deployed {deployment}");
     }
     if config.dev {
@@ -53,61 +54,26 @@ pub fn table(config: &Config) -> String {
     let mut rows =
         vec![row(["#", "host", "path", "mode", "origin", "query", "vary", "tags", "options"])];
     for (index, route) in config.routes.iter().enumerate() {
-        rows.push(self::route(config, index, route));
+        rows.push(self::route(config, &preset, index, route));
     }
     align(&mut out, &rows);
     if config.routes.iter().any(|route| route.preset) {
         let framework = &config.framework;
         let _ = writeln!(out, "\n*  brought by framework: {framework}");
-        if let Framework::Nextjs(site) = &config.framework
-            && site.detects_locale
-        {
-            let base = &site.base_path;
-            let _ = writeln!(out, "   {base}/ passes: Next sends visitors to their language");
-        }
-        if let Framework::Nextjs(Nextjs { pages: Some(pages), .. }) = &config.framework {
-            build(&mut out, pages);
+        for remark in preset.remarks() {
+            let _ = writeln!(out, "{remark}");
         }
     }
     out
 }
 
-/// What the build says of the pages, and where middleware runs.
-fn build(out: &mut String, pages: &NextPages) {
-    let named = |made: Made| pages.named.values().filter(|other| **other == made).count();
-    let several = |made: Option<Made>| {
-        pages.with_parameters.iter().filter(|(_, other)| *other == made).count()
-    };
-    let each = named(Made::ForEach) + named(Made::Partly) + several(Some(Made::ForEach));
-    let all = named(Made::ForAll) + several(Some(Made::ForAll));
-    let _ = writeln!(out, "\nbuild    {all} pages and patterns of pages are made for all");
-    let _ = writeln!(out, "         {each} are rendered for each visitor: ssr");
-    let middleware: Vec<&str> = pages
-        .middleware
-        .iter()
-        .map(|matcher| match &*matcher.source {
-            "" => &*matcher.pattern,
-            source => source,
-        })
-        .collect();
-    if !middleware.is_empty() {
-        let paths = middleware.join("  ");
-        let _ =
-            writeln!(out, "         middleware runs, so the origin is asked each time: {paths}");
-    }
-}
-
 /// Whether it is known for whom the pages of a preset's route are rendered, where that
 /// makes a difference.
-fn known(config: &Config, route: &Route) -> Option<&'static str> {
+fn known(preset: &Preset, route: &Route) -> Option<&'static str> {
     if !(route.preset && route.mode.is_page() && route.path == "/**") {
         return None;
     }
-    let known = match &config.framework {
-        Framework::Nextjs(site) => site.pages.is_some(),
-        Framework::Gatsby(site) => site.build_id.is_some(),
-        _ => return None,
-    };
+    let known = preset.knows_pages()?;
     Some(if known { "pages known from the build" } else { "pages guessed" })
 }
 
@@ -134,7 +100,7 @@ fn origin(origin: &Origin) -> Vec<String> {
     ]
 }
 
-fn route(config: &Config, index: usize, route: &Route) -> Vec<String> {
+fn route(config: &Config, preset: &Preset, index: usize, route: &Route) -> Vec<String> {
     let list = |items: &[&str]| if items.is_empty() { "-".to_owned() } else { items.join(",") };
     let query = match &route.query {
         Query::All => "all".to_owned(),
@@ -149,7 +115,7 @@ fn route(config: &Config, index: usize, route: &Route) -> Vec<String> {
         query,
         list(&route.vary.iter().map(|name| name.as_str()).collect::<Vec<_>>()),
         list(&route.tags.iter().map(String::as_str).collect::<Vec<_>>()),
-        options(route, known(config, route)),
+        options(route, known(preset, route)),
     ]
 }
 

@@ -284,19 +284,24 @@ impl Scalar for Base {
     const EXPECTED: &str = "a path such as `/docs`";
 
     fn text(v: &str) -> Result<String, String> {
-        let base = v.trim_end_matches('/');
-        let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
-        match base {
-            "" => Ok(String::new()),
-            _ if plain => Ok(canonical_path(base).into_owned()),
-            _ => Err(format!("expected {}", Self::EXPECTED)),
-        }
+        base(v).map_err(|()| format!("expected {}", Self::EXPECTED))
     }
     fn show(value: &String) -> Json {
         value.as_str().into()
     }
     fn schema() -> Json {
         json!({ "type": "string" })
+    }
+}
+
+/// A path below which a site lies: empty, or in canonical form. An error: it is no such path.
+pub(crate) fn base(written: &str) -> Result<String, ()> {
+    let base = written.trim_end_matches('/');
+    let plain = is_path(base, false) && !base.contains(['*', '{', '[']);
+    match base {
+        "" => Ok(String::new()),
+        _ if plain => Ok(canonical_path(base).into_owned()),
+        _ => Err(()),
     }
 }
 
@@ -307,6 +312,16 @@ pub(super) fn is_path(path: &str, query: bool) -> bool {
         && path.bytes().all(|b| b.is_ascii_graphic() && b != b'#' && (query || b != b'?'))
 }
 
+/// Whether it can be a locale, such as `en-GB`.
+pub(crate) fn is_locale(locale: &str) -> bool {
+    !locale.is_empty() && locale.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
+/// Whether a field can carry the secret of drafts.
+pub(crate) fn is_preview_id(id: &str) -> bool {
+    id.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// A locale, such as `en-GB`.
 pub(super) struct Locale;
 
@@ -315,8 +330,7 @@ impl Scalar for Locale {
     const EXPECTED: &str = "a locale such as `en` or `en-GB`";
 
     fn text(v: &str) -> Result<String, String> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-        match !v.is_empty() && v.bytes().all(plain) {
+        match is_locale(v) {
             true => Ok(v.to_owned()),
             false => Err(format!("expected {}", Self::EXPECTED)),
         }

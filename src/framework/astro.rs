@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use http::HeaderMap;
 
 use super::html::{Tag, hashed_files, tags};
-use super::preset::{Found, Framework, Place, Told};
+use super::preset::{Framework, Place, Recognised, Told};
+use super::routes::{BY_ORIGIN, folder, immutable, rest, route};
 use super::urls::base_before;
-use crate::config;
+use crate::config::{self, Mode, Route};
 use crate::page::Form;
 use crate::request::Request;
 
@@ -32,6 +33,10 @@ impl Astro {
 }
 
 impl Framework for Astro {
+    fn tells_build(&self) -> bool {
+        false
+    }
+
     fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
         Place { path: Cow::Borrowed(path), form: Form::Document, build: None }
     }
@@ -57,15 +62,29 @@ impl Framework for Astro {
     }
 }
 
+/// The routes of a site, after those of the file.
+pub(super) fn routes(site: &config::Site) -> Vec<Route> {
+    let (base, assets) = (&site.base, folder(site, "/_astro"));
+    vec![
+        immutable(format!("{base}{assets}/**"), BY_ORIGIN),
+        route(format!("{base}/_actions/**"), Mode::Pass),
+        rest(),
+    ]
+}
+
 /// Whether a document is Astro's.
-pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+pub(super) fn recognise(
+    _page: &str,
+    _headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Recognised<config::Site>> {
     let because = tags(body).find_map(|tag| sign(&tag))?;
     let files = tags(body).filter_map(|tag| match tag.is(ISLAND) {
         true => tag.get("component-url"),
         false => tag.loads(),
     });
     let site = config::Site { base: base_before(files, "/_astro/"), ..Default::default() };
-    Some(Found { framework: config::Framework::Astro(site), because })
+    Some(Recognised { site, because })
 }
 
 const ISLAND: &str = "astro-island";

@@ -1,6 +1,8 @@
 //! Gatsby 5: a page's data is a file of its own, and every page is rendered from
 //! the same build.
 
+pub(super) mod files;
+
 use std::borrow::Cow;
 
 use http::HeaderMap;
@@ -9,9 +11,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::html::{scripts, tags};
-use super::preset::{Found, Framework, Place, Told, other};
+use super::preset::{Doubt, Framework, Place, Recognised, Told, other};
+use super::routes::{RENDERED, immutable, route};
 use super::urls::{MAX_NAME, Names, base_before, below, split};
-use crate::config;
+use crate::config::{self, Mode, Route};
 use crate::page::Form;
 use crate::request::Request;
 
@@ -20,6 +23,9 @@ use crate::request::Request;
 pub(super) struct Gatsby {
     site: config::Gatsby,
 }
+
+const STATIC: Mode = Mode::Dsg { origin: false };
+const STATIC_UNLESS: Mode = Mode::Dsg { origin: true };
 
 const DATA: &str = "/page-data/";
 const DATA_FILE: &str = "/page-data.json";
@@ -37,6 +43,20 @@ impl Gatsby {
 }
 
 impl Framework for Gatsby {
+    fn knows_pages(&self) -> Option<bool> {
+        Some(self.site.build_id.is_some())
+    }
+
+    fn doubts(&self) -> Vec<Doubt> {
+        if self.site.build_id.is_some() || !self.site.server_rendered.is_empty() {
+            return Vec::new();
+        }
+        let message = "it is guessed that no page is rendered on the server, unless it says \
+                       `private`: name the site's folder (`gatsby: { build: . }`), or such \
+                       pages (`server_rendered:`)";
+        vec![(vec!["framework"], message.to_owned())]
+    }
+
     fn build(&self) -> Option<&str> {
         self.site.build_id.as_deref()
     }
@@ -229,8 +249,39 @@ fn is_file(path: &str) -> bool {
         && !matches!(kind, "html" | "htm")
 }
 
+/// The routes of a site, after those of the file.
+pub(super) fn routes(site: &config::Gatsby) -> Vec<Route> {
+    let prefix = &site.path_prefix;
+    // What a bundle's name ends with.
+    let hash = "[0-9a-f]".repeat(20);
+    let immutable = |path: String| immutable(format!("{prefix}{path}"), STATIC);
+    let mut routes = vec![
+        immutable(format!("/*-{hash}.js")),
+        immutable(format!("/*.{hash}.css")),
+        immutable("/static/**".to_owned()),
+        route(format!("{prefix}/page-data/app-data.json"), RENDERED),
+        route(format!("{prefix}/api/**"), Mode::Pass),
+    ];
+    for pattern in &site.server_rendered {
+        // With and without a slash at the end: one of the two redirects.
+        let bare = pattern.trim_end_matches('/');
+        if !bare.is_empty() && !bare.ends_with("/**") {
+            routes.push(route(format!("{prefix}{bare}"), RENDERED));
+            routes.push(route(format!("{prefix}{bare}/"), RENDERED));
+        } else {
+            routes.push(route(format!("{prefix}{pattern}"), RENDERED));
+        }
+    }
+    routes.push(route("/**".to_owned(), STATIC_UNLESS));
+    routes
+}
+
 /// Whether a document is Gatsby's.
-pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+pub(super) fn recognise(
+    _page: &str,
+    _headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Recognised<config::Gatsby>> {
     let because = tags(body).find_map(|tag| {
         let generator = || tag.is("meta") && tag.get("name") == Some("generator");
         if tag.is("div") && tag.get("id") == Some("___gatsby") {
@@ -246,8 +297,8 @@ pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Optio
     let path_prefix =
         base_before(fetched.filter_map(|tag| tag.get("href")), "/page-data/app-data.json");
     // As Gatsby's own default is.
-    let site = config::Gatsby { path_prefix, trailing_slash: true, build_id: None };
-    Some(Found { framework: config::Framework::Gatsby(site), because })
+    let site = config::Gatsby { path_prefix, trailing_slash: true, ..Default::default() };
+    Some(Recognised { site, because })
 }
 
 #[cfg(test)]
@@ -259,7 +310,7 @@ mod tests {
         Gatsby::new(&config::Gatsby {
             path_prefix: prefix.to_owned(),
             trailing_slash,
-            build_id: None,
+            ..Default::default()
         })
     }
 

@@ -14,6 +14,10 @@ use crate::rules::negotiate::prefers_json;
 pub(super) struct Generic;
 
 impl Framework for Generic {
+    fn tells_build(&self) -> bool {
+        false
+    }
+
     fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
         let json = prefers_json(request.lines("accept"));
         let form = if json { Form::Data } else { Form::Document };

@@ -1,10 +1,11 @@
 //! Presets: which page and form a URL means, which URLs a page has, and what
 //! else is particular to a framework (semantics §§1, 4, 6).
 //!
-//! Nothing outside this room knows a framework by name, but the configuration
-//! that chooses one.
+//! Nothing outside this room knows a framework by name, but the sections of the
+//! configuration that say what is known of a site.
 
 mod astro;
+mod files;
 mod gatsby;
 mod generic;
 mod html;
@@ -12,6 +13,7 @@ mod nextjs;
 mod nuxt;
 mod preset;
 mod react_router;
+mod routes;
 mod sveltekit;
 mod urls;
 
@@ -19,41 +21,134 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
-use crate::config;
+use crate::config::{self, Route};
 
-pub use preset::{Changed, Found, Framework, Place, Rendering, Told};
+pub use preset::{Changed, Framework, Place, Rendering, Told};
 pub use urls::MAX_NAMES;
 
+/// The presets. Each is a line here and a file beside this one, with a type of this name
+/// that implements [`Framework`] and has `new`, and the functions `recognise` and `routes`.
+/// Those of `site` are told of the site what the section `site` of the configuration
+/// says; one with a section of its own names its type.
+macro_rules! presets {
+    (
+        own { $($(#[$own_doc:meta])* $Own:ident in $own:ident,)* }
+        site { $($(#[$doc:meta])* $Name:ident in $file:ident,)* }
+    ) => {
+        /// Which preset maps URLs to pages and their data.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+        #[serde(rename_all = "kebab-case")]
+        #[schemars(inline)]
+        pub(crate) enum Name {
+            /// the one that `/` is made with: one of those below, else `generic`
+            Auto,
+            /// any renderer: HTML and JSON at one URL, chosen by `Accept`
+            #[default]
+            Generic,
+            $($(#[$own_doc])* $Own,)*
+            $($(#[$doc])* $Name,)*
+        }
+
+        impl Name {
+            /// The preset of this name with what the section `site` says; none if it has
+            /// no use for that section.
+            pub(crate) fn of_site(self, site: config::Site) -> Option<Known> {
+                match self {
+                    $(Name::$Name => Some(Known::$Name(site)),)*
+                    _ => None,
+                }
+            }
+        }
+
+        /// Which preset maps URLs to pages, and what it knows of the site. Its name is that
+        /// in YAML.
+        #[derive(Clone, Debug, PartialEq, Eq, Display, IntoStaticStr)]
+        #[strum(serialize_all = "kebab-case")]
+        #[non_exhaustive]
+        pub enum Known {
+            /// any renderer: HTML and JSON at one URL, chosen by `Accept`
+            Generic,
+            $($(#[$own_doc])* $Own(config::$Own),)*
+            $($(#[$doc])* $Name(config::Site),)*
+        }
+
+        impl Known {
+            /// The routes that the preset brings. The last one matches everything.
+            #[must_use]
+            pub fn routes(&self) -> Vec<Route> {
+                match self {
+                    Known::Generic => Vec::new(),
+                    $(Known::$Own(site) => $own::routes(site),)*
+                    $(Known::$Name(site) => $file::routes(site),)*
+                }
+            }
+        }
+
+        impl Preset {
+            /// The preset that the configuration names.
+            #[must_use]
+            pub fn new(framework: &Known) -> Preset {
+                Preset(match framework {
+                    Known::Generic => Arc::new(generic::Generic),
+                    $(Known::$Own(site) => Arc::new($own::$Own::new(site)),)*
+                    $(Known::$Name(site) => Arc::new($file::$Name::new(site)),)*
+                })
+            }
+        }
+
+        /// In the order of the lines: what only one of them prints comes first.
+        const RECOGNISE: &[Recognise] = &[
+            $(|page, headers, body| {
+                let found = $own::recognise(page, headers, body)?;
+                Some(Found { framework: Known::$Own(found.site), because: found.because })
+            },)*
+            $(|page, headers, body| {
+                let found = $file::recognise(page, headers, body)?;
+                Some(Found { framework: Known::$Name(found.site), because: found.because })
+            },)*
+        ];
+    };
+}
+
+presets! {
+    own {
+        /// Next.js 14 and newer, pages and app router
+        Nextjs in nextjs,
+        /// Gatsby 5
+        Gatsby in gatsby,
+    }
+    site {
+        /// SvelteKit 2
+        Sveltekit in sveltekit,
+        /// React Router 7 as a framework, Remix 2 with single fetch
+        ReactRouter in react_router,
+        /// Nuxt 3 and 4
+        Nuxt in nuxt,
+        /// Astro 5 and newer
+        Astro in astro,
+    }
+}
+
 /// A preset: a framework with what is known of the site. Cloning is cheap.
-///
-/// A new one is a file in this folder with a [`Framework`] and a function that recognises
-/// it, each named in a list below, and what the configuration says of it: a variant of
-/// [`config::Framework`] and the routes that it brings.
 #[derive(Clone, Debug)]
 pub struct Preset(Arc<dyn Framework>);
 
 impl Preset {
-    /// The preset that the configuration names.
-    #[must_use]
-    pub fn new(framework: &config::Framework) -> Preset {
-        Preset(match framework {
-            config::Framework::Generic => Arc::new(generic::Generic),
-            config::Framework::Nextjs(site) => Arc::new(nextjs::Nextjs::new(site)),
-            config::Framework::Gatsby(site) => Arc::new(gatsby::Gatsby::new(site)),
-            config::Framework::Sveltekit(site) => Arc::new(sveltekit::Sveltekit::new(site)),
-            config::Framework::ReactRouter(site) => Arc::new(react_router::ReactRouter::new(site)),
-            config::Framework::Nuxt(site) => Arc::new(nuxt::Nuxt::new(site)),
-            config::Framework::Astro(site) => Arc::new(astro::Astro::new(site)),
-        })
-    }
-
     /// The one for any renderer.
     #[must_use]
     pub fn generic() -> Preset {
-        Preset::new(&config::Framework::Generic)
+        Preset::new(&Known::Generic)
     }
 }
+
+/// What the folder of a Gatsby site tells; see [`gatsby`].
+pub(crate) use gatsby::files::gatsby as gatsby_files;
+/// What the folder of a Next.js build tells; see [`nextjs`].
+pub(crate) use nextjs::files::nextjs as nextjs_files;
 
 impl Deref for Preset {
     type Target = dyn Framework;
@@ -67,15 +162,14 @@ impl Deref for Preset {
 /// fields, and its body.
 type Recognise = fn(&str, &HeaderMap, &[u8]) -> Option<Found>;
 
-/// In this order: what only one of them prints comes first.
-const RECOGNISE: [Recognise; 6] = [
-    nextjs::recognise,
-    gatsby::recognise,
-    sveltekit::recognise,
-    react_router::recognise,
-    nuxt::recognise,
-    astro::recognise,
-];
+/// A framework that was told by a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The framework, with what the page tells of the site.
+    pub framework: Known,
+    /// What told it.
+    pub because: &'static str,
+}
 
 /// The framework that rendered the page at `path`, if it is one of those that there are
 /// presets for.
@@ -118,7 +212,7 @@ mod tests {
         let gatsby = |prefix: &str| G {
             path_prefix: prefix.to_owned(),
             trailing_slash: true,
-            build_id: None,
+            ..G::default()
         };
         let text = "<p>self.__next_f.push([1,\"x\"]) __NEXT_DATA__ __sveltekit_1 = { \
                     window.__reactRouterContext = {} window.__NUXT__ ___gatsby /_astro/ \

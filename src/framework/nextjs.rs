@@ -4,19 +4,25 @@
 
 mod body;
 mod build;
+mod expression;
+pub(super) mod files;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use self::body::{PIECE, is_exported, next_data, told};
 use self::build::Build;
+use self::expression::expression;
 use super::html::{scripts, tags};
-use super::preset::{Changed, Found, Framework, Place, Rendering, Told};
+use super::preset::{Changed, Doubt, Framework, Place, Recognised, Rendering, Told};
+use super::routes::{BY_ORIGIN, RENDERED, YEAR, immutable, route};
 use super::urls::{base_before, below, split};
-use crate::config;
+use crate::config::{self, Made, Mode, NextPages, Route};
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
 use crate::rules::Lines;
@@ -47,6 +53,16 @@ const MARKED_BY: &[&str] =
 
 /// What a client sends to say which payload of a page it wants.
 const RSC_FIELDS: &[&str] = &["next-router-prefetch", "next-router-segment-prefetch", "next-url"];
+
+/// For files that change, and that the origin says nothing of.
+const RENEWED: Mode = Mode::Isr { revalidate: Some(Duration::from_secs(60)), stale_for: YEAR };
+/// What Next makes of the files `sitemap`, `robots` and the like in `app`.
+const METADATA: &str = "{sitemap.xml,robots.txt,favicon.ico,manifest.webmanifest}";
+/// Its icons and the images that are shown where a page is shared.
+const IMAGES: &str = "{icon,apple-icon,opengraph-image,twitter-image}*.{png,jpg,jpeg,gif,svg,ico}";
+
+/// Characters of a pattern of a build that a warning shows.
+const LONGEST_PATTERN: usize = 80;
 
 /// For `Vary`: what chooses between a page and its payloads.
 const VARY: &[&str] = &["RSC", "Next-Router-Prefetch", "Next-Router-Segment-Prefetch", "Next-Url"];
@@ -87,6 +103,37 @@ impl Nextjs {
 }
 
 impl Framework for Nextjs {
+    fn knows_pages(&self) -> Option<bool> {
+        Some(self.site.pages.is_some())
+    }
+
+    fn doubts(&self) -> Vec<Doubt> {
+        match &self.site.pages {
+            Some(pages) => unreadable(pages),
+            None => {
+                let message = "for whom a page is rendered is guessed from what the origin \
+                               answers, and middleware that chooses a page is not noticed: name \
+                               the build (`nextjs: { build: ./.next }`), or give such paths \
+                               routes of their own (`pass: {}`)";
+                vec![(vec!["framework"], message.to_owned())]
+            }
+        }
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.site.detects_locale {
+            let base = &self.site.base_path;
+            remarks.push(format!("   {base}/ passes: Next sends visitors to their language"));
+        }
+        remarks.extend(self.site.pages.iter().flat_map(|pages| of_build(pages)));
+        remarks
+    }
+
+    fn secret(&self) -> Option<&str> {
+        self.site.preview_mode_id.as_deref()
+    }
+
     fn build(&self) -> Option<&str> {
         self.site.build_id.as_deref()
     }
@@ -394,8 +441,75 @@ fn strips(name: &str, form: Form) -> bool {
         || (form != Form::Data && name.eq_ignore_ascii_case("x-nextjs-data"))
 }
 
+/// Patterns of a build that cannot be read: what they match is not known.
+fn unreadable(pages: &NextPages) -> Vec<Doubt> {
+    let middleware: Vec<&str> = pages.middleware.iter().map(|m| &*m.pattern).collect();
+    let others = pages.before.iter().chain(&pages.between);
+    let others: Vec<&str> =
+        others.chain(pages.with_parameters.iter().map(|(p, _)| p)).map(|p| &**p).collect();
+    let mut doubts = Vec::new();
+    for (patterns, so) in [
+        (middleware, "middleware is taken to run everywhere, so the origin is asked each time"),
+        (others, "it is guessed for whom the pages that it may match are rendered"),
+    ] {
+        for pattern in patterns.into_iter().filter(|text| expression(text).is_none()) {
+            let short: String = pattern.chars().take(LONGEST_PATTERN).collect();
+            let cut = if short.len() < pattern.len() { "…" } else { "" };
+            let message = format!("the pattern {short:?}{cut} of the build cannot be read: {so}");
+            doubts.push((vec!["nextjs", "build"], message));
+        }
+    }
+    doubts
+}
+
+/// What the build says of the pages, and where middleware runs.
+fn of_build(pages: &NextPages) -> Vec<String> {
+    let named = |made: Made| pages.named.values().filter(|other| **other == made).count();
+    let several = |made: Option<Made>| {
+        pages.with_parameters.iter().filter(|(_, other)| *other == made).count()
+    };
+    let each = named(Made::ForEach) + named(Made::Partly) + several(Some(Made::ForEach));
+    let all = named(Made::ForAll) + several(Some(Made::ForAll));
+    let mut lines = vec![
+        format!("\nbuild    {all} pages and patterns of pages are made for all"),
+        format!("         {each} are rendered for each visitor: ssr"),
+    ];
+    let source = |matcher: &config::Matcher| match &*matcher.source {
+        "" => matcher.pattern.clone(),
+        source => source.to_owned(),
+    };
+    let middleware: Vec<String> = pages.middleware.iter().map(source).collect();
+    if !middleware.is_empty() {
+        let paths = middleware.join("  ");
+        lines.push(format!("         middleware runs, so the origin is asked each time: {paths}"));
+    }
+    lines
+}
+
+/// The routes of a site, after those of the file.
+pub(super) fn routes(site: &config::Nextjs) -> Vec<Route> {
+    let base = &site.base_path;
+    // By its query and by the formats that the browser takes.
+    let mut image = route(format!("{base}/_next/image"), RENDERED);
+    image.vary = vec![ACCEPT];
+    vec![
+        immutable(format!("{base}/_next/static/**"), BY_ORIGIN),
+        image,
+        route(format!("{base}/_next/**"), RENDERED),
+        route(format!("{base}/api/**"), Mode::Pass),
+        // Next says `max-age=0` of these, whoever asks, and names them by their content.
+        route(format!("{base}/**/{METADATA}"), RENEWED),
+        route(format!("{base}/**/{IMAGES}"), RENEWED),
+        route("/**".to_owned(), BY_ORIGIN),
+    ]
+}
+
 /// Whether a document is Next's.
-pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+pub(super) fn recognise(
+    _page: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Recognised<config::Nextjs>> {
     let data = next_data(body);
     let powered = headers.get("x-powered-by").is_some_and(|value| value == "Next.js");
     let because = if data.is_some() {
@@ -417,7 +531,7 @@ pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option
         site.default_locale = data.default_locale.map(Cow::into_owned);
         site.locales = data.locales.into_iter().map(Cow::into_owned).collect();
     }
-    Some(Found { framework: config::Framework::Nextjs(site), because })
+    Some(Recognised { site, because })
 }
 
 #[cfg(test)]

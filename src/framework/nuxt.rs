@@ -6,9 +6,10 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use super::html::{hashed_files, last_in_code, scripts, tags, word};
-use super::preset::{Found, Framework, Place, Told};
+use super::preset::{Framework, Place, Recognised, Told};
+use super::routes::{BY_ORIGIN, folder, for_all, immutable, rest};
 use super::urls::{base_path, split};
-use crate::config;
+use crate::config::{self, Route};
 use crate::page::{Fields, Form};
 use crate::request::Request;
 
@@ -126,8 +127,23 @@ fn build(app: &[u8]) -> Option<Box<str>> {
     word(app, b"buildId:\"", b'"').map(Into::into)
 }
 
+/// The routes of a site, after those of the file.
+pub(super) fn routes(site: &config::Site) -> Vec<Route> {
+    let (base, assets) = (&site.base, folder(site, "/_nuxt"));
+    vec![
+        // `latest.json` changes with each deployment.
+        for_all(format!("{base}{assets}/builds/**")),
+        immutable(format!("{base}{assets}/**"), BY_ORIGIN),
+        rest(),
+    ]
+}
+
 /// Whether a document is Nuxt's.
-pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+pub(super) fn recognise(
+    _page: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Recognised<config::Site>> {
     let app = app(body);
     let powered = headers.get("x-powered-by").is_some_and(|value| value == "Nuxt");
     let because = match (app, powered) {
@@ -142,7 +158,7 @@ pub(super) fn recognise(_page: &str, headers: &HeaderMap, body: &[u8]) -> Option
         assets: (!folder.is_empty()).then_some(folder),
         ..config::Site::default()
     };
-    Some(Found { framework: config::Framework::Nuxt(site), because })
+    Some(Recognised { site, because })
 }
 
 #[cfg(test)]

@@ -5,18 +5,20 @@ use std::fmt::Debug;
 
 use http::HeaderMap;
 
-use crate::config;
 use crate::page::{Fields, Form};
 use crate::request::{Facts, Request};
 
-/// A framework that was told by a page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The framework, with what the page tells of the site.
-    pub framework: config::Framework,
+/// A page was recognised as one of a framework.
+pub(super) struct Recognised<S> {
+    /// What the page tells of the site.
+    pub(super) site: S,
     /// What told it.
-    pub because: &'static str,
+    pub(super) because: &'static str,
 }
+
+/// Where something about a site is guessed, or could not be read: the key that would tell,
+/// as in `["nextjs", "build"]`, and what to say of it.
+pub(crate) type Doubt = (Vec<&'static str>, String);
 
 /// What a URL means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +96,32 @@ pub trait Framework: Debug + Send + Sync {
     /// The build that the answer to this names.
     fn probed(&self, body: &[u8]) -> Option<Box<str>> {
         self.told(Form::Document, body).build
+    }
+
+    /// Whether what it renders tells the build.
+    fn tells_build(&self) -> bool {
+        true
+    }
+
+    /// What of the site is guessed, or could not be read.
+    fn doubts(&self) -> Vec<Doubt> {
+        Vec::new()
+    }
+
+    /// Whether it is known for whom its pages are rendered; none where that makes no
+    /// difference.
+    fn knows_pages(&self) -> Option<bool> {
+        None
+    }
+
+    /// What `perennial check` says below the routes.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What must not appear in a log.
+    fn secret(&self) -> Option<&str> {
+        None
     }
 
     /// The build that was read from the site's files.

@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::html::{hashed_files, scripts, word};
-use super::preset::{Found, Framework, Place, Told};
+use super::preset::{Framework, Place, Recognised, Told};
+use super::routes::{BY_ORIGIN, folder, for_all, immutable, rest};
 use super::urls::{base_path, below, split, without};
-use crate::config;
+use crate::config::{self, Route};
 use crate::page::{Fields, Form};
 use crate::request::Request;
 
@@ -201,15 +202,34 @@ fn imports(script: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// The routes of a site, after those of the file.
+pub(super) fn routes(site: &config::Site) -> Vec<Route> {
+    let (base, assets) = (&site.base, folder(site, "/assets"));
+    // What the bundler puts into the names of scripts and styles.
+    let hash = "[0-9A-Za-z_-]".repeat(8);
+    vec![
+        immutable(format!("{base}{assets}/**/*-{hash}.{{js,css}}"), BY_ORIGIN),
+        // There may be files of the site's own among them: browsers keep them for as long
+        // as the origin says.
+        for_all(format!("{base}{assets}/**")),
+        for_all(format!("{base}/__manifest")),
+        rest(),
+    ]
+}
+
 /// Whether a document is React Router's.
-pub(super) fn recognise(_page: &str, _headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+pub(super) fn recognise(
+    _page: &str,
+    _headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Recognised<config::Site>> {
     let context = scripts(body).find(|script| is_context(script))?;
     let site = config::Site { base: base_path(basename(context)), ..config::Site::default() };
     let because = match context.starts_with(b"window.__remix") {
         true => "the page sets `window.__remixContext`",
         false => "the page sets `window.__reactRouterContext`",
     };
-    Some(Found { framework: config::Framework::ReactRouter(site), because })
+    Some(Recognised { site, because })
 }
 
 /// The path of the site's root.

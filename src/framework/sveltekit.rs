@@ -8,9 +8,10 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::html::{hashed_files, scripts, word};
-use super::preset::{Found, Framework, Place, Told};
+use super::preset::{Framework, Place, Recognised, Told};
+use super::routes::{BY_ORIGIN, folder, immutable, rest, route};
 use super::urls::{MAX_NAME, base_path, resolve, split, without};
-use crate::config;
+use crate::config::{self, Mode, Route};
 use crate::page::{Fields, Form};
 use crate::request::Request;
 
@@ -216,8 +217,23 @@ fn hash(version: &str) -> String {
     digits.iter().rev().map(|&digit| char::from(digit)).collect()
 }
 
+/// The routes of a site, after those of the file.
+pub(super) fn routes(site: &config::Site) -> Vec<Route> {
+    let (base, app) = (&site.base, folder(site, "/_app"));
+    vec![
+        immutable(format!("{base}{app}/immutable/**"), BY_ORIGIN),
+        // Remote functions: they may go by the page that a field names.
+        route(format!("{base}{app}/remote/**"), Mode::Pass),
+        rest(),
+    ]
+}
+
 /// Whether a document is SvelteKit's.
-pub(super) fn recognise(page: &str, headers: &HeaderMap, body: &[u8]) -> Option<Found> {
+pub(super) fn recognise(
+    page: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Option<Recognised<config::Site>> {
     let start = start(body);
     let because = match start {
         Some(_) => "the page starts with `__sveltekit_…`",
@@ -234,7 +250,7 @@ pub(super) fn recognise(page: &str, headers: &HeaderMap, body: &[u8]) -> Option<
     } else if let Some(base) = start.and_then(named).and_then(|(_, after)| base_in(after)) {
         site.base = base_path(base.to_owned());
     }
-    Some(Found { framework: config::Framework::Sveltekit(site), because })
+    Some(Recognised { site, because })
 }
 
 #[cfg(test)]

@@ -4,27 +4,23 @@ use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use super::Report;
-use super::site::Keys;
 use crate::config::machine::Memory;
 use crate::config::origins::Server;
 use crate::config::pattern::PathPattern;
 use crate::config::root::Config;
 use crate::config::routes::Mode;
-use crate::config::site::{DeploymentKeys, Framework, Nextjs};
-use crate::config::sites::expression;
+use crate::config::site::DeploymentKeys;
 use crate::config::source::Path;
 use crate::config::values::human_duration;
+use crate::framework::Preset;
 
 /// Of the memory that there is, pages may take this part, in percent: renders in
 /// flight, connections and the allocator take some, too.
 const MOST: u64 = 80;
 
-/// Characters of a pattern of a build that a warning shows.
-const LONGEST_PATTERN: usize = 80;
-
 /// Warns of what is probably not meant. The first `of_file` routes are those of the file.
 pub(super) fn doubts(
-    keys: &Keys,
+    given: Option<&DeploymentKeys>,
     config: &Config,
     of_file: usize,
     memory: Option<Memory>,
@@ -47,56 +43,15 @@ pub(super) fn doubts(
         report.warn(root.key("cache").key("max_object"), "every page is larger: none is stored");
     }
     let path = &root.key("deployment");
-    let given = keys.deployment.as_ref();
     let settle = DeploymentKeys::default().settle;
     if config.deployment.id.is_some() && given.is_some_and(|given| given.settle != settle) {
         report.warn(path.key("settle"), "has no effect beside `id`: what is named is not noticed");
     }
-    guesses(keys, config, root, report);
-    patterns(config, &root.key("nextjs").key("build"), report);
-    routes(of_file, config, &root.key("routes"), report);
-}
-
-/// Without the build of a site it is guessed for whom its pages are rendered.
-fn guesses(keys: &Keys, config: &Config, root: &Path, report: &mut Report) {
-    let message = match &config.framework {
-        Framework::Nextjs(_) if keys.nextjs.as_ref().is_none_or(|site| site.build.is_none()) => {
-            "for whom a page is rendered is guessed from what the origin answers, and middleware \
-             that chooses a page is not noticed: name the build (`nextjs: { build: ./.next }`), or \
-             give such paths routes of their own (`pass: {}`)"
-        }
-        Framework::Gatsby(_)
-            if keys
-                .gatsby
-                .as_ref()
-                .is_none_or(|site| site.build.is_none() && site.server_rendered.is_empty()) =>
-        {
-            "it is guessed that no page is rendered on the server, unless it says `private`: name \
-             the site's folder (`gatsby: { build: . }`), or such pages (`server_rendered:`)"
-        }
-        _ => return,
-    };
-    report.warn(root.key("framework"), message);
-}
-
-/// Patterns of a build that cannot be read: what they match is not known.
-fn patterns(config: &Config, path: &Path, report: &mut Report) {
-    let Framework::Nextjs(Nextjs { pages: Some(pages), .. }) = &config.framework else { return };
-    let middleware: Vec<&str> = pages.middleware.iter().map(|m| &*m.pattern).collect();
-    let others = pages.before.iter().chain(&pages.between);
-    let others: Vec<&str> =
-        others.chain(pages.with_parameters.iter().map(|(p, _)| p)).map(|p| &**p).collect();
-    for (patterns, so) in [
-        (middleware, "middleware is taken to run everywhere, so the origin is asked each time"),
-        (others, "it is guessed for whom the pages that it may match are rendered"),
-    ] {
-        for pattern in patterns.into_iter().filter(|text| expression(text).is_none()) {
-            let short: String = pattern.chars().take(LONGEST_PATTERN).collect();
-            let cut = if short.len() < pattern.len() { "…" } else { "" };
-            let message = format!("the pattern {short:?}{cut} of the build cannot be read: {so}");
-            report.warn(path.clone(), message);
-        }
+    for (keys, message) in Preset::new(&config.framework).doubts() {
+        let path = keys.iter().fold(root.clone(), |path, key| path.key(key));
+        report.warn(path, message);
     }
+    routes(of_file, config, &root.key("routes"), report);
 }
 
 /// A port that nobody knows is for tests, and those connect to loopback.

@@ -10,72 +10,62 @@ use crate::config::forms::Scalar;
 use crate::config::root::{Auto, Raw};
 use crate::config::routes::Route;
 use crate::config::site::{
-    Deployment, DeploymentKeys, Framework, FrameworkName, Gatsby, GatsbyKeys, Nextjs, NextjsKeys,
-    Site, TrailingSlash,
+    Deployment, DeploymentKeys, Gatsby, GatsbyKeys, Nextjs, NextjsKeys, TrailingSlash,
 };
-use crate::config::sites;
 use crate::config::source::Path;
-use crate::config::values::Locale;
+use crate::config::values::{Locale, is_preview_id};
+use crate::framework::{Known, Name, Preset, gatsby_files, nextjs_files};
 
-/// The keys as written, for what is probably not meant.
-pub(super) struct Keys {
-    pub(super) nextjs: Option<NextjsKeys>,
-    pub(super) gatsby: Option<GatsbyKeys>,
-    pub(super) deployment: Option<DeploymentKeys>,
-}
-
-/// The framework with what is known of the site, and for Gatsby the patterns of
-/// its server-rendered pages.
+/// The framework with what is known of the site.
 pub(super) fn framework(
     raw: &Raw,
     beside: &std::path::Path,
     root: &Path,
     report: &mut Report,
-) -> (Framework, Vec<String>) {
-    use FrameworkName as Name;
-    let name = raw.framework;
-    let small = [Name::Sveltekit, Name::ReactRouter, Name::Nuxt, Name::Astro];
-    for (key, given, of, wanted) in [
-        ("nextjs", raw.nextjs.is_some(), &[Name::Nextjs][..], "without `framework: nextjs`"),
-        ("gatsby", raw.gatsby.is_some(), &[Name::Gatsby], "without `framework: gatsby`"),
+) -> Known {
+    let mut site = raw.site.clone().unwrap_or_default();
+    site.assets = site.assets.filter(|folder| !folder.is_empty());
+    let of_site = raw.framework.of_site(site);
+    for (key, idle, wanted) in [
+        (
+            "nextjs",
+            raw.nextjs.is_some() && raw.framework != Name::Nextjs,
+            "without `framework: nextjs`",
+        ),
+        (
+            "gatsby",
+            raw.gatsby.is_some() && raw.framework != Name::Gatsby,
+            "without `framework: gatsby`",
+        ),
         (
             "site",
-            raw.site.is_some(),
-            &small,
+            raw.site.is_some() && of_site.is_none(),
             "but with `framework: sveltekit`, `react-router`, `nuxt` or `astro`",
         ),
     ] {
-        if given && !of.contains(&name) {
+        if idle {
             report.warn(root.key(key), format!("has no effect {wanted}"));
         }
     }
-    let mut site = raw.site.clone().unwrap_or_default();
-    site.assets = site.assets.filter(|folder| !folder.is_empty());
-    let known = |framework: fn(Site) -> Framework| (framework(site), Vec::new());
-    match name {
-        Name::Auto | Name::Generic => (Framework::Generic, Vec::new()),
-        Name::Sveltekit => known(Framework::Sveltekit),
-        Name::ReactRouter => known(Framework::ReactRouter),
-        Name::Nuxt => known(Framework::Nuxt),
-        Name::Astro => known(Framework::Astro),
+    match raw.framework {
         Name::Nextjs => {
             let (path, default) = (root.key("nextjs"), NextjsKeys::default());
-            let site = nextjs(raw.nextjs.as_ref().unwrap_or(&default), beside, &path, report);
-            (Framework::Nextjs(site), Vec::new())
+            let keys = raw.nextjs.as_ref().unwrap_or(&default);
+            Known::Nextjs(nextjs(keys, beside, &path, report))
         }
         Name::Gatsby => {
             let (path, default) = (root.key("gatsby"), GatsbyKeys::default());
             let keys = raw.gatsby.as_ref().unwrap_or(&default);
-            let (site, patterns) = gatsby(keys, beside, &path, report);
-            (Framework::Gatsby(site), patterns)
+            Known::Gatsby(gatsby(keys, beside, &path, report))
         }
+        _ => of_site.unwrap_or(Known::Generic),
     }
 }
 
 fn nextjs(keys: &NextjsKeys, beside: &std::path::Path, path: &Path, report: &mut Report) -> Nextjs {
     let mut site = Nextjs { detects_locale: true, ..Nextjs::default() };
     if let Some(build) = &keys.build {
-        match sites::nextjs(&beside.join(build)) {
+        match nextjs_files(&beside.join(build)) {
             Ok(read) => site = read,
             Err(message) => report.error(path.key("build"), message),
         }
@@ -110,17 +100,11 @@ fn nextjs(keys: &NextjsKeys, beside: &std::path::Path, path: &Path, report: &mut
     site
 }
 
-fn gatsby(
-    keys: &GatsbyKeys,
-    beside: &std::path::Path,
-    path: &Path,
-    report: &mut Report,
-) -> (Gatsby, Vec<String>) {
+fn gatsby(keys: &GatsbyKeys, beside: &std::path::Path, path: &Path, report: &mut Report) -> Gatsby {
     let mut site = Gatsby::default();
-    let mut patterns = Vec::new();
     if let Some(build) = &keys.build {
-        match sites::gatsby(&beside.join(build)) {
-            Ok((read, server_rendered)) => (site, patterns) = (read, server_rendered),
+        match gatsby_files(&beside.join(build)) {
+            Ok(read) => site = read,
             Err(message) => report.error(path.key("build"), message),
         }
     }
@@ -131,15 +115,10 @@ fn gatsby(
     for (index, written) in keys.server_rendered.iter().enumerate() {
         let place = report.item(&path.key("server_rendered"), index);
         if let Some(pattern) = pattern(written, place, report) {
-            patterns.push(pattern.as_str().to_owned());
+            site.server_rendered.push(pattern.as_str().to_owned());
         }
     }
-    (site, patterns)
-}
-
-/// Whether a field can carry the secret of drafts.
-pub(in crate::config) fn is_preview_id(id: &str) -> bool {
-    id.bytes().all(|b| b.is_ascii_graphic())
+    site
 }
 
 /// What tells deployments apart where the file does not say.
@@ -155,15 +134,18 @@ enum Source {
 /// the framework is told.
 pub(super) fn deployments(
     raw: &Raw,
-    framework: &Framework,
+    framework: &Known,
     routes: &[Route],
     path: &Path,
     report: &mut Report,
 ) -> (Deployment, Option<Auto>) {
     let default = DeploymentKeys::default();
     let keys = raw.deployment.as_ref().unwrap_or(&default);
-    if raw.framework != FrameworkName::Auto {
-        let by = if framework.tells_build() { Source::Build } else { Source::Field };
+    if raw.framework != Name::Auto {
+        let by = match Preset::new(framework).tells_build() {
+            true => Source::Build,
+            false => Source::Field,
+        };
         return (deployment(keys, by, path, report), None);
     }
     let auto = Auto {

@@ -15,7 +15,8 @@ use percent_encoding::percent_decode_str;
 
 use super::super::preset::Rendering;
 use super::super::urls::below;
-use crate::config::{self, Made, NextPages, expression};
+use super::expression::expression;
+use crate::config::{self, Made, NextPages};
 use crate::page::{Form, canonical_path};
 
 /// Paths whose answer is remembered; a power of two. 8 bytes each.

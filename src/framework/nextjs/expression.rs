@@ -6,7 +6,7 @@ use fancy_regex::{Regex, RegexBuilder};
 const BACKTRACKS: usize = 10_000;
 
 /// A regular expression of JavaScript; none if it cannot be read.
-pub(crate) fn expression(text: &str) -> Option<Regex> {
+pub(super) fn expression(text: &str) -> Option<Regex> {
     RegexBuilder::new(&of_javascript(text)).backtrack_limit(BACKTRACKS).build().ok()
 }
 

@@ -7,11 +7,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Object, check_build_id, fault, json, text};
-use crate::config::forms::Scalar;
-use crate::config::resolve::is_preview_id;
-use crate::config::site::{Made, Matcher, NextPages, Nextjs};
-use crate::config::values::{Base, Locale};
+use super::super::files::{Object, check_build_id, fault, json, text};
+use crate::config::{Made, Matcher, NextPages, Nextjs, base, is_locale, is_preview_id};
 
 const CURE: &str = "next build";
 const PRERENDER: &str = "prerender-manifest.json";
@@ -21,7 +18,7 @@ const REQUIRED: &str = "required-server-files.json";
 ///
 /// # Errors
 /// A file cannot be read, or is not what Next writes: its name, why, and the cure.
-pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
+pub(crate) fn nextjs(build: &Path) -> Result<Nextjs, String> {
     let file = |name: &str| build.join(name);
     let fault = |name: &str, why: &str| fault(&file(name), &why, CURE);
     let build_id = text(&file("BUILD_ID"), CURE)?.trim().to_owned();
@@ -33,11 +30,11 @@ pub(in crate::config) fn nextjs(build: &Path) -> Result<Nextjs, String> {
     }
     let required: Required = json(&file(REQUIRED), CURE)?;
     let site = required.config.0;
-    let Ok(base_path) = Base::text(&site.base_path) else {
+    let Ok(base_path) = base(&site.base_path) else {
         return Err(fault(REQUIRED, "`basePath`: expected a path such as `/docs`"));
     };
     let i18n = site.i18n.map(|i18n| i18n.0).unwrap_or_default();
-    if !i18n.locales.iter().chain(&i18n.default).all(|locale| Locale::text(locale).is_ok()) {
+    if !i18n.locales.iter().chain(&i18n.default).all(|locale| is_locale(locale)) {
         return Err(fault(REQUIRED, "`i18n`: expected locales such as `en` or `en-GB`"));
     }
     let pages = pages(build, &prerender, &i18n.locales)?;

@@ -6,7 +6,7 @@
 //!
 //! | room | what is done there |
 //! | --- | --- |
-//! | [`config`] | YAML as written → a resolved configuration; a leaf |
+//! | [`config`] | YAML as written → a resolved configuration, with the routes of the preset |
 //! | [`rules`] | HTTP caching rules, pure: no I/O, no clock, nothing of ours |
 //! | [`page`] | what is stored: key, page, representation, tags |
 //! | [`request`] | a request head as the cache sees it |

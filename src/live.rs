@@ -77,7 +77,7 @@ impl Live {
         self.config.trusted_proxies.iter().any(|net| net.contains(&peer))
     }
 
-    /// How a visitor asked: by the connection, or as a trusted proxy says.
+    /// How a client asked: by the connection, or as a trusted proxy says.
     #[must_use]
     pub fn scheme(&self, peer: IpAddr, fields: &[httparse::Header<'_>]) -> &'static str {
         if self.trusts(peer) {

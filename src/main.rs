@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use perennial::config::{self, Config, Errors, Overrides, Warning};
+use perennial::config::{self, Config, Errors, Note, Overrides};
 use perennial::demo::{self, Demo};
 use perennial::edge::{Edge, StartError};
 use perennial::framework::Preset;
@@ -118,50 +118,34 @@ fn admin(text: &str) -> Result<AdminArg, String> {
     }
 }
 
-/// Why the program ends early: what to say, and the exit code.
-#[derive(Debug, PartialEq, Eq)]
-struct Failed {
-    code: u8,
-    say: String,
+/// Why the program ends early. Displayed as what to say.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("{}\n{} in the configuration", .0, count(.0))]
+    Config(#[from] Errors),
+    #[error("error: {0}")]
+    Log(#[from] log::LogError),
+    #[error("error: {0}")]
+    Start(#[from] StartError),
+    #[error("error: {0}")]
+    Other(#[from] std::io::Error),
 }
 
 impl Failed {
-    fn other(error: &dyn std::fmt::Display) -> Failed {
-        Failed { code: EXIT_OTHER, say: format!("error: {error}") }
-    }
-}
-
-impl From<Errors> for Failed {
-    fn from(errors: Errors) -> Failed {
-        let n = errors.notes().len();
-        let plural = if n == 1 { "error" } else { "errors" };
-        Failed { code: EXIT_CONFIG, say: format!("{errors}\n{n} {plural} in the configuration") }
-    }
-}
-
-impl From<log::LogError> for Failed {
-    fn from(error: log::LogError) -> Failed {
-        let code = match error {
-            log::LogError::Level { .. } => EXIT_CONFIG,
+    /// The exit code.
+    fn code(&self) -> u8 {
+        match self {
+            Failed::Config(_) | Failed::Log(log::LogError::Level { .. }) => EXIT_CONFIG,
+            Failed::Start(StartError::Bind(_) | StartError::BindAdmin { .. }) => EXIT_BIND,
             _ => EXIT_OTHER,
-        };
-        Failed { code, ..Failed::other(&error) }
+        }
     }
 }
 
-impl From<StartError> for Failed {
-    fn from(error: StartError) -> Failed {
-        let code = match error {
-            StartError::Bind(_) | StartError::BindAdmin { .. } => EXIT_BIND,
-            _ => EXIT_OTHER,
-        };
-        Failed { code, ..Failed::other(&error) }
-    }
-}
-
-impl From<std::io::Error> for Failed {
-    fn from(error: std::io::Error) -> Failed {
-        Failed::other(&error)
+fn count(errors: &Errors) -> String {
+    match errors.notes().len() {
+        1 => "1 error".to_owned(),
+        n => format!("{n} errors"),
     }
 }
 
@@ -183,15 +167,15 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failed { code, say }) => {
-            // Nobody is left to be told that nobody can be told.
-            let _ = writeln!(std::io::stderr(), "{say}");
-            ExitCode::from(code)
+        Err(failed) => {
+            // If standard error is closed, nobody can be told.
+            let _ = writeln!(std::io::stderr(), "{failed}");
+            ExitCode::from(failed.code())
         }
     }
 }
 
-/// Prints to a reader who may have seen enough and gone.
+/// Prints. A reader that has closed its end (`| head`) has seen enough.
 fn print(text: &str) -> Result<(), Failed> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -233,7 +217,7 @@ impl Source {
         Some(Source { given, args })
     }
 
-    fn load(&self) -> Result<(Config, Vec<Warning>), Errors> {
+    fn load(&self) -> Result<(Config, Vec<Note>), Errors> {
         let overrides = Overrides {
             listen: self.args.listen.clone(),
             admin: self.args.admin.map(|admin| match admin {
@@ -255,7 +239,7 @@ fn secrets<'a>(config: &'a Config, preset: &'a Preset) -> Vec<&'a str> {
     webhook.chain(preset.secret()).collect()
 }
 
-/// How long the end waits for what blocks a thread: resolving a name, at most.
+/// How long the process waits at its end for blocked threads, which at most resolve a name.
 const LAST_THREADS: Duration = Duration::from_millis(200);
 
 fn block_on(threads: usize, run: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
@@ -315,7 +299,7 @@ fn show(port: Option<u16>) -> Result<(), Failed> {
         let logging = log::init(&first.log, &[demo.secret()])?;
         let signals = Signals::new()?;
         let edge = match Edge::start(first) {
-            // Nobody asked for this very port.
+            // The port was not asked for: any other will do.
             Err(StartError::Bind(_)) if port.is_none() => Edge::start(config(0)?)?,
             started => started?,
         };
@@ -408,7 +392,7 @@ fn reload(edge: &Edge, source: &Source, logging: &mut Logging) {
         }
     };
     warn(&warnings);
-    // Before the edge has it: from then on the new secret can be in a request.
+    // Before the edge has the new secret: from then on it can be in a request.
     let preset = Preset::new(&config.framework);
     if let Err(error) = logging.redact(&secrets(&config, &preset)) {
         tracing::error!(%error, "the configuration before runs on");
@@ -440,7 +424,7 @@ fn in_short(errors: &Errors) -> String {
     }
 }
 
-fn warn(warnings: &[Warning]) {
+fn warn(warnings: &[Note]) {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -531,14 +515,16 @@ mod tests {
             Config::from_file(Path::new("/nowhere/perennial.yaml"), &Overrides::default());
         let missing = missing.unwrap_err();
         let failed = Failed::from(missing);
-        assert_eq!(failed.code, EXIT_CONFIG);
-        assert!(failed.say.contains("/nowhere/perennial.yaml"), "{}", failed.say);
+        assert_eq!(failed.code(), EXIT_CONFIG);
+        let said = failed.to_string();
+        assert!(said.contains("/nowhere/perennial.yaml"), "{said}");
+        assert!(said.ends_with("\n1 error in the configuration"), "{said}");
 
         let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let source = std::io::Error::from(std::io::ErrorKind::AddrInUse);
         let addr = taken.local_addr().unwrap();
-        assert_eq!(Failed::from(StartError::BindAdmin { addr, source }).code, EXIT_BIND);
+        assert_eq!(Failed::from(StartError::BindAdmin { addr, source }).code(), EXIT_BIND);
         let bind = perennial::server::Listeners::bind(&[addr]).unwrap_err();
-        assert_eq!(Failed::from(StartError::Bind(bind)).code, EXIT_BIND);
+        assert_eq!(Failed::from(StartError::Bind(bind)).code(), EXIT_BIND);
     }
 }

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{self, Backoff, Config, HostPattern, PathPattern, Query};
 use crate::host;
-use crate::page::Tags;
+use crate::page::{Tags, push_normalised};
 
 /// `Cache-Control` for browsers on page routes that say nothing else
 /// (semantics §2).
@@ -114,30 +114,6 @@ fn decoded(written: &str) -> impl Iterator<Item = u8> + '_ {
         let space = (index > 0).then_some(b' ');
         space.into_iter().chain(percent_decode_str(part))
     })
-}
-
-/// A parameter with normalised escapes; a malformed one stays as it is, and then
-/// nothing beside it is decoded, or that might complete it.
-fn push_normalised(parameter: &str, out: &mut String) {
-    let bytes = parameter.as_bytes();
-    let escape = |at: usize| -> Option<u8> {
-        let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
-        Some((digit(at + 1)? * 16 + digit(at + 2)?) as u8)
-    };
-    let percents = || bytes.iter().enumerate().filter(|(_, b)| **b == b'%').map(|(at, _)| at);
-    let whole = percents().all(|at| escape(at).is_some());
-    let mut rest = 0;
-    for at in percents().filter(|_| whole) {
-        out.push_str(&parameter[rest..at]);
-        match escape(at) {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                out.push(char::from(byte));
-            }
-            _ => out.extend(parameter[at..at + 3].chars().map(|c| c.to_ascii_uppercase())),
-        }
-        rest = at + 3;
-    }
-    out.push_str(&parameter[rest..]);
 }
 
 /// See [`Route::stamp`].

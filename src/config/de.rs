@@ -167,7 +167,7 @@ impl<'de> de::Deserializer<'de> for De<'de> {
                 .visit_map(
                     MapDeserializer::new(std::iter::empty::<(&'static str, &'static str)>()),
                 ),
-            // A derived visitor would take a list for the fields in their order.
+            // A derived client would take a list for the fields in their order.
             Value::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }

@@ -12,12 +12,8 @@ use super::source::{Node, Path};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors(Vec<Note>);
 
-/// Something that is allowed and probably not meant. Displayed as a line like
-/// those of [`Errors`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning(Note);
-
-/// A message about a place.
+/// A message about a place: what is wrong there, or what is allowed and probably not meant.
+/// Displayed as a line like those of [`Errors`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The name of the file, or of what else the text came from.
@@ -56,18 +52,6 @@ impl Errors {
     }
 }
 
-impl Warning {
-    pub(super) fn new(note: Note) -> Warning {
-        Warning(note)
-    }
-
-    /// What it says, and where.
-    #[must_use]
-    pub fn note(&self) -> &Note {
-        &self.0
-    }
-}
-
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
@@ -93,12 +77,6 @@ impl fmt::Display for Errors {
             write!(f, "{end}{note}")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -76,7 +76,9 @@ pub(super) trait Scalar {
         Err(format!("expected {}, found `{flag}`", Self::expected()))
     }
     fn show(value: &Self::Value) -> Json;
-    fn schema() -> Json;
+    fn schema() -> Json {
+        json!({ "type": "string" })
+    }
 }
 
 impl<S: Scalar> Written for S {

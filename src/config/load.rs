@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::de::{De, FaultKind, nearest, one_of};
 use super::env::{bare, substitute};
-use super::errors::{Errors, Note, Warning};
+use super::errors::{Errors, Note};
 use super::machine::{self, Memory};
 use super::origins::{Origin, Server};
 use super::resolve::{Report, resolve};
@@ -27,7 +27,7 @@ const MAX_FAULTS: usize = 50;
 /// What the arguments of the program say in place of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Where visitors connect; none: as the file says.
+    /// Where clients connect; none: as the file says.
     pub listen: Vec<SocketAddr>,
     /// Where health and metrics are served, or that they are not.
     pub admin: Option<Option<SocketAddr>>,
@@ -45,7 +45,7 @@ impl Config {
     pub fn from_file(
         path: &std::path::Path,
         overrides: &Overrides,
-    ) -> Result<(Config, Vec<Warning>), Errors> {
+    ) -> Result<(Config, Vec<Note>), Errors> {
         let name = path.display().to_string();
         let fail = |message: String| Errors::new(vec![Note::whole(&name, None, message)]);
         let file = std::fs::File::open(path).map_err(|why| fail(format!("cannot open: {why}")))?;
@@ -75,7 +75,7 @@ impl Config {
         text: &str,
         name: &str,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(Config, Vec<Warning>), Errors> {
+    ) -> Result<(Config, Vec<Note>), Errors> {
         finish(found(text, name, env)?, name, None, &Overrides::default())
     }
 
@@ -85,7 +85,7 @@ impl Config {
     /// # Errors
     ///
     /// If the URL is not one of an origin.
-    pub fn for_origin(url: &str, overrides: &Overrides) -> Result<(Config, Vec<Warning>), Errors> {
+    pub fn for_origin(url: &str, overrides: &Overrides) -> Result<(Config, Vec<Note>), Errors> {
         const NAME: &str = "--origin";
         let server = Server::from_url(url)
             .map_err(|message| Errors::new(vec![Note::whole(NAME, None, message)]))?;
@@ -119,7 +119,7 @@ pub(super) fn finish(
     name: &str,
     memory: Option<Memory>,
     overrides: &Overrides,
-) -> Result<(Config, Vec<Warning>), Errors> {
+) -> Result<(Config, Vec<Note>), Errors> {
     let hints = found.warnings.clone();
     let mut report = Report::after(found.faults, found.gone, found.warnings);
     let beside = std::path::Path::new(name).parent().unwrap_or(std::path::Path::new(""));
@@ -153,7 +153,7 @@ pub(super) fn finish(
     };
     let mut warnings: Vec<Note> = report.warnings.into_iter().map(note).collect();
     warnings.sort_by_key(|note| note.line);
-    Ok((config, warnings.into_iter().map(Warning::new).collect()))
+    Ok((config, warnings))
 }
 
 /// What was read of a text.

@@ -1,5 +1,7 @@
 //! The configuration: YAML as written → resolved, with no `Option` left that
-//! means "default". A leaf: every room's constructor takes its own slice of it.
+//! means "default". Every room's constructor takes its own part of it. It asks
+//! [`framework`](crate::framework) for the names of presets and for the routes that they bring; the
+//! sections are in files that know no other room but `page`, `host` and `rules`.
 //!
 //! ```text
 //! text ──source──▶ tree ──env──▶ tree ──de──▶ keys as written ──resolve──▶ Config
@@ -45,7 +47,7 @@ mod values;
 mod tests;
 
 pub use crate::framework::Known as Framework;
-pub use errors::{Errors, Note, Warning};
+pub use errors::{Errors, Note};
 pub use level::check_level;
 pub use load::Overrides;
 pub use origins::{Encoding, Health, HostField, Origin, Server};

@@ -203,9 +203,6 @@ impl Scalar for Secret {
     fn show(_: &String) -> Json {
         Json::Null
     }
-    fn schema() -> Json {
-        json!({ "type": "string" })
-    }
 }
 
 /// The name of a field.
@@ -221,9 +218,6 @@ impl Scalar for Field {
     }
     fn show(value: &HeaderName) -> Json {
         value.as_str().into()
-    }
-    fn schema() -> Json {
-        json!({ "type": "string" })
     }
 }
 
@@ -289,9 +283,6 @@ impl Scalar for Base {
     fn show(value: &String) -> Json {
         value.as_str().into()
     }
-    fn schema() -> Json {
-        json!({ "type": "string" })
-    }
 }
 
 /// A path below which a site lies: empty, or in canonical form. An error: it is no such path.
@@ -337,9 +328,6 @@ impl Scalar for Locale {
     }
     fn show(value: &String) -> Json {
         value.as_str().into()
-    }
-    fn schema() -> Json {
-        json!({ "type": "string" })
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use self::renderer::Renderer;
 use self::renderer::Shown;
-use crate::config::{Config, Errors, Warning};
+use crate::config::{Config, Errors, Note};
 
 /// The configuration, with variables for what is known only at the start.
 const CONFIG: &str = include_str!("perennial.yaml");
@@ -47,7 +47,7 @@ impl Demo {
     ///
     /// # Errors
     /// None: a test reads the text.
-    pub fn config(&self, port: u16) -> Result<(Config, Vec<Warning>), Errors> {
+    pub fn config(&self, port: u16) -> Result<(Config, Vec<Note>), Errors> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Config::from_yaml(CONFIG, "perennial.yaml", &|name| {
             Some(match name {

@@ -19,7 +19,7 @@ use strum::{Display, IntoStaticStr};
 pub use fields::{Fields, FieldsBuf};
 pub use key::{KeyBuf, PageKey};
 pub use path::canonical_path;
-pub(crate) use path::{NOT_IN_PATH, canonical_escapes};
+pub(crate) use path::{NOT_IN_PATH, canonical_escapes, push_normalised};
 pub use standing::{Born, Checked, Seq, Standing};
 
 use crate::rules::freshness::Terms;

@@ -72,7 +72,8 @@ pub fn canonical_path(raw: &str) -> Cow<'_, str> {
 /// something (in a pattern).
 pub(crate) fn canonical_escapes(encoded: &str) -> String {
     let rooted = if encoded.starts_with('/') { encoded.to_owned() } else { format!("/{encoded}") };
-    let decoded = decode_unreserved(&rooted).unwrap_or(rooted);
+    let mut decoded = String::with_capacity(rooted.len());
+    push_normalised(&rooted, &mut decoded);
     remove_dot_segments(&decoded)
 }
 
@@ -88,23 +89,29 @@ fn is_canonical(path: &[u8]) -> bool {
         })
 }
 
-/// None if an escape is malformed.
-fn decode_unreserved(raw: &str) -> Option<String> {
-    let mut out = String::with_capacity(raw.len());
+/// Appends a text with normalised escapes (RFC 3986 §6.2.2): unreserved characters are
+/// decoded, hexadecimal digits are upper case. If one is malformed the whole text is
+/// appended as it is: decoding beside it could complete it.
+pub(crate) fn push_normalised(raw: &str, out: &mut String) {
+    let before = out.len();
     let mut rest = raw;
     while let Some(at) = rest.find('%') {
         out.push_str(&rest[..at]);
         let digit = |i: usize| char::from(*rest.as_bytes().get(at + i)?).to_digit(16);
-        let byte = (digit(1)? * 16 + digit(2)?) as u8;
+        let (Some(high), Some(low)) = (digit(1), digit(2)) else {
+            out.truncate(before);
+            out.push_str(raw);
+            return;
+        };
+        let byte = (high * 16 + low) as u8;
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&rest[at..at + 3].to_ascii_uppercase());
+            out.extend(rest[at..at + 3].chars().map(|c| c.to_ascii_uppercase()));
         }
         rest = &rest[at + 3..];
     }
     out.push_str(rest);
-    Some(out)
 }
 
 /// RFC 3986 §5.2.4, for a path that begins with a slash.

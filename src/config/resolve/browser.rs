@@ -1,4 +1,4 @@
-//! A route's `browser`: a `Cache-Control` of ours that visitors' browsers read.
+//! A route's `browser`: a `Cache-Control` of ours that clients' browsers read.
 
 use crate::config::de::nearest;
 use crate::config::source::Path;

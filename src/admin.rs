@@ -248,6 +248,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::kit::server::exchange;
 
     #[derive(Default)]
     struct Told {
@@ -289,12 +290,7 @@ mod tests {
 
     impl Running {
         async fn ask(&self, request: &str) -> String {
-            let mut stream = TcpStream::connect(self.addr).await.unwrap();
-            let head = format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n");
-            stream.write_all(head.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
+            exchange(self.addr, &format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n")).await
         }
     }
 

@@ -103,6 +103,10 @@ pub mod fill;
 pub mod framework;
 mod front;
 pub mod host;
+#[cfg(test)]
+#[path = "../tests/kit/mod.rs"]
+#[expect(dead_code, reason = "tests/ uses the rest of it")]
+mod kit;
 pub mod live;
 pub mod log;
 pub mod metrics;

@@ -1,6 +1,8 @@
 //! The integration tests: one binary, a module per concern, three actors
 //! (see `support`).
 
+#[expect(dead_code, reason = "unit tests use the rest of it")]
+mod kit;
 mod support;
 
 mod actors;

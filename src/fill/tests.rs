@@ -2,10 +2,8 @@
 //! answers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -14,6 +12,8 @@ use crate::assets::Assets;
 use crate::config::Config;
 use crate::deployment::Deployments;
 use crate::framework::{Preset, Rendering};
+use crate::kit::patient;
+use crate::kit::server::{Server, read_head};
 use crate::metrics::Metrics;
 use crate::origin::Origins;
 use crate::page::testing::{self, key};
@@ -28,32 +28,30 @@ use crate::via::Via;
 /// then the connection closes.
 struct Scripted {
     requests: mpsc::UnboundedReceiver<mpsc::Sender<String>>,
+    _server: Server,
     fills: Fills,
     ask: Ask,
 }
 
 async fn scripted(mode: &str, memory: &str) -> Scripted {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
     let (sender, requests) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await?);
+    let server = Server::run(move |_, mut stream| {
+        let sender = sender.clone();
+        async move {
+            if read_head(&mut stream).await.is_none() {
+                return;
+            }
+            let (answer, mut answers) = mpsc::channel::<String>(1);
+            let _ = sender.send(answer);
+            while let Some(bytes) = answers.recv().await {
+                if stream.write_all(bytes.as_bytes()).await.is_err() {
+                    return;
                 }
-                let (answer, mut answers) = mpsc::channel::<String>(1);
-                let _ = sender.send(answer);
-                while let Some(bytes) = answers.recv().await {
-                    stream.write_all(bytes.as_bytes()).await?;
-                }
-                std::io::Result::Ok(())
-            });
+            }
         }
-    });
+    })
+    .await;
+    let address = server.address;
     let options = if mode == "isr" { "revalidate: 60s" } else { "" };
     let yaml = format!(
         "origins: {{ web: 'http://{address}' }}\ncache: {{ memory: {memory} }}\n\
@@ -91,11 +89,16 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         is_whole: false,
         rendering: Rendering::Unknown,
     };
-    Scripted { requests, fills: Fills::new(store, Assets::new().0, &config.cache), ask }
+    Scripted {
+        requests,
+        _server: server,
+        fills: Fills::new(store, Assets::new().0, &config.cache),
+        ask,
+    }
 }
 
 async fn soon<T>(event: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), event).await.expect("somebody is left waiting")
+    patient("one who waits", event).await
 }
 
 fn with_language(ask: &Ask, language: &str) -> Ask {

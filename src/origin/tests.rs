@@ -1,86 +1,19 @@
 //! The origin room against small scripted servers on loopback.
 
-use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use http::header::CONTENT_LENGTH;
 use pingora::http::{RequestHeader, ResponseHeader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::breaker::{MIN_ATTEMPTS, PROBE_INTERVAL};
 use super::*;
+use crate::kit::server::read_head;
 use crate::via::Via;
 
 // What the tests of the other files use, too.
 
-/// A server on loopback. It ends when dropped.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
-    accepted: Arc<AtomicUsize>,
-    _task: Option<Task>,
-    _socket: Option<TcpSocket>,
-}
-
-impl Server {
-    /// Runs `script` for every connection, counted from 0.
-    async fn run<F>(script: impl Fn(usize, TcpStream) -> F + Send + 'static) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = accepted.clone();
-        let task = Task::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(script(count.fetch_add(1, Ordering::SeqCst), stream));
-            }
-        });
-        Self { address, accepted, _task: Some(task), _socket: None }
-    }
-
-    /// Answers every request on every connection, and keeps them open.
-    pub(super) async fn answering(
-        answer: impl Fn(String) -> Vec<u8> + Clone + Send + Sync + 'static,
-    ) -> Self {
-        Self::run(move |_, mut stream| {
-            let answer = answer.clone();
-            async move {
-                while let Some(head) = read_head(&mut stream).await {
-                    if stream.write_all(&answer(head)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        })
-        .await
-    }
-
-    /// Holds a port that refuses connections: bound, so that no other test
-    /// gets it, but not listening.
-    pub(super) async fn refusing() -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = socket.local_addr().unwrap();
-        Self { address, accepted: Arc::default(), _task: None, _socket: Some(socket) }
-    }
-
-    pub(super) fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
-}
-
-async fn read_head(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
-    }
-    Some(String::from_utf8(head).unwrap())
-}
+pub(super) use crate::kit::server::Server;
 
 /// An origin with generous limits; URLs with an explicit port.
 pub(super) fn config(urls: &[&str]) -> config::Origin {
@@ -128,11 +61,11 @@ pub(super) fn testdata(name: &str) -> String {
 
 /// Waits for what other tasks bring about, with patience and a bound.
 pub(super) async fn eventually(mut is: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !is() {
-        assert!(Instant::now() < patience, "it did not happen");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    crate::kit::eventually("what other tasks bring about", || {
+        let is = is();
+        async move { is.then_some(()) }
+    })
+    .await;
 }
 
 fn origins(config: config::Origin) -> Origins {

@@ -1,7 +1,7 @@
 //! The front as visitors see it: over loopback sockets, with a door that
 //! answers `/plain…` itself and gives the rest to a real `HttpProxy`.
 //!
-//! Every wait ends with an event, or fails after [`BOUND`].
+//! Every wait ends with an event, or fails after some seconds.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,17 +12,16 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::{HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::*;
 
-const BOUND: Duration = Duration::from_secs(20);
+pub(super) use crate::kit::patient as within;
+use crate::kit::server::{Server, read_head};
 
-pub(super) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    tokio::time::timeout(BOUND, future).await.unwrap_or_else(|_| panic!("no end of: {what}"))
-}
+const BOUND: Duration = Duration::from_secs(20);
 
 pub(super) fn limits() -> Limits {
     Limits {
@@ -58,7 +57,7 @@ struct TestDoor {
 struct TestProxy {
     events: mpsc::UnboundedSender<Event>,
     go: Arc<Notify>,
-    origin: SocketAddr,
+    origin: Server,
 }
 
 fn find(text: &[u8], part: &str) -> bool {
@@ -189,7 +188,7 @@ impl ProxyHttp for TestProxy {
     }
 
     async fn upstream_peer(&self, session: &mut Session, (): &mut ()) -> Result<Box<HttpPeer>> {
-        let mut peer = HttpPeer::new(self.origin, false, String::new());
+        let mut peer = HttpPeer::new(self.origin.address, false, String::new());
         if session.is_upgrade_req() {
             crate::proxy::may_open(&mut peer, BOUND);
         }
@@ -222,26 +221,18 @@ impl ProxyHttp for TestProxy {
 
 /// An origin that answers every connection with `answer` when it has read a head, and then sends
 /// back what it reads.
-async fn origin(answer: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await?);
-                }
-                stream.write_all(answer.as_bytes()).await?;
-                if answer.starts_with("HTTP/1.1 101") {
-                    let (mut read, mut write) = stream.split();
-                    tokio::io::copy(&mut read, &mut write).await?;
-                }
-                std::io::Result::Ok(())
-            });
+async fn origin(answer: &'static str) -> Server {
+    Server::run(move |_, mut stream| async move {
+        let asked = read_head(&mut stream).await.is_some();
+        if !asked || stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
         }
-    });
-    addr
+        if answer.starts_with("HTTP/1.1 101") {
+            let (mut read, mut write) = stream.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
+    })
+    .await
 }
 
 /// A running front.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::support::http1::Fields;
+use super::super::http1::Fields;
 
 /// A request as the origin received it.
 #[derive(Clone, Debug)]

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::super::http1::{Broken, Left, RequestHead, Wire, framing};
 use super::{Act, Break, Cue, End, Line, Play, Request, Response, Shared};
-use crate::support::http1::{Broken, Left, RequestHead, Wire, framing};
 
 /// Accepts until it is aborted.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {

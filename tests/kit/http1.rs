@@ -1,5 +1,5 @@
-//! What [`Origin`](super::Origin) and [`Client`](super::Client) share: header
-//! fields, and a connection that reads HTTP/1.1 strictly.
+//! What an origin and a client share: header fields, and a connection that reads
+//! HTTP/1.1 strictly.
 
 use std::fmt;
 use std::io;

@@ -72,14 +72,7 @@ mod tests {
         ] {
             let mut fields = vec![Header { name: "Accept", value: b"*/*" }];
             fields.extend(all.map(|line| Header { name: "cookie", value: line.as_bytes() }));
-            let request = Request {
-                method: "GET",
-                target: "/",
-                host: "h",
-                scheme: "http",
-                fields: &fields,
-                peer: [127, 0, 0, 1].into(),
-            };
+            let request = crate::request::testing::get("/", &fields);
             let facts = Facts::of(&request);
             let taken = Taken::of(&cookies, &request, &facts);
             assert_eq!(taken.is_some(), expected.is_some(), "{cookies:?}");

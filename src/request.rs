@@ -126,20 +126,15 @@ fn is_prefetch(value: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
+    use super::testing::{fields, get};
     use super::*;
 
-    fn facts(fields: &[(&'static str, &'static str)]) -> Facts {
-        let fields: Vec<_> =
-            fields.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
-        Facts::of(&Request {
-            method: "GET",
-            target: "/",
-            host: "h",
-            scheme: "http",
-            fields: &fields,
-            peer: [127, 0, 0, 1].into(),
-        })
+    fn facts(list: &[(&'static str, &'static str)]) -> Facts {
+        Facts::of(&get("/", &fields(list)))
     }
 
     #[test]
@@ -183,30 +178,15 @@ mod tests {
             ("POST", "websocket", "upgrade", false),
             ("HEAD", "websocket", "upgrade", false),
         ] {
-            let fields = [("Upgrade", upgrade), ("Connection", connection)]
-                .map(|(name, value)| Header { name, value: value.as_bytes() });
-            let facts = Facts::of(&Request {
-                method,
-                target: "/",
-                host: "h",
-                scheme: "http",
-                fields: &fields,
-                peer: [127, 0, 0, 1].into(),
-            });
+            let fields = fields(&[("Upgrade", upgrade), ("Connection", connection)]);
+            let facts = Facts::of(&Request { method, ..get("/", &fields) });
             assert_eq!(facts.websocket, asks, "{method} {upgrade} {connection}");
         }
     }
 
     #[test]
     fn splits_the_target() {
-        let request = Request {
-            method: "GET",
-            target: "/a?b=c?d",
-            host: "h",
-            scheme: "http",
-            fields: &[],
-            peer: [127, 0, 0, 1].into(),
-        };
+        let request = get("/a?b=c?d", &[]);
         assert_eq!((request.path(), request.query()), ("/a", "b=c?d"));
     }
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use httparse::Header;
-
 use super::*;
 use crate::config::Config;
 use crate::framework::Preset;
 use crate::page::testing::{self, key, varying};
 use crate::page::{Asked, Fields, FieldsBuf, Judged};
+use crate::request;
 use crate::route::Routes;
 use crate::rules::date;
 
@@ -183,18 +182,8 @@ fn which_representation_answers() {
             page: !route.starts_with("ssr"),
             preset: &Preset::generic(),
         };
-        let fields: Vec<_> = fields
-            .iter()
-            .map(|&(name, value)| Header { name, value: str::as_bytes(value) })
-            .collect();
-        let request = Request {
-            method: "GET",
-            target: "/a",
-            host: "h",
-            scheme: "http",
-            fields: &fields,
-            peer: [127, 0, 0, 1].into(),
-        };
+        let fields = request::testing::fields(&fields);
+        let request = request::testing::get("/a", &fields);
         let facts = Facts::of(&request);
         let page = Page::new(key("/a"), members.into_iter().map(Arc::new).collect());
         let choice = choose(Some(&page), doc, &request, &facts, NOW, &judge, |_, _| standing);

@@ -184,14 +184,7 @@ mod testing {
 
     /// A plain request for a target.
     pub(super) fn get(target: &str) -> Request<'_> {
-        Request {
-            method: "GET",
-            target,
-            host: "a.test",
-            scheme: "http",
-            fields: &[],
-            peer: [127, 0, 0, 1].into(),
-        }
+        crate::request::testing::get(target, &[])
     }
 }
 

@@ -537,7 +537,7 @@ pub(super) fn recognise(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use httparse::Header;
+    use crate::request::testing;
 
     fn site(change: impl FnOnce(&mut config::Nextjs)) -> Nextjs {
         let mut site = config::Nextjs::default();
@@ -546,16 +546,8 @@ mod tests {
     }
 
     fn with<T>(fields: &[(&str, &str)], ask: impl FnOnce(&Request<'_>, &Facts) -> T) -> T {
-        let fields: Vec<_> =
-            fields.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
-        let request = Request {
-            method: "GET",
-            target: "/",
-            host: "h",
-            scheme: "http",
-            fields: &fields,
-            peer: [127, 0, 0, 1].into(),
-        };
+        let fields = testing::fields(fields);
+        let request = testing::get("/", &fields);
         ask(&request, &Facts::of(&request))
     }
 

@@ -1,14 +1,13 @@
 //! The plan of a request in tables: key, route and what is sent. What is not in the
 //! key must not be sent on page routes, so a row shows both.
 
-use httparse::Header;
-
 use super::*;
 use crate::config::Config;
 use crate::deployment::Deployments;
 use crate::log::AccessLog;
 use crate::metrics::Metrics;
 use crate::origin::Origins;
+use crate::request::testing;
 use crate::route::Routes;
 use crate::via::Via;
 
@@ -71,16 +70,8 @@ impl Site {
             Some(rest) => rest.split_at(rest.find('/').unwrap()),
             None => ("a.test", target),
         };
-        let fields: Vec<_> =
-            fields.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
-        let request = Request {
-            method,
-            target,
-            host,
-            scheme: "http",
-            fields: &fields,
-            peer: [127, 0, 0, 1].into(),
-        };
+        let fields = testing::fields(fields);
+        let request = Request { method, host, ..testing::get(target, &fields) };
         let facts = Facts::of(&request);
         let mut key = KeyBuf::default();
         match plan(&self.live, &self.notes, &request, &facts, &mut key) {
@@ -103,14 +94,7 @@ impl Site {
 
     /// Notes that the document of this target is server-rendered.
     fn note(&self, target: &str) {
-        let request = Request {
-            method: "GET",
-            target,
-            host: "a.test",
-            scheme: "http",
-            fields: &[],
-            peer: [127, 0, 0, 1].into(),
-        };
+        let request = testing::get(target, &[]);
         let mut key = KeyBuf::default();
         let _ = plan(&self.live, &self.notes, &request, &Facts::default(), &mut key);
         let about = self.notes.form(key.as_str(), Form::Document, 0);

@@ -102,14 +102,7 @@ mod tests {
                 .iter()
                 .map(|line| httparse::Header { name: "max-forwards", value: line.as_bytes() })
                 .collect();
-            let request = Request {
-                method,
-                target: "*",
-                host: "h",
-                scheme: "http",
-                fields: &fields,
-                peer: [127, 0, 0, 1].into(),
-            };
+            let request = Request { method, ..crate::request::testing::get("*", &fields) };
             assert_eq!(Hops::of(&request), hops, "{method} {lines:?}");
         }
     }

@@ -105,14 +105,7 @@ mod tests {
     fn the_secret_in_its_places() {
         let of = |name: &'static str, value: &str| {
             let fields = [httparse::Header { name, value: value.as_bytes() }];
-            let request = Request {
-                method: "GET",
-                target: "/",
-                host: "h",
-                scheme: "http",
-                fields: &fields,
-                peer: [127, 0, 0, 1].into(),
-            };
+            let request = crate::request::testing::get("/", &fields);
             authentic("open:sesame", &request, None)
         };
         for (name, value, right) in [

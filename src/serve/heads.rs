@@ -208,14 +208,12 @@ mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
 
-    use httparse::Header;
-
     use super::*;
     use crate::config::Config;
     use crate::engine::Engine;
     use crate::page::KeyBuf;
     use crate::plan::{Plan, ask, plan};
-    use crate::request::Facts;
+    use crate::request::{Facts, testing};
 
     const CONFIG: &str = "
 origins: { web: 'http://127.0.0.1:1' }
@@ -240,15 +238,11 @@ routes:
 
     /// What the origin gets for a request: target and fields.
     fn sent(live: &Live, target: &str, fields: &[(&str, &str)], peer: &str) -> Vec<String> {
-        let fields: Vec<_> =
-            fields.iter().map(|&(name, value)| Header { name, value: value.as_bytes() }).collect();
+        let fields = testing::fields(fields);
         let visitor = Request {
-            method: "GET",
-            target,
             host: "Example.com",
-            scheme: "http",
-            fields: &fields,
             peer: peer.parse::<IpAddr>().unwrap(),
+            ..testing::get(target, &fields)
         };
         let facts = Facts::of(&visitor);
         let mut key = KeyBuf::default();

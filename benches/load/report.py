@@ -50,10 +50,12 @@ def show(case, figures):
 
 
 def show_first_bytes(figures):
-    print(f"\n{'first byte of a new page':<28}{'median':>12}{'after a direct request':>26}")
+    """Times to the first byte: the lower quartile, which other programs on the
+    machine disturb the least, and the median."""
+    print(f"\n{'first byte of a new page':<28}{'a quarter by':>14}{'half by':>12}{'after a direct request':>26}")
     for server, row in figures.items():
         later = f"{row['later_us']:.0f} µs" if "later_us" in row else "–"
-        print(f"  {server:<26}{row['median_us']:>9.0f} µs{later:>26}")
+        print(f"  {server:<26}{row['quartile_us']:>11.0f} µs{row['median_us']:>9.0f} µs{later:>26}")
 
 
 def bars(figures, perennials, all_bars):
@@ -77,3 +79,26 @@ def bars(figures, perennials, all_bars):
         print(f"\nbars, {perennials[-1]}")
         print("\n".join(lines), flush=True)
     return missed
+
+
+def markdown(figures, perennials):
+    """The table of the README: CPU a request, the last Perennial's ratios beside it."""
+    names = ["floor", *perennials[-1:], "nginx", "varnish", "haproxy"]
+    rows = [case for case in CASES if case.id in figures]
+    columns = [name for name in names if all(name in figures[case.id] for case in rows)]
+    if not rows or not columns:
+        return
+    print("\n| | " + " | ".join(columns) + " |")
+    print("| --- |" + " --- |" * len(columns))
+    for case in rows:
+        cells = [case.name]
+        for name in columns:
+            row = figures[case.id][name]
+            ratios = ""
+            if name in perennials and "x_nginx" in row and "x_floor" in row:
+                ratios = f" ({row['x_nginx']:.2f} × nginx, {row['x_floor']:.2f} × floor)"
+            cells.append(f"{row['cpu_us']:.1f} µs{ratios}")
+        print("| " + " | ".join(cells) + " |")
+    if "ttfb" in figures:
+        cells = [f"+{figures['ttfb'][name]['later_us']:.0f} µs" for name in columns]
+        print("| first byte of a new page, after a direct request | " + " | ".join(cells) + " |")

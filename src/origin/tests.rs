@@ -29,19 +29,10 @@ pub(super) fn config(urls: &[&str]) -> config::Origin {
     config::Origin {
         name: "web".to_owned(),
         servers: urls.iter().map(server).collect(),
-        health: None,
         connect_timeout: Duration::from_secs(20),
-        fill_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(60),
-        max_concurrent_fills: 64,
-        max_waiting_fills: 1024,
-        max_concurrent_passes: 1024,
-        max_waiting_passes: 1024,
-        max_websockets: 1024,
-        host: HostField::Preserve,
-        encoding: config::Encoding::Identity,
-        keepalive: Duration::from_secs(60),
         resolve_interval: Duration::from_secs(30),
+        ..config::Origin::default()
     }
 }
 

@@ -411,7 +411,6 @@ impl Head<'_, '_> {
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
-    use std::time::Duration;
 
     use pingora::protocols::http::ServerSession;
     use proptest::prelude::*;
@@ -419,17 +418,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits {
-            head_timeout: Duration::from_secs(10),
-            max_head: 16 * 1024,
-            max_fields: 100,
-            max_uri: 8 * 1024,
-            keepalive: Duration::from_secs(75),
-            write_timeout: Duration::from_secs(60),
-            body_timeout: Duration::from_secs(60),
-            max_connections: 1000,
-            max_variant: 256,
-        }
+        Limits { max_head: 16 * 1024, ..Limits::default() }
     }
 
     /// What the front would do with these bytes.

@@ -27,13 +27,11 @@ pub(super) fn limits() -> Limits {
     Limits {
         head_timeout: BOUND * 2,
         max_head: 16 * 1024,
-        max_fields: 100,
-        max_uri: 8 * 1024,
         keepalive: BOUND * 2,
         write_timeout: BOUND * 2,
         body_timeout: BOUND * 2,
         max_connections: 1000,
-        max_variant: 256,
+        ..Limits::default()
     }
 }
 

@@ -528,7 +528,7 @@ mod tests {
             max_variants: 2,
             max_invalidations: 1_000,
             max_notes: 1 << 20,
-            compress_min: 1_024,
+            ..config::Cache::default()
         }
     }
 

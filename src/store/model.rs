@@ -29,7 +29,7 @@ fn config(max_invalidations: usize) -> config::Cache {
         max_variants: 2,
         max_invalidations,
         max_notes: 1 << 20,
-        compress_min: 1_024,
+        ..config::Cache::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Nothing that one visitor sends turns the cache against others: who may share a
+//! Nothing that one client sends turns the cache against others: who may share a
 //! response, and what takes a public page out of the cache (semantics §§1 to 4 and
 //! 6). Each fault that there once was, by name; `isolation` and `hostile` look for
 //! more.
@@ -30,7 +30,7 @@ const ROUTES: &str = "
   ssr: {}
 ";
 
-/// What a visitor calls itself; only a renderer that is sent it can know.
+/// What a client calls itself; only a renderer that is sent it can know.
 const NAME: &str = "x-name";
 
 /// Asks on a task of its own.

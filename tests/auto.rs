@@ -64,7 +64,7 @@ async fn each_framework_tells_itself() {
     }
 }
 
-/// A visitor who has a page print something does not choose the preset.
+/// A client who has a page print something does not choose the preset.
 #[tokio::test]
 async fn what_visitors_ask_for_tells_nothing() {
     let origin = Origin::start().await;

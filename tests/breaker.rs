@@ -1,5 +1,5 @@
 //! The breaker (semantics §3): it is for an origin that does not answer, and no
-//! visitor can open it.
+//! client can open it.
 
 mod attacks;
 
@@ -175,7 +175,7 @@ async fn idle_websockets_harm_nobody() {
     others_are_served(&edge, &client, "after").await;
 }
 
-/// One visitor with one broken URL, and all that can be made up around it: query,
+/// One client with one broken URL, and all that can be made up around it: query,
 /// host, spelling, method.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_broken_url_harms_nobody_whatever_is_made_up_around_it() {
@@ -223,7 +223,7 @@ async fn one_broken_url_harms_nobody_whatever_is_made_up_around_it() {
 }
 
 /// Whoever sends a malformed head has answered, wrongly. URLs that provoke one are
-/// a visitor's to make up.
+/// a client's to make up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_heads_harm_nobody() {
     let fields = |n: usize| format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(n));
@@ -264,7 +264,7 @@ async fn malformed_heads_harm_nobody() {
     }
 }
 
-/// Below a route that is broken, a visitor can make up as many pages as they like.
+/// Below a route that is broken, a client can make up as many pages as they like.
 /// Whoever asks for a page that was served before is served all the same, and
 /// then the breaker has learnt.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,7 +287,7 @@ async fn made_up_pages_below_a_broken_route_harm_nobody_for_long() {
             others_are_served(&edge, &client, &n.to_string()).await;
         }
     }
-    // Where visitors are served in between, it never opens in the first place.
+    // Where clients are served in between, it never opens in the first place.
     let edge = self::edge(&origin, "").await;
     let client = edge.client().ssr();
     for n in 0..200 {
@@ -369,7 +369,7 @@ async fn made_up_pages_on_which_the_origin_closes_the_connection_harm_nobody() {
     }
 }
 
-/// That they were served says nothing where a visitor has a say in what is asked.
+/// That they were served says nothing where a client has a say in what is asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_query_that_breaks_pages_harms_nobody() {
     let origin = Closing::start().await;
@@ -528,7 +528,7 @@ async fn renders_that_break_off_open_no_breaker() {
     assert!(!is_open(&edge).await);
 }
 
-/// Nor do event streams that end as streams end, nor visitors who leave.
+/// Nor do event streams that end as streams end, nor clients who leave.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pipes_that_end_open_no_breaker() {
     let origin = Origin::start().await;

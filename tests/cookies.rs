@@ -1,4 +1,4 @@
-//! Cookies where the origin renders for one visitor (semantics §1): what is rendered
+//! Cookies where the origin renders for one client (semantics §1): what is rendered
 //! with them is nobody else's, and pages that are for all are hits all the same.
 
 use crate::support::client::Client;
@@ -29,7 +29,7 @@ async fn hit(client: &Client, path: &str, cookie: &str) -> crate::support::clien
     .await
 }
 
-/// On `ssr` and where a page route turns a path into that: what holds one visitor's
+/// On `ssr` and where a page route turns a path into that: what holds one client's
 /// name is that one's, whatever the origin says of its lifetime.
 #[tokio::test]
 async fn what_is_rendered_for_cookies_is_nobody_elses() {
@@ -63,7 +63,7 @@ async fn what_is_rendered_for_cookies_is_nobody_elses() {
             assert_eq!(stranger.status, 307, "{config}: {stranger}");
         }
         // What the origin says to nobody in particular is asked for now and then, not
-        // with every visitor.
+        // with every client.
         let asked = origin.total() - before;
         assert!(asked <= 3 * (2 * 2 + 1) + 6, "{config}: {asked} requests");
         edge.stop().await;
@@ -81,7 +81,7 @@ async fn why_it_is_not_stored_is_said() {
     eventually("the count", || async { (edge.metric(metric).await == 1.0).then_some(()) }).await;
 }
 
-/// Behind a visitor with cookies the origin is asked without, once, and that is what
+/// Behind a client with cookies the origin is asked without, once, and that is what
 /// everybody gets: a site on which all carry a cookie has hits.
 #[tokio::test]
 async fn a_site_on_which_everybody_has_a_cookie_has_hits() {
@@ -171,7 +171,7 @@ async fn shared_is_rfc_9111() {
     get(&client, "/", "bob").await.is(200, "HIT", "hello alice");
 }
 
-/// What needs the cookies is not asked for again with every visitor.
+/// What needs the cookies is not asked for again with every client.
 #[tokio::test]
 async fn where_nobody_gets_anything_that_is_asked_once() {
     for (what, plain) in [

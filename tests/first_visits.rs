@@ -41,7 +41,7 @@ async fn hit(client: &Client, path: &str) -> client::Response {
     .await
 }
 
-/// A link that works once works at its first visit, whatever the visitor carries and however
+/// A link that works once works at its first visit, whatever the client carries and however
 /// the origin says that it is not for all: with a preset also where it says nothing at all.
 #[tokio::test]
 async fn a_link_that_works_once_is_rendered_once() {
@@ -86,7 +86,7 @@ async fn a_link_that_works_once_is_rendered_once() {
     assert_eq!(origin.total(), 2 * 3 * 10);
 }
 
-/// What the first visitor gets is that one's; behind it a page begins that is for all, and
+/// What the first client gets is that one's; behind it a page begins that is for all, and
 /// who asks meanwhile gets that one, after two renders, however many they are.
 #[tokio::test]
 async fn behind_the_first_visit_a_page_for_all_begins() {
@@ -140,7 +140,7 @@ async fn a_page_for_one_keeps_nobody_waiting() {
     assert_eq!(origin.total(), 7, "one for each");
 }
 
-/// What the first visitor's request came to is that visitor's: an error, a broken
+/// What the first client's request came to is that client's: an error, a broken
 /// connection, a page that only it may see. Others get the page.
 #[tokio::test]
 async fn the_first_visitors_failure_is_nobody_elses() {
@@ -172,7 +172,7 @@ async fn the_first_visitors_failure_is_nobody_elses() {
     }
 }
 
-/// What one visitor's cookie, query or language makes of a page that is for all says nothing
+/// What one client's cookie, query or language makes of a page that is for all says nothing
 /// of the path: others get the page, and soon from the store.
 #[tokio::test]
 async fn what_a_visitor_carries_notes_no_path() {
@@ -203,7 +203,7 @@ async fn what_a_visitor_carries_notes_no_path() {
     }
 }
 
-/// A page whose body would tell for whom it is, and that does not end, is its visitor's all
+/// A page whose body would tell for whom it is, and that does not end, is its client's all
 /// the same.
 #[tokio::test]
 async fn a_silent_page_that_does_not_end_is_streamed() {
@@ -220,7 +220,7 @@ async fn a_silent_page_that_does_not_end_is_streamed() {
     }
 }
 
-/// A visitor who leaves before the origin answers takes nobody along.
+/// A client who leaves before the origin answers takes nobody along.
 #[tokio::test]
 async fn a_first_visitor_who_leaves_takes_nobody_along() {
     let origin = Origin::start().await;

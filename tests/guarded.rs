@@ -257,7 +257,7 @@ async fn a_page_that_the_build_exported() {
     edge.stop().await;
 }
 
-/// A 304 that is not of the copy, or that says that the page is for one visitor, is no word
+/// A 304 that is not of the copy, or that says that the page is for one client, is no word
 /// for the copy: the page is asked for once more, whole.
 #[tokio::test]
 async fn a_304_of_something_else() {
@@ -284,7 +284,7 @@ async fn a_304_of_something_else() {
     }
 }
 
-/// What the build says is for each visitor goes to the origin whole, at once; what it says
+/// What the build says is for each client goes to the origin whole, at once; what it says
 /// is for all goes without anybody's fields.
 #[tokio::test]
 async fn what_the_build_says_needs_no_probe() {

@@ -1,5 +1,5 @@
-//! Header fields in both directions: what of a visitor's request reaches the
-//! origin, and what of an origin's response reaches visitors.
+//! Header fields in both directions: what of a client's request reaches the
+//! origin, and what of an origin's response reaches clients.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -150,7 +150,7 @@ async fn payloads_on_ssr_are_asked_for_with_the_learnt_value() {
     }
 }
 
-// 14. Fields that no visitor should send.
+// 14. Fields that no client should send.
 
 const SPOOFED: &[&str] = &[
     "CF-Connecting-IP",
@@ -314,7 +314,7 @@ async fn what_varies_on_the_word_of_proxies_is_for_one_visitor() {
     ask.header("X_Foo", "1").header("Accept-Encoding", "made-up").await.is(200, "HIT", "page");
 }
 
-/// A visitor cannot have a field dropped by which their request is keyed.
+/// A client cannot have a field dropped by which their request is keyed.
 #[tokio::test]
 async fn connection_drops_nothing_that_is_keyed() {
     let origin = Origin::serve(|request: &origin::Request| {
@@ -392,7 +392,7 @@ async fn the_origin_is_asked_for_gzip_where_the_configuration_says_so() {
         assert_eq!(request.header("accept-encoding"), Some("gzip"), "{request}");
     }
     assert_eq!(origin.total(), 3);
-    // Passed through, the visitor and the origin agree on it among themselves.
+    // Passed through, the client and the origin agree on it among themselves.
     let answer = client.get("/pass/a").header("Accept-Encoding", "x, gzip").await;
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     let request = origin.requests().pop().unwrap();
@@ -730,7 +730,7 @@ async fn interim_responses_have_an_end_whichever_way_they_take() {
     }
 }
 
-/// RFC 9110 §15.3.6. The visitor's connection goes on: nothing of the body is on it.
+/// RFC 9110 §15.3.6. The client's connection goes on: nothing of the body is on it.
 #[tokio::test]
 async fn a_205_has_no_content_whichever_way_it_takes() {
     let head = "HTTP/1.1 205 Reset Content\r\nCache-Control: max-age=60\r\n";
@@ -808,7 +808,7 @@ async fn a_304_is_for_who_asked_under_a_condition() {
         // Past the cache.
         ("GET", "/isr/a", "Authorization", 502),
         ("POST", "/a", "Accept", 502),
-        // A fill sends no condition of a visitor's, and has none of its own here.
+        // A fill sends no condition of a client's, and has none of its own here.
         ("GET", "/a", "Accept", 502),
         ("GET", "/a", "If-None-Match", 502),
         ("HEAD", "/a", "Accept", 502),
@@ -894,7 +894,7 @@ async fn what_breaks_off_never_looks_whole_whatever_te_says() {
     }
 }
 
-/// One function makes what visitors see: whichever way a response takes, fields
+/// One function makes what clients see: whichever way a response takes, fields
 /// for this cache end here, and fields for other caches go on.
 #[tokio::test]
 async fn fields_for_other_caches_go_on_whichever_way_a_response_takes() {

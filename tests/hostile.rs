@@ -1,5 +1,5 @@
-//! A hostile visitor: 24 requests a second for ten seconds, to the worst URLs of a
-//! site and with whatever a request can carry. The site's other visitors get what
+//! A hostile client: 24 requests a second for ten seconds, to the worst URLs of a
+//! site and with whatever a request can carry. The site's other clients get what
 //! they get without it: the same statuses, bodies and cache statuses, for as many
 //! renders. Both runs are made at the same time, each with an edge and an origin of
 //! its own.
@@ -22,7 +22,7 @@ use crate::support::{Break, Edge, Origin, Response, eventually};
 
 /// How long it goes on.
 const LASTS: Duration = Duration::from_secs(10);
-/// Time between two rounds of what ordinary visitors do.
+/// Time between two rounds of what ordinary clients do.
 const ROUND: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ fn selected(request: &Request) -> String {
     what
 }
 
-/// What ordinary visitors got.
+/// What ordinary clients got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     what: String,
@@ -195,7 +195,7 @@ struct Report {
     renders: BTreeMap<String, usize>,
 }
 
-/// The ordinary visitors.
+/// The ordinary clients.
 struct Ordinary<'a> {
     edge: &'a Edge,
     client: Client,
@@ -270,7 +270,7 @@ impl Ordinary<'_> {
             let answer = one.await.expect("an answer");
             self.saw(round, "one of a burst", answer.status, "", &answer.body);
         }
-        // What is one visitor's own.
+        // What is one client's own.
         self.ask(round, client.get("/ssr/account").header("Cookie", "me=ordinary")).await;
         self.ask(round, client.post("/api/send", "words")).await;
         if round % 4 == 1 {
@@ -278,7 +278,7 @@ impl Ordinary<'_> {
         }
     }
 
-    /// An editor changes a page, in two ways: one of which the hostile visitor knows
+    /// An editor changes a page, in two ways: one of which the hostile client knows
     /// nothing, for whoever comes to a stale page has it renewed.
     async fn renewed(&mut self, round: usize) {
         let news = self.client.get("/isr/news");
@@ -295,7 +295,7 @@ impl Ordinary<'_> {
     }
 }
 
-/// Ten seconds of ordinary visitors, with or without the hostile one.
+/// Ten seconds of ordinary clients, with or without the hostile one.
 async fn run(preset: Preset, hostile: bool) -> Report {
     let site = Site::default();
     let origin = site.origin().await;

@@ -1,4 +1,4 @@
-//! Isolation (semantics §§1 to 3): whatever the origin says and whatever visitors
+//! Isolation (semantics §§1 to 3): whatever the origin says and whatever clients
 //! send, nobody sees what was rendered for another one, unless RFC 9111 and the
 //! route let it; and a public page that nobody invalidated stays a hit for who
 //! selects it.
@@ -108,7 +108,7 @@ struct Visiting {
 struct Play<'a> {
     world: &'a World,
     script: &'a Script,
-    /// One for each visitor, who keep their connections.
+    /// One for each client, who keep their connections.
     clients: Vec<Client>,
     sights: Vec<Sight>,
     wrong: Vec<Violation>,

@@ -55,7 +55,7 @@ async fn until_fills(edge: &Edge, state: &str, n: usize) {
     .await;
 }
 
-/// A visitor's miss goes ahead of background regenerations.
+/// A client's miss goes ahead of background regenerations.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn visitors_go_ahead_of_regenerations() {
     let origin = Origin::start().await;
@@ -66,7 +66,7 @@ async fn visitors_go_ahead_of_regenerations() {
     let first = origin.on("/isr/first").hold(Response::html("first"));
     let visitor = go(client.get("/isr/first"));
     first.reached().await;
-    // The regeneration waits first, and two visitors after it.
+    // The regeneration waits first, and two clients after it.
     client.get("/isr/old").await.is(200, "STALE", "old");
     until_fills(&edge, "waiting", 1).await;
     let visitors = [go(client.get("/isr/a")), go(client.get("/isr/b"))];
@@ -86,7 +86,7 @@ async fn visitors_go_ahead_of_regenerations() {
     assert_eq!(order[2], "/isr/old", "{order:?}");
 }
 
-/// A regeneration that somebody has come for waits like a visitor.
+/// A regeneration that somebody has come for waits like a client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_background_fill_that_is_joined_waits_as_a_visitor() {
     let origin = Origin::start().await;
@@ -104,7 +104,7 @@ async fn a_background_fill_that_is_joined_waits_as_a_visitor() {
     visitor.await.unwrap().is(200, "MISS", "page");
     held.reached().await;
     until_fills(&edge, "waiting", 1).await;
-    // A visitor comes for it, and then one for something else.
+    // A client comes for it, and then one for something else.
     let data = origin.on("/dsg/a").with("accept", "json").hold(Response::json("{}"));
     let joined = go(json("/dsg/a"));
     eventually("the fill to be promoted", async || {
@@ -175,7 +175,7 @@ const PASSES_WAITING: &str = "passes{origin=\"web\",state=\"waiting\"}";
 const WEBSOCKETS: &str = "websockets{origin=\"web\"}";
 
 /// What is passed through has places of its own: who finds none waits, and what
-/// comes on top is 503. A visitor who leaves waits no more.
+/// comes on top is 503. A client who leaves waits no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn passes_beyond_their_limit_wait_or_are_503() {
     let origin = Origin::start().await;

@@ -165,7 +165,7 @@ async fn pages_of_the_deployment_before_are_served_until_they_are_rendered() {
     let json = |release: &str, text: &str| {
         Response::json(text.to_owned()).header("Set-Cookie", &format!("release={release}; Path=/"))
     };
-    // Its cookie is of no visitor, another one is.
+    // Its cookie is of no client, another one is.
     origin.on("/own").times(2).reply(page("1", "own").header("Set-Cookie", "session=1"));
     for _ in 0..2 {
         let own = client.clone().ssr().get("/own").await;
@@ -255,7 +255,7 @@ async fn a_page_and_its_data_are_regenerated_in_one_render() {
     let first = origin.wait_for(1).await;
     assert!(first.header("user-agent").unwrap().contains("Googlebot"), "{first}");
     assert_eq!(first.header("x-prerender-revalidate"), None, "Next may have it");
-    // A visitor with that field is nobody; what renews the page says it once.
+    // A client with that field is nobody; what renews the page says it once.
     origin.on("/p").reply(pages("B1", "two"));
     origin.on(data).reply(json("{2}"));
     assert_eq!(edge.revalidate("path=/p").await.status, 200);
@@ -318,7 +318,7 @@ async fn payloads_follow_the_one_redirect_that_says_nothing_else() {
     origin.on("/p?_rsc=").reply(moved("/p?_rsc=&_rsc=mark"));
     origin.on("/p?_rsc=mark").reply(rsc("B1", "one"));
     origin.on("/p").reply(app("B1", "one"));
-    // Whatever the visitor's own says.
+    // Whatever the client's own says.
     let payload = prefetch("/p?_rsc=own").await;
     payload.is(200, "MISS", &rsc_text("B1", "one"));
     let asked = origin.wait_for(2).await;
@@ -461,7 +461,7 @@ async fn what_visitors_make_up_harms_no_page() {
         (payload("/a").await.header("x-cache") == Some("HIT")).then_some(())
     })
     .await;
-    // What is private is asked for once more, with all that its visitor sent.
+    // What is private is asked for once more, with all that its client sent.
     for (cache, times) in [(ISR, 1), (PRIVATE, 2), (ISR, 1)] {
         origin.on("/a?_rsc=").times(times).reply(Response::status(404).cache(cache));
         let made_up = client.clone().ssr().get("/a").header("RSC", "1");
@@ -595,7 +595,7 @@ async fn a_page_that_names_thousands_of_assets_costs_few_requests() {
     }
 }
 
-/// Visitors have a hand in what pages say. What they make a page name costs the origin
+/// Clients have a hand in what pages say. What they make a page name costs the origin
 /// nothing where the URL holds it, and little otherwise, and the assets of real pages are
 /// fetched all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -793,11 +793,11 @@ async fn data_are_not_what_makes_next_render_where_pages_end_in_a_slash() {
     client.get("/first/").await.is(200, "MISS", &pages_text("B1", "/first/"));
     client.get(&data("a")).await.is(200, "MISS", "{}");
     assert_eq!(hit("/a/".to_owned()).await, pages_text("B1", "/a/"));
-    // Where the visitor's own request goes first, what it made Next render is not kept.
+    // Where the client's own request goes first, what it made Next render is not kept.
     let visitor = client.get(&data("b")).header("Accept-Language", "de").await;
     visitor.is(200, "MISS", "{}");
     assert_eq!(hit("/b/".to_owned()).await, pages_text("B1", "/b/"));
-    // A page that nobody knows may be rendered for each visitor: nothing goes ahead.
+    // A page that nobody knows may be rendered for each client: nothing goes ahead.
     assert_eq!(client.get(&data("login")).await.status, 200);
     assert_eq!(origin.count("/login/"), 0);
     edge.stop().await;
@@ -859,7 +859,7 @@ async fn who_calls_an_action_sees_what_it_changed() {
         (200, "1", Some("/list?page=1;push"), &["/docs/posts", "/docs/list"]),
         (200, "1", Some("http://perennial.test/docs/list;push"), &["/docs/posts", "/docs/list"]),
         (200, "1", Some("https://other.test/docs/list;push"), &["/docs/posts"]),
-        // Cookies, or what is rendered for each visitor; and what nobody can read.
+        // Cookies, or what is rendered for each client; and what nobody can read.
         (200, "[[],0,1]", Some("/list"), &[]),
         (200, "2", Some("/list;push"), &[]),
         (200, "0", Some("/list;push"), &[]),
@@ -1006,8 +1006,8 @@ async fn gatsby_pages_with_a_dot_in_their_name_have_data() {
     assert_eq!(origin.count("/page-data/robots.txt/page-data.json"), 0);
 }
 
-/// Pages with `getServerData` that nobody has named: what they hold of a visitor tells them,
-/// and each visitor gets their own, document and data, while deferred pages are rendered
+/// Pages with `getServerData` that nobody has named: what they hold of a client tells them,
+/// and each client gets their own, document and data, while deferred pages are rendered
 /// once.
 #[tokio::test]
 async fn gatsby_pages_that_are_rendered_for_each_visitor_are_recognised() {
@@ -1136,7 +1136,7 @@ async fn gatsby_pages_are_static_unless_they_say_how_long_they_live() {
         (origin.count("/lived/") > 1).then_some(())
     })
     .await;
-    // Rendered for each visitor, with the query.
+    // Rendered for each client, with the query.
     let visitor = client.clone().ssr();
     let twice = async |target: &str| {
         let (one, two) = (visitor.get(target).await, visitor.get(target).await);

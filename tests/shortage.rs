@@ -49,7 +49,7 @@ impl Poor {
         }
     }
 
-    /// A visitor, whose connections close when it is dropped.
+    /// A client, whose connections close when it is dropped.
     fn visitor(&self) -> Client {
         Client::new(self.address).ssr()
     }
@@ -165,7 +165,7 @@ async fn idle_connections_give_way_to_connections_to_the_origin() {
         // Answered, and so it is accepted.
         idle.push(hit(edge.visitor().connect().await).await);
     }
-    // The visitors are not those who waited longest.
+    // The clients are not those who waited longest.
     let mut visitors = Vec::new();
     for visitor in idle.drain(..8) {
         visitors.push(hit(visitor).await);

@@ -1,5 +1,5 @@
 //! The presets of SvelteKit, React Router, Nuxt and Astro: pages and data that say a
-//! lifetime are hits, and what is for one visitor stays theirs. `tests/frameworks` has
+//! lifetime are hits, and what is for one client stays theirs. `tests/frameworks` has
 //! real sites.
 
 use crate::support::{Edge, Origin, Response, eventually};
@@ -50,7 +50,7 @@ async fn pages_and_data_of_sveltekit() {
     origin.on("/p").reply(page);
     assert_eq!(client.get("/p").await.x_cache(), "MISS");
     assert_eq!(client.get("/p").await.x_cache(), "HIT");
-    // Which loaders ran is a matter of its own, and so is where the visitor came from.
+    // Which loaders ran is a matter of its own, and so is where the client came from.
     for bits in ["01", "11"] {
         let target = format!("/p/__data.json?x-sveltekit-invalidated={bits}");
         origin.on(&target).reply(data("{1}"));
@@ -146,7 +146,7 @@ async fn data_bring_their_document() {
         .await;
         edge.stop().await;
     }
-    // What is for one visitor brings nothing.
+    // What is for one client brings nothing.
     let origin = Origin::start().await;
     let edge = Edge::start(&yaml("react-router", ""), &origin).await;
     let client = edge.client().ssr();

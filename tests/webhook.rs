@@ -562,7 +562,7 @@ async fn unsafe_methods_invalidate_by_either_scheme() {
     edge.stop().await;
 }
 
-/// Whatever visitors made up: few pages are rendered, and those that matter.
+/// Whatever clients made up: few pages are rendered, and those that matter.
 #[tokio::test]
 async fn made_up_queries_are_not_rendered_by_a_purge_of_their_path() {
     let origin = counting().await;
@@ -893,7 +893,7 @@ async fn a_data_url_names_its_page() {
         assert_eq!((answer.status, &*paths(&json(&answer))[0].1), (200, "stored"), "{answer}");
         assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");
         assert_eq!(edge.revalidate(&format!("path={page}&mode=delete")).await.status, 200);
-        // Not stored: it is the page that is rendered, under a key that visitors have.
+        // Not stored: it is the page that is rendered, under a key that clients have.
         let answer = edge.revalidate(&format!("path={data}")).await;
         assert_eq!((answer.status, &*paths(&json(&answer))[0].1), (200, "stored"), "{answer}");
         assert_eq!(client.get(page).await.x_cache(), "HIT", "{page}");

@@ -121,7 +121,7 @@ fn is_payload(request: &Request) -> bool {
     request.header("rsc").is_some()
 }
 
-/// Asks until it is a hit: the pair of a page comes behind its visitor's back.
+/// Asks until it is a hit: the pair of a page comes behind its client's back.
 async fn until_hit(what: &str, ask: impl Fn() -> Ask) {
     eventually(what, || async { (ask().await.x_cache() == "HIT").then_some(()) }).await;
 }
@@ -302,7 +302,7 @@ async fn a_data_url_that_names_the_deployment_stores_nothing() {
     edge.stop().await;
 }
 
-/// Semantics §4: members of a page are what its preset knows; values that visitors
+/// Semantics §4: members of a page are what its preset knows; values that clients
 /// make up are no members, and a regeneration does not render them.
 #[tokio::test]
 async fn made_up_prefetch_values_are_no_members_of_a_page() {

@@ -8,7 +8,7 @@ use crate::support::origin::{Act, Gate};
 use crate::support::{Break, Client, Edge, Origin, Response};
 
 /// Semantics §3: what a cache may not reuse without validation is for who asked for
-/// it, whatever the first visitor sent.
+/// it, whatever the first client sent.
 #[tokio::test]
 async fn what_needs_validation_reaches_no_follower() {
     let rows = [
@@ -91,7 +91,7 @@ async fn nor_does_what_is_stale_on_arrival_unless_the_origin_lets_it() {
     }
 }
 
-/// RFC 9111 §5.2.2.4: what was validated for one visitor was validated for that one.
+/// RFC 9111 §5.2.2.4: what was validated for one client was validated for that one.
 #[tokio::test]
 async fn a_leaders_304_is_for_the_leader() {
     for cache in ["no-cache", "max-age=0, must-revalidate", "max-age=0"] {

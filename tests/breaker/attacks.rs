@@ -1,4 +1,4 @@
-//! One visitor who asks for what the origin is silent about, a burst of requests and
+//! One client who asks for what the origin is silent about, a burst of requests and
 //! then more of them: nobody else is kept away.
 
 use std::sync::Arc;
@@ -120,7 +120,7 @@ async fn just_started_no_mode_and_no_silence_helps_an_attacker() {
     }
 }
 
-/// They are not stored, and may be meant for one visitor: none is asked for again.
+/// They are not stored, and may be meant for one client: none is asked for again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_site_of_which_every_page_is_passed() {
     let origin = Partly::start(Closes).await;
@@ -172,7 +172,7 @@ async fn where_one_section_of_the_site_breaks() {
     }
 }
 
-/// What was for one visitor, or for one use, is asked for once.
+/// What was for one client, or for one use, is asked for once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_probe_repeats_what_a_visitor_asked_for_alone() {
     for (fields, target) in [

@@ -142,7 +142,7 @@ async fn on_ssr_an_error_is_not_shared() {
     client.get("/a").await.is(200, "HIT", "page");
 }
 
-/// Semantics §6, RFC 9110 §15.6: what visitors get when no page came.
+/// Semantics §6, RFC 9110 §15.6: what clients get when no page came.
 #[tokio::test]
 async fn what_no_answer_means() {
     let refused = Origin::start().await;

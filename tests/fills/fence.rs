@@ -169,7 +169,7 @@ async fn a_regeneration_that_is_overtaken() {
             client.get("/isr/a").await.is(200, "STALE", "one");
             let third = origin.on("/isr/a").hold(tagged("three"));
             render.release();
-            // "two" is stored, and stale: the next visitor has it regenerated.
+            // "two" is stored, and stale: the next client has it regenerated.
             eventually("another regeneration", async || {
                 let page = client.get("/isr/a").await;
                 assert_eq!(page.x_cache(), "STALE");
@@ -255,7 +255,7 @@ async fn a_fill_after_a_hard_revalidation_is_unconditional() {
     }
 }
 
-/// Revalidations and visitors at random: what is served after an expire was
+/// Revalidations and clients at random: what is served after an expire was
 /// acknowledged was rendered after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_older_than_an_acknowledged_expire_is_ever_served() {

@@ -1,4 +1,4 @@
-//! Visitors who leave: what they asked for ends with them where nobody else may
+//! Clients who leave: what they asked for ends with them where nobody else may
 //! have it, and waits behind everybody else otherwise.
 
 use super::*;
@@ -15,14 +15,14 @@ async fn until(edge: &Edge, state: &str, n: usize) {
     .await;
 }
 
-/// A visitor who has asked for this and waits.
+/// A client who has asked for this and waits.
 async fn asks(edge: &Edge, path: &str, fields: &str) -> Connection {
     let mut visitor = edge.client().ssr().connect().await;
     visitor.send(format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n{fields}\r\n")).await;
     visitor
 }
 
-/// Forty visitors ask for what is for nobody else, and leave: they keep no place,
+/// Forty clients ask for what is for nobody else, and leave: they keep no place,
 /// neither at the origin nor in the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fills_that_nobody_may_join_end_with_their_visitors() {
@@ -76,7 +76,7 @@ async fn private_pages_end_with_their_visitors() {
     assert_eq!(turn.ended().await, End::Done);
 }
 
-/// Forty visitors ask for forty pages, and leave. Their fills go on, but behind
+/// Forty clients ask for forty pages, and leave. Their fills go on, but behind
 /// those that somebody waits for, and they are the first to go where the queue is full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fills_that_nobody_waits_for_keep_nobody_away() {

@@ -1,4 +1,4 @@
-//! What is not storable: it is its visitor's alone, and nobody waits for it.
+//! What is not storable: it is its client's alone, and nobody waits for it.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,7 +163,7 @@ async fn variants_queue_for_the_first_head_only() {
 }
 
 /// Event streams pass through chunk by chunk, without end, deadline or place,
-/// and end at the origin when their visitor leaves.
+/// and end at the origin when their client leaves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn event_streams_pass_through() {
     let events = || Response::status(200).header("Content-Type", "text/event-stream");
@@ -207,7 +207,7 @@ async fn event_streams_pass_through() {
     }
 }
 
-/// Two visitors of one event stream have a stream each.
+/// Two clients of one event stream have a stream each.
 #[tokio::test]
 async fn each_visitor_has_an_event_stream() {
     let origin = Origin::start().await;
@@ -228,7 +228,7 @@ async fn each_visitor_has_an_event_stream() {
     assert_eq!(second.ended().await, End::PeerLeft);
 }
 
-/// An endless stream is paced by its visitor: what nobody reads is not fetched.
+/// An endless stream is paced by its client: what nobody reads is not fetched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endless_stream_does_not_grow() {
     /// More than the kernel holds in the buffers of two connections.
@@ -251,11 +251,11 @@ async fn an_endless_stream_does_not_grow() {
 
 /// `isr: { revalidate: origin }` with an answer that has no lifetime: the whole
 /// request goes to the origin as on `ssr`, for all who waited. Nothing is rendered
-/// without what its visitor sent.
+/// without what its client sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_that_turns_out_server_rendered() {
     let origin = Origin::serve(|request| match request.header("cookie") {
-        // Rendered without what the visitor sent: nobody may see it.
+        // Rendered without what the client sent: nobody may see it.
         None => Response::html("log in, please").cache("private"),
         Some(cookie) => Response::html(format!("hello, {cookie}")).cache("private"),
     })
@@ -294,7 +294,7 @@ async fn a_page_without_json_is_probed_once() {
     }
 }
 
-/// A visitor of a private page who leaves ends the render for nobody else.
+/// A client of a private page who leaves ends the render for nobody else.
 #[tokio::test]
 async fn a_private_response_ends_with_its_visitor() {
     let origin = Origin::start().await;

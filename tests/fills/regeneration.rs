@@ -404,7 +404,7 @@ async fn a_prefetch_gets_the_stale_page_and_starts_nothing() {
     render.release();
 }
 
-/// A background regeneration on `ssr` asks as the visitor who triggered it did,
+/// A background regeneration on `ssr` asks as the client who triggered it did,
 /// without cookie and credentials, unless what is stored varies on them.
 #[tokio::test]
 async fn whose_fields_a_background_regeneration_carries() {

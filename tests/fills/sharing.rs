@@ -147,7 +147,7 @@ async fn a_visitor_who_reads_a_byte_a_second_delays_nobody() {
         turn.release();
         let mut slow = slow.await.unwrap();
         assert_eq!(slow.byte().await, Some(b'0'));
-        // Nobody waits for them: not the origin, not another visitor.
+        // Nobody waits for them: not the origin, not another client.
         assert_eq!(turn.ended().await, End::Done);
         let quick = edge.client().ssr().get(path).await;
         assert_eq!(quick.body.len(), body.len());
@@ -190,7 +190,7 @@ async fn conditions_ranges_and_head_on_a_miss() {
             for field in ["range", "if-none-match", "if-modified-since", "if-match"] {
                 assert_eq!(request.header(field), None, "{kind}, {name}: {value}");
             }
-            // A plain visitor meanwhile does not wait for the end.
+            // A plain client meanwhile does not wait for the end.
             let mut other = client.get(&path).stream().await;
             other.expect("01234").await;
             turn.send("56789").await;
@@ -329,7 +329,7 @@ async fn the_pair_of_a_page_is_rendered_once_each() {
     }
 }
 
-/// A `dsg` page asked for once: its other form is brought behind the visitor's back.
+/// A `dsg` page asked for once: its other form is brought behind the client's back.
 #[tokio::test]
 async fn the_first_request_for_either_form_brings_the_other() {
     let origin = Origin::start().await;
@@ -451,7 +451,7 @@ async fn authorization_neither_leads_nor_follows() {
     drop(edge);
 }
 
-/// What a fill asks for on a page route is the route's, nothing of the visitor's.
+/// What a fill asks for on a page route is the route's, nothing of the client's.
 #[tokio::test]
 async fn what_a_fill_asks_for() {
     let origin = Origin::start().await;

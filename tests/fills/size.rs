@@ -38,7 +38,7 @@ async fn a_page_that_outgrows_max_object_mid_stream() {
     }
 }
 
-/// All of it in one go, so that it outgrows `max_object` before its visitors
+/// All of it in one go, so that it outgrows `max_object` before its clients
 /// have read a byte: the fastest is not cut off, and paces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fastest_visitor_is_never_cut_off() {
@@ -55,7 +55,7 @@ async fn the_fastest_visitor_is_never_cut_off() {
     }
 }
 
-/// What the visitor does not read is not fetched.
+/// What the client does not read is not fetched.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_page_is_paced_by_its_visitor() {
     /// More than the kernel holds in the buffers of two connections.

@@ -1,4 +1,4 @@
-//! What the hostile visitor sends: raw bytes, and it keeps to no rule.
+//! What the hostile client sends: raw bytes, and it keeps to no rule.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Who may see what: semantics §§1 to 3 once more, as a model that looks back at
-//! what the origin was asked, what it answered, and what visitors saw.
+//! what the origin was asked, what it answered, and what clients saw.
 //!
 //! It says what is forbidden, never what a cache should have done.
 
@@ -9,7 +9,7 @@ use super::script::{Answer, Delivery, Directive, Kind, Leaves, Mode, Page, Prese
 use super::site::{END, Exchange, MADE, VISIT};
 use crate::support::http1::Fields;
 
-/// What a visitor saw.
+/// What a client saw.
 #[derive(Clone, Debug)]
 pub(super) struct Sight {
     /// The visit, by its number in the case.
@@ -18,7 +18,7 @@ pub(super) struct Sight {
     pub(super) status: u16,
     pub(super) fields: Fields,
     pub(super) interim: Vec<(u16, Fields)>,
-    /// Empty where the visitor left before it.
+    /// Empty where the client left before it.
     pub(super) body: String,
 }
 
@@ -231,7 +231,7 @@ impl Case<'_> {
         all
     }
 
-    /// Whether a visitor may see what `rendered` rendered, with the fields that
+    /// Whether a client may see what `rendered` rendered, with the fields that
     /// `made` made.
     fn may_see(&self, rendered: usize, made: usize, sight: &Sight) -> May {
         let (Some(body), Some(head)) = (self.log.get(rendered), self.log.get(made)) else {
@@ -268,7 +268,7 @@ impl Case<'_> {
         }
     }
 
-    /// A response to a request that carried nothing of a visitor.
+    /// A response to a request that carried nothing of a client.
     fn of_a_page_route(&self, exchange: &Exchange, answer: &Answer, sight: &Sight) -> May {
         let mode = self.mode(exchange.page);
         let (visit, terms) = (&sight.visit, Terms::of(answer));
@@ -318,7 +318,7 @@ impl Case<'_> {
         self.preset == Preset::Nextjs && silent && html && answer.etag && answer.status == 200
     }
 
-    /// A response to another visitor's whole request: on `ssr` and on paths that
+    /// A response to another client's whole request: on `ssr` and on paths that
     /// count as that, RFC 9111 and semantics §§1 and 3 say who may have it.
     fn of_ssr(&self, rendered: usize, answer: &Answer, sight: &Sight) -> May {
         let exchange = &self.log[rendered];

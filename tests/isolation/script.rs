@@ -199,7 +199,7 @@ pub(super) struct Page {
     pub(super) answers: Vec<Answer>,
 }
 
-/// What a visitor sends beside the target.
+/// What a client sends beside the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sends {
     Cookie,
@@ -220,7 +220,7 @@ pub(super) enum Sends {
     Range,
 }
 
-/// When a visitor leaves without the whole answer.
+/// When a client leaves without the whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaves {
     BeforeTheHead,

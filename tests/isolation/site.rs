@@ -10,7 +10,7 @@ use super::script::{Answer, Delivery, Directive, Kind, Mode, Page, Renewal, Visi
 use crate::support::origin::{Act, Gate, Request};
 use crate::support::{Break, Origin, Response};
 
-/// The field by which a visit is known to an origin that is sent what visitors
+/// The field by which a visit is known to an origin that is sent what clients
 /// send: on page routes none is.
 pub(super) const VISIT: &str = "x-visit";
 /// The field that says which exchange made a response's fields.
@@ -173,7 +173,7 @@ impl State {
 
     /// The exchange whose response has not changed, if the request's condition
     /// names one: a response that depends on who asks has not changed for the same
-    /// visitor only.
+    /// client only.
     fn unchanged(&self, page: usize, request: &Request, chosen: &Answer) -> Option<usize> {
         let named = request.header("if-none-match")?;
         let named = named.trim_start_matches("W/").trim_matches('"');

@@ -26,7 +26,7 @@ const SINGLE: [&str; 14] = [
 const HOP_BY_HOP: [&str; 6] =
     ["keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "upgrade"];
 
-/// Tag fields (semantics §5): a visitor sees none.
+/// Tag fields (semantics §5): a client sees none.
 const TAGS: [&str; 4] = ["cache-tag", "surrogate-key", "x-next-cache-tags", "netlify-cache-tag"];
 
 /// What is wrong with the head of an answer.

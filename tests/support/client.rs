@@ -1,4 +1,4 @@
-//! The visitor: an HTTP/1.1 client over raw TCP that reads strictly and checks
+//! The client: an HTTP/1.1 client over raw TCP that reads strictly and checks
 //! the invariants of *every* response ([`check`]), so that a leaked field or a
 //! wrong length fails a hundred tests.
 //!
@@ -35,7 +35,7 @@ pub(crate) struct Checks {
     pub(crate) browser: bool,
 }
 
-/// A visitor. Clones share their idle connections.
+/// A client. Clones share their idle connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     addr: SocketAddr,
@@ -45,7 +45,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A visitor of Perennial, on a page route unless it says otherwise.
+    /// A client of Perennial, on a page route unless it says otherwise.
     pub(crate) fn new(addr: SocketAddr) -> Self {
         let checks = Checks { edge: true, ssr: false, tags: false, browser: false };
         Self { addr, host: "example.com".into(), checks, idle: Arc::default() }
@@ -117,7 +117,7 @@ impl Client {
     async fn open(&self, narrow: bool) -> Wire {
         let socket = TcpSocket::new_v4().expect("a socket");
         if narrow {
-            // The kernel makes of it the least it has: a visitor who does not
+            // The kernel makes of it the least it has: a client who does not
             // read is felt by the server after a few KiB.
             socket.set_recv_buffer_size(1).expect("SO_RCVBUF");
         }

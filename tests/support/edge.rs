@@ -34,7 +34,7 @@ impl Edge {
         Self { edge: edge.unwrap_or_else(|error| panic!("starting: {error}")) }
     }
 
-    /// A visitor of the first listener.
+    /// A client of the first listener.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.edge.addrs()[0])
     }
@@ -60,7 +60,7 @@ impl Edge {
         self.edge.reload(config(yaml, &[("origin", origin)]))
     }
 
-    /// Where visitors connect.
+    /// Where clients connect.
     pub(crate) fn addr(&self) -> std::net::SocketAddr {
         self.edge.addrs()[0]
     }

@@ -20,8 +20,8 @@ use crate::live::Live;
 use crate::log::{AccessLine, AccessLog};
 use crate::metrics::{MemoryState, Metrics, OriginState};
 use crate::origin::Origins;
-use crate::page::{Form, KeyBuf, Page, PageKey, Representation, Standing, canonical_path};
-use crate::plan::{Wanted, background_ask};
+use crate::page::{Form, KeyBuf, Page, PageKey, Representation, Standing};
+use crate::plan::{Wanted, background_ask, page_at};
 use crate::reload::{Last, Reloaded};
 use crate::request::{Facts, Request};
 use crate::route::{Route, Routes};
@@ -265,12 +265,10 @@ impl Engine {
         let referer = request.lines("referer").next().and_then(|r| std::str::from_utf8(r).ok());
         let path = referer.and_then(|r| host::same_origin(request.scheme, key.host(), "/", r));
         let Some(path) = path else { return };
-        let path = canonical_path(&path);
-        let path = live.preset.locate(&path, request).path;
+        let (page, _) = page_at(live, request, &path);
         // Whether a deployment has the page, and whether anybody got it.
         let document = |deployment: &str| {
-            let page = PageKey::new(deployment, request.scheme, key.host(), &path);
-            let page = self.store.get(page.as_str())?;
+            let page = self.store.get(page.in_deployment(deployment).as_str())?;
             let document = page.members.iter().find(|rep| rep.form == Form::Document)?;
             let dead = self.store.standing(&page, document) == Standing::Dead;
             (!dead).then(|| document.uses.any())

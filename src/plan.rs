@@ -3,14 +3,16 @@
 //! rewritten, and what is not in it does not reach the origin on page routes.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::header::ACCEPT;
 
 use crate::config::Mode;
 use crate::fill::{
-    Ask, GUARDED, Notes, SERVER_RENDERED, Subject, end_to_end, selection, variant_field,
-    variant_fields, without,
+    Ask, FORWARDED_FOR, GUARDED, Notes, SERVER_RENDERED, Subject, may_be_sent, selection,
+    variant_field, variant_fields, without,
 };
 use crate::framework::{Place, Preset, Rendering};
 use crate::host;
@@ -19,6 +21,7 @@ use crate::page::{Fields, FieldsBuf, Form, KeyBuf, PageKey, Representation, cano
 use crate::request::{Facts, Request};
 use crate::route::{Route, is_named};
 use crate::rules::cache_status::Bypass;
+use crate::rules::request_fields::Passing;
 use crate::rules::{Lines, negotiate, vary};
 
 /// What is to be done with a request.
@@ -47,6 +50,40 @@ pub struct Wanted {
     pub server_rendered: Option<Subject>,
     /// What the site's build says of it, where that counts.
     pub rendering: Rendering,
+    /// Where nothing is stored of it, nobody can say whether it is for all but the origin.
+    pub is_unknown: bool,
+    url: Url,
+}
+
+/// What the URL of a request says, beside what its key does.
+#[derive(Clone, Debug)]
+struct Url {
+    /// The canonical path, where it is another than the path as sent.
+    path: Option<Box<str>>,
+    /// Where in that path a build is named.
+    build: Option<Range<u32>>,
+    /// The form that it names.
+    form: Form,
+}
+
+impl Url {
+    fn new(path: Cow<'_, str>, build: Option<Range<u32>>, form: Form) -> Url {
+        let path = match path {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path.into()),
+        };
+        Url { path, build, form }
+    }
+
+    /// The canonical path of the request that it was made for.
+    fn path<'a>(&'a self, request: &Request<'a>) -> &'a str {
+        self.path.as_deref().unwrap_or(request.path())
+    }
+
+    fn build<'a>(&'a self, request: &Request<'a>) -> Option<&'a str> {
+        let Range { start, end } = self.build.clone()?;
+        self.path(request).get(start as usize..end as usize)
+    }
 }
 
 /// Decides what a request is about, and makes the key of the page it names.
@@ -65,31 +102,10 @@ pub fn plan(
     let host = host::canonical(request.host, request.scheme);
     let place = live.preset.locate(&path, request);
     let route = live.routes.find(&host, &place.path);
-    let bypass = |why| Plan::Bypass(Arc::clone(route), why);
-    let page = match route.mode {
-        Mode::Pass => return bypass(Bypass::Pass),
-        _ if live.config.dev => return bypass(Bypass::Dev),
-        _ if !matches!(request.method, "GET" | "HEAD") => return bypass(Bypass::Method),
-        Mode::Isr { .. } | Mode::Dsg { .. } if facts.authorization => {
-            return bypass(Bypass::Authorization);
-        }
-        Mode::Isr { .. } | Mode::Dsg { .. } if live.preset.draft(request, facts) => {
-            return bypass(Bypass::Draft);
-        }
-        Mode::Isr { .. } | Mode::Dsg { .. } if is_unknown(live, route, request, &place) => {
-            return bypass(Bypass::Unknown);
-        }
-        Mode::Isr { .. } | Mode::Dsg { .. }
-            if route.preset && live.preset.is_negotiated(&place) =>
-        {
-            return bypass(Bypass::Negotiated);
-        }
-        Mode::Isr { .. } | Mode::Dsg { .. } => true,
-        Mode::Ssr { .. } if facts.websocket => return bypass(Bypass::Upgrade),
-        // A fill carries no body.
-        Mode::Ssr { .. } if facts.body => return bypass(Bypass::Method),
-        Mode::Ssr { .. } => false,
-    };
+    if let Some(why) = bypass(live, route, request, facts, &place) {
+        return Plan::Bypass(Arc::clone(route), why);
+    }
+    let is_asset = live.preset.is_asset(&path);
     let form = place.form;
     let query = keyed_of(&live.preset, request.query());
     let begin = |key: &mut KeyBuf| {
@@ -97,7 +113,7 @@ pub fn plan(
         let deployment = match place.build {
             Some(build) => deployments.of_build(build),
             // Its name says what is in it, whatever is deployed.
-            None if live.preset.is_asset(&path) => "",
+            None if is_asset => "",
             None => deployments.current(),
         };
         key.begin(deployment, request.scheme, &host, &place.path);
@@ -110,47 +126,99 @@ pub fn plan(
     let longest = live.config.limits.max_variant;
     variants(route, request, longest, |name, value| key.variant(name, value));
     let selection = selection(&live.preset, form, request);
+    let Known { rendering, is_unknown } = known(live, route, &place, is_asset);
+    let by_origin = route.mode.is_by_origin() && !rendering.is_guarded();
     let noted = || {
         let subject = notes.form(key.as_str(), form, selection);
         notes.server_rendered(subject).then_some(subject)
     };
-    // A route of the configuration's own says more than the build does.
-    let rendering = match page && route.preset && !live.preset.is_asset(&path) {
-        true => live.preset.rendering(&place.path, form),
-        false => Rendering::Unknown,
-    };
-    let by_origin = route.mode.is_by_origin();
-    let server_rendered = if by_origin && !rendering.is_guarded() { noted() } else { None };
-    let each = by_origin && rendering == Rendering::ForEach;
-    if server_rendered.is_some() || each || rendering.is_guarded() {
-        if facts.websocket {
-            return bypass(Bypass::Upgrade);
-        }
-        if facts.body {
-            return bypass(Bypass::Method);
-        }
-        let wanted = Wanted {
-            route: Arc::clone(route),
-            page: false,
-            form,
-            selection,
-            server_rendered,
-            rendering,
+    let server_rendered = if by_origin { noted() } else { None };
+    let for_each = server_rendered.is_some() || (by_origin && rendering == Rendering::ForEach);
+    if for_each || rendering.is_guarded() {
+        // A fill carries neither.
+        let why = match (facts.websocket, facts.body) {
+            (true, _) => Some(Bypass::Upgrade),
+            (false, true) => Some(Bypass::Method),
+            (false, false) => None,
         };
-        if rendering.is_guarded() {
-            // Apart from what anybody gets. A copy is the same whatever the query.
-            key.variant(GUARDED, "");
-            return Plan::Page(wanted);
+        if let Some(why) = why {
+            return Plan::Bypass(Arc::clone(route), why);
         }
+    }
+    if rendering.is_guarded() {
+        // Apart from what anybody gets. A copy is the same whatever the query.
+        key.variant(GUARDED, "");
+    } else if for_each {
         // All of the query, and apart from the page that its route makes.
         begin(key);
         key.query(&query);
         variants(route, request, longest, |name, value| key.variant(name, value));
         key.variant(SERVER_RENDERED, "");
-        return Plan::Page(wanted);
     }
-    let route = Arc::clone(route);
-    Plan::Page(Wanted { route, page, form, selection, server_rendered: None, rendering })
+    let build = place.build.and_then(|build| {
+        let start = path.find(build)?;
+        Some(u32::try_from(start).ok()?..u32::try_from(start + build.len()).ok()?)
+    });
+    let page = route.mode.is_page() && !for_each && !rendering.is_guarded();
+    let (route, url) = (Arc::clone(route), Url::new(path, build, form));
+    let is_unknown = is_unknown && page;
+    Plan::Page(Wanted { route, page, form, selection, server_rendered, rendering, is_unknown, url })
+}
+
+/// Why the cache has no part in a request, if it has none.
+fn bypass(
+    live: &Live,
+    route: &Route,
+    request: &Request<'_>,
+    facts: &Facts,
+    place: &Place<'_>,
+) -> Option<Bypass> {
+    let preset = &live.preset;
+    Some(match route.mode {
+        Mode::Pass => Bypass::Pass,
+        _ if live.config.dev => Bypass::Dev,
+        _ if !matches!(request.method, "GET" | "HEAD") => Bypass::Method,
+        Mode::Isr { .. } | Mode::Dsg { .. } => {
+            if facts.authorization {
+                Bypass::Authorization
+            } else if preset.draft(request, facts) {
+                Bypass::Draft
+            } else if is_unknown(live, route, request, place) {
+                Bypass::Unknown
+            } else if route.preset && preset.is_negotiated(place) {
+                Bypass::Negotiated
+            } else {
+                return None;
+            }
+        }
+        Mode::Ssr { .. } if facts.websocket => Bypass::Upgrade,
+        // A fill carries no body.
+        Mode::Ssr { .. } if facts.body => Bypass::Method,
+        Mode::Ssr { .. } => return None,
+    })
+}
+
+/// What is known of a page before it is asked for.
+struct Known {
+    /// What the build says of it, where that counts.
+    rendering: Rendering,
+    /// Neither the build nor a name that is a hash says whether it is for all, and the
+    /// origin is to say it.
+    is_unknown: bool,
+}
+
+fn known(live: &Live, route: &Route, place: &Place<'_>, is_asset: bool) -> Known {
+    let by_origin = route.mode.is_isr_by_origin();
+    let asks = route.mode.is_page() && !is_asset && (route.preset || by_origin);
+    let by_build = match asks {
+        true => live.preset.rendering(&place.path, place.form),
+        false => Rendering::Unknown,
+    };
+    // A route of the configuration's own says more than the build does.
+    let rendering = if route.preset { by_build } else { Rendering::Unknown };
+    let is_unknown =
+        by_origin && rendering == Rendering::Unknown && !is_asset && by_build != Rendering::ForAll;
+    Known { rendering, is_unknown }
 }
 
 /// Whether a request names a form of a page that nobody has heard of: of a build
@@ -210,16 +278,14 @@ pub fn ask(
     key: &KeyBuf,
     wanted: &Wanted,
 ) -> Ask {
-    let path = canonical_path(request.path());
-    let place = live.preset.locate(&path, request);
-    let build = match place.build {
+    let build = match wanted.url.build(request) {
         Some(build) => Some(Arc::from(build)),
         None => live.deployments(&wanted.route).load().build_of(key.deployment()),
     };
     let page = wanted.page;
     let target = match live.preset.target(key.target(), wanted.form, build.as_deref()) {
         Some(target) if page => target.into(),
-        _ => own_target(live, request, wanted, &path).into(),
+        _ => own_target(live, request, wanted).into(),
     };
     let fields = if page {
         let mut fields = FieldsBuf::default();
@@ -233,7 +299,7 @@ pub fn ask(
         }
         fields.done()
     } else {
-        visitors_fields(live, request, wanted, &place)
+        client_fields(live, request, wanted)
     };
     Ask {
         origin: Arc::clone(live.origin(&wanted.route)),
@@ -277,21 +343,10 @@ pub fn whole(
     ask(live, request, facts, key, &Wanted { page: false, ..wanted.clone() })
 }
 
-/// Whether a page of which nothing is stored is unknown: the origin says whether it is for
-/// all, and neither the build nor a name that is a hash says it before.
-#[must_use]
-pub fn is_unknown_path(live: &Live, wanted: &Wanted, key: &KeyBuf) -> bool {
-    let path = key.target().split('?').next().unwrap_or_default();
-    wanted.page
-        && wanted.route.mode.is_isr_by_origin()
-        && wanted.rendering == Rendering::Unknown
-        && !live.preset.is_asset(path)
-        && live.preset.rendering(path, wanted.form) != Rendering::ForAll
-}
-
-/// The target of a request on `ssr`: the visitor's own, less what its route does
+/// The target of a request on `ssr`: the client's own, less what its route does
 /// not key.
-fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted, path: &str) -> String {
+fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted) -> String {
+    let path = wanted.url.path(request);
     let keyed = keyed_of(&live.preset, request.query());
     let mut scratch = String::new();
     // What goes to the origin from the path of a page goes whole.
@@ -302,20 +357,15 @@ fn own_target(live: &Live, request: &Request<'_>, wanted: &Wanted, path: &str) -
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }
 
-/// The fields of a visitor that a fill on `ssr` carries; what is declared, as it
+/// The fields of a client that a fill on `ssr` carries; what is declared, as it
 /// is keyed.
-fn visitors_fields(
-    live: &Live,
-    request: &Request<'_>,
-    wanted: &Wanted,
-    place: &Place<'_>,
-) -> Fields {
+fn client_fields(live: &Live, request: &Request<'_>, wanted: &Wanted) -> Fields {
     let route = &wanted.route;
     let mut fields = FieldsBuf::default();
     let passing = live.passing(request.peer, route);
     for (name, value) in end_to_end(request, &passing, live.preset.vary()).iter() {
         let declared = route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()));
-        if !declared && !live.preset.strips(name, place.form) {
+        if !declared && !live.preset.strips(name, wanted.url.form) {
             fields.push(name, value);
         }
     }
@@ -324,6 +374,52 @@ fn visitors_fields(
     let each = |name: &str, value: &str| variant_field(&mut fields, name, value);
     variants(route, request, longest, each);
     fields.done()
+}
+
+/// The end-to-end fields of a request that a fill on `ssr` carries, with the
+/// client's address added to `X-Forwarded-For`.
+///
+/// `deciding`: names of fields by which the request was understood. `Connection`
+/// cannot take those away, or the page would be another than its key says.
+fn end_to_end(request: &Request<'_>, passing: &Passing<'_>, deciding: &[&str]) -> Fields {
+    let nominated = |name: &str| {
+        request
+            .lines("connection")
+            .flat_map(|line| line.split(|b| *b == b','))
+            .any(|n| n.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+            && !deciding.iter().any(|n| name.eq_ignore_ascii_case(n))
+    };
+    let mut out = FieldsBuf::default();
+    for field in request.fields {
+        let name = field.name;
+        if may_be_sent(name)
+            && !nominated(name)
+            && !name.eq_ignore_ascii_case(FORWARDED_FOR)
+            && passing.passes(name)
+        {
+            out.push(name, field.value);
+        }
+    }
+    let lines = request.lines(FORWARDED_FOR);
+    out.push("X-Forwarded-For", &forwarded_for(lines, request.peer, passing));
+    out.done()
+}
+
+/// `X-Forwarded-For` as it goes on: the address of who asks here, after what that
+/// one says of the way before if that is to be believed.
+#[must_use]
+pub fn forwarded_for<'a>(
+    lines: impl Iterator<Item = &'a [u8]>,
+    peer: IpAddr,
+    passing: &Passing<'_>,
+) -> Vec<u8> {
+    let mut chain = Vec::new();
+    for line in lines.filter(|line| !line.is_empty() && passing.passes(FORWARDED_FOR)) {
+        chain.extend_from_slice(line);
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(peer.to_string().as_bytes());
+    chain
 }
 
 /// What a background regeneration asks for first that a visitor's request triggered:
@@ -379,6 +475,39 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         of_a_client: false,
         is_whole: false,
         route,
+    }
+}
+
+/// The page of a path on the host of a request, under no query and no variant, and its
+/// route.
+#[must_use]
+pub fn page_at<'a>(live: &'a Live, request: &Request<'_>, path: &str) -> (PageKey, &'a Arc<Route>) {
+    let host = host::canonical(request.host, request.scheme);
+    let path = canonical_path(path);
+    let page = live.preset.locate(&path, request).path;
+    let route = live.routes.find(&host, &page);
+    let deployments = live.deployments(route).load();
+    (PageKey::new(deployments.current(), request.scheme, &host, &page), route)
+}
+
+/// The page that the client of a request would get of a target with its browser, and its
+/// route; none where nothing is stored of it.
+#[must_use]
+pub fn page_for(
+    live: &Live,
+    notes: &Notes,
+    request: &Request<'_>,
+    target: &str,
+) -> Option<(PageKey, Arc<Route>)> {
+    let (_, route) = page_at(live, request, target.split('?').next().unwrap_or(target));
+    // As its browser asks for it, and as little as that.
+    let declared = |name: &str| route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()));
+    let fields: Vec<_> = request.fields.iter().filter(|f| declared(f.name)).copied().collect();
+    let request = Request { method: "GET", target, fields: &fields, ..*request };
+    let mut key = KeyBuf::default();
+    match plan(live, notes, &request, &Facts::of(&request), &mut key) {
+        Plan::Page(wanted) => Some((key.key(), wanted.route)),
+        Plan::Webhook | Plan::Bypass(..) => None,
     }
 }
 

@@ -1,7 +1,6 @@
 //! What a fill asks for, and the request that it sends (semantics §3).
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::ACCEPT_ENCODING;
@@ -15,7 +14,6 @@ use crate::framework::{Preset, Rendering};
 use crate::metrics::Metrics;
 use crate::origin::Origin;
 use crate::page::{Asked, Fields, FieldsBuf, Form, Page, PageKey, Representation};
-use crate::request::Request;
 use crate::route::Route;
 use crate::rules::request_fields::{Passing, Sender};
 use crate::rules::vary::{self, Vary};
@@ -149,56 +147,13 @@ const OF_THE_WAY: &[&str] = &[
 /// What Perennial says itself, by what is in every key.
 const SAID_BY_KEY: &[&str] = &["host", "x-forwarded-host", "x-forwarded-proto"];
 
-/// The end-to-end fields of a request that a fill on `ssr` carries, with the
-/// visitor's address added to `X-Forwarded-For`.
-///
-/// `deciding`: names of fields by which the request was understood. `Connection`
-/// cannot take those away, or the page would be another than its key says.
-#[must_use]
-pub fn end_to_end(request: &Request<'_>, passing: &Passing<'_>, deciding: &[&str]) -> Fields {
-    let nominated = |name: &str| {
-        request
-            .lines("connection")
-            .flat_map(|line| line.split(|b| *b == b','))
-            .any(|n| n.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
-            && !listed(deciding, name)
-    };
-    let mut out = FieldsBuf::default();
-    for field in request.fields {
-        let name = field.name;
-        if !hop::is_hop_by_hop(name)
-            && !nominated(name)
-            && !listed(NOT_OF_A_FILL, name)
-            && !listed(SAID_BY_KEY, name)
-            && !name.eq_ignore_ascii_case(FORWARDED_FOR)
-            && passing.passes(name)
-        {
-            out.push(name, field.value);
-        }
-    }
-    let lines = request.lines(FORWARDED_FOR);
-    out.push("X-Forwarded-For", &forwarded_for(lines, request.peer, passing));
-    out.done()
-}
-
-/// The field with the addresses of visitor and proxies, lower case.
+/// The field with the addresses of clients and proxies, lower case.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// `X-Forwarded-For` as it goes on: the address of who asks here, after what that
-/// one says of the way before if that is to be believed.
+/// Whether a fill may send this field of a client at all.
 #[must_use]
-pub fn forwarded_for<'a>(
-    lines: impl Iterator<Item = &'a [u8]>,
-    peer: IpAddr,
-    passing: &Passing<'_>,
-) -> Vec<u8> {
-    let mut chain = Vec::new();
-    for line in lines.filter(|line| !line.is_empty() && passing.passes(FORWARDED_FOR)) {
-        chain.extend_from_slice(line);
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(peer.to_string().as_bytes());
-    chain
+pub fn may_be_sent(name: &str) -> bool {
+    !(hop::is_hop_by_hop(name) || listed(NOT_OF_A_FILL, name) || listed(SAID_BY_KEY, name))
 }
 
 /// Fields less those of these names.
@@ -447,7 +402,6 @@ impl Ask {
     /// be answered differently. Not by what is in the key, nor by what no visitor
     /// has a say in.
     pub(super) fn selects_by(&self, name: &HeaderName) -> bool {
-        let listed = |list: &[&str]| list.contains(&name.as_str());
         let rules = &self.request_fields;
         let passing = Passing {
             allow: &rules.allow,
@@ -457,9 +411,7 @@ impl Ask {
             sender: Sender::TrustedProxy,
         };
         !self.route.vary.contains(name)
-            && !listed(NOT_OF_A_FILL)
-            && !listed(SAID_BY_KEY)
-            && !hop::is_hop_by_hop(name.as_str())
+            && may_be_sent(name.as_str())
             && passing.passes(name.as_str())
     }
 

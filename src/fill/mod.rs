@@ -34,8 +34,8 @@ mod stream;
 mod tests;
 
 pub use ask::{
-    Ask, FORWARDED_FOR, GUARDED, SERVER_RENDERED, end_to_end, forwarded_for, selection,
-    variant_field, variant_fields, without,
+    Ask, FORWARDED_FOR, GUARDED, SERVER_RENDERED, may_be_sent, selection, variant_field,
+    variant_fields, without,
 };
 pub use fills::{Fills, Renewal};
 pub use generation::Renewed;

@@ -12,12 +12,9 @@ use pingora::proxy::Session;
 
 use super::{Ctx, Proxy, fields, host, request};
 use crate::host;
-use crate::live::Live;
 use crate::metrics::Invalidation;
-use crate::page::{Form, KeyBuf, PageKey, canonical_path};
-use crate::plan::{Plan, ask_for_page, plan};
-use crate::request::{Facts, Request};
-use crate::route::Route;
+use crate::page::Form;
+use crate::plan::{ask_for_page, page_at, page_for};
 use crate::rules::Outcome;
 use crate::rules::cache_status::Bypass;
 
@@ -59,13 +56,10 @@ impl Proxy {
         let live = &ctx.record.live;
         let fields = fields(head);
         let request = request(live, head, &fields, Proxy::peer(session));
-        let host = host::canonical(host(head), request.scheme);
+        let host = host::canonical(request.host, request.scheme);
         let path = host::same_origin(request.scheme, &host, head.uri.path(), reference);
         let Some(path) = path else { return };
-        let path = canonical_path(&path);
-        let page = live.preset.locate(&path, &request).path;
-        let deployments = live.deployments(live.routes.find(&host, &page)).load();
-        let key = PageKey::new(deployments.current(), request.scheme, &host, &page);
+        let (key, _) = page_at(live, &request, &path);
         self.engine.store.invalidate_unsafe(&key);
         live.metrics.invalidation(Invalidation::Unsafe);
     }
@@ -132,7 +126,8 @@ impl Proxy {
             next.and_then(|next| host::same_origin(request.scheme, &host, head.uri.path(), next));
         let mut renewals = Vec::new();
         for target in [Some(request.target), next.as_deref()].into_iter().flatten() {
-            let Some((key, route)) = self.page_of(live, &request, target) else { continue };
+            let notes = self.engine.fills.notes();
+            let Some((key, route)) = page_for(live, notes, &request, target) else { continue };
             live.metrics.invalidation(Invalidation::Unsafe);
             if !route.mode.is_page() {
                 self.engine.store.invalidate_unsafe(&key);
@@ -147,30 +142,6 @@ impl Proxy {
         }
         // What takes longer is stale until it is there.
         let _ = tokio::time::timeout(WAIT_FOR_RENEWAL, join_all(renewals)).await;
-    }
-
-    /// The page that this client would get of a target, and its route; none where
-    /// nothing is stored of it.
-    fn page_of(
-        &self,
-        live: &Arc<Live>,
-        request: &Request<'_>,
-        target: &str,
-    ) -> Option<(PageKey, Arc<Route>)> {
-        let host = host::canonical(request.host, request.scheme);
-        let path = canonical_path(target.split('?').next().unwrap_or(target));
-        let route = live.routes.find(&host, &live.preset.locate(&path, request).path);
-        // As its browser asks for it, and as little as that.
-        let declared =
-            |name: &str| route.vary.iter().any(|n| name.eq_ignore_ascii_case(n.as_str()));
-        let fields: Vec<_> = request.fields.iter().filter(|f| declared(f.name)).copied().collect();
-        let request = Request { method: "GET", target, fields: &fields, ..*request };
-        let mut key = KeyBuf::default();
-        let notes = self.engine.fills.notes();
-        match plan(live, notes, &request, &Facts::of(&request), &mut key) {
-            Plan::Page(wanted) => Some((key.key(), wanted.route)),
-            Plan::Webhook | Plan::Bypass(..) => None,
-        }
     }
 }
 

@@ -8,9 +8,10 @@ use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{HeaderNameVariant, RequestHeader, ResponseHeader};
 
 use crate::answer::head::{Audience, Shape};
-use crate::fill::{FORWARDED_FOR, forwarded_for};
+use crate::fill::FORWARDED_FOR;
 use crate::live::Live;
 use crate::page::{Fields, FieldsBuf, canonical_path};
+use crate::plan::forwarded_for;
 use crate::request::Request;
 use crate::route::Route;
 use crate::rules::cache_status::Bypass;

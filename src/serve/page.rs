@@ -332,7 +332,7 @@ impl<C: Client> Visit<'_, C> {
         let unknown = !stored && self.refused.is_empty();
         // Who wants a tunnel gets it where it turns out that there is no page.
         let unknown = unknown && !facts.websocket;
-        if !(unknown && plan::is_unknown_path(live, &self.wanted, &self.key)) {
+        if !(unknown && self.wanted.is_unknown) {
             return First::No;
         }
         // A fill carries no body.

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::answer::head::{Audience, Shape};
 use crate::config;
-use crate::framework::Preset;
+use crate::framework::{self, Preset};
 use crate::page::{Asked, Fields, Form, Judgement, Representation};
 use crate::route::Route;
 use crate::rules::cache_control::governing;
@@ -135,7 +135,7 @@ impl Judge<'_> {
             Form::Document => Expected::Document,
             Form::Data if self.preset.is_probe(Form::Data) => Expected::DataByAccept,
             Form::Data => Expected::Data,
-            Form::Rsc => Expected::Rsc,
+            Form::Payload => Expected::Payload,
         };
         storable::judge(
             self.policy(response),
@@ -143,6 +143,8 @@ impl Judge<'_> {
                 status: response.status,
                 headers: response.headers,
                 expected,
+                payload_type: framework::PAYLOAD_TYPE,
+                says_stale: framework::is_stale_copy(response.headers),
                 authorization,
                 cookie,
                 no_store,

@@ -14,7 +14,7 @@ use super::decode::Coded;
 use super::stream::{Fill, Preview};
 use crate::answer::head::{Audience, compressible};
 use crate::config;
-use crate::framework::Told;
+use crate::framework::{self, Told};
 use crate::origin::Exchange;
 use crate::page::{
     Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement,
@@ -143,17 +143,17 @@ impl Arrived {
     /// Whether asking for a form that the page may not have brought something else
     /// (semantics §4). A failed render says nothing about that.
     pub(super) fn brought_no_data(&self, form: Form) -> bool {
-        if form == Form::Rsc {
-            return self.status.is_success() && !media::is_rsc(&self.headers);
+        if form == Form::Payload {
+            return self.status.is_success() && !media::is(&self.headers, framework::PAYLOAD_TYPE);
         }
         !media::is_json(&self.headers) && status::meaning(self.status).is_of_the_page()
     }
 
-    /// What the origin wants as the mark of an RSC request, if this is a redirect
+    /// What the origin wants as the mark of a request for a payload, if this is a redirect
     /// that says nothing else.
     pub(super) fn marked(&self, ask: &Ask) -> Option<Box<str>> {
         let name = ask.preset.parameter()?;
-        if ask.form != Form::Rsc || !self.status.is_redirection() {
+        if ask.form != Form::Payload || !self.status.is_redirection() {
             return None;
         }
         let location = self.headers.get(LOCATION)?.to_str().ok()?;
@@ -427,7 +427,7 @@ pub(super) fn refreshed(
     if !conditional::selects(&stored, &update.headers) {
         return None;
     }
-    let headers = conditional::merge_304(&stored, &update.headers);
+    let headers = conditional::merge_304(&stored, &update.headers, &framework::CACHE_FIELDS);
     let mut fields = FieldsBuf::default();
     for (name, value) in &headers {
         if name != CONTENT_LENGTH && name != SET_COOKIE {

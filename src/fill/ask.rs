@@ -460,7 +460,7 @@ impl Ask {
     ) -> pingora::Result<Box<RequestHeader>> {
         let preset = &self.preset;
         let target = match preset.parameter() {
-            Some(name) if self.form == Form::Rsc => {
+            Some(name) if self.form == Form::Payload => {
                 let separator = if self.target.contains('?') { '&' } else { '?' };
                 Cow::Owned(format!("{}{separator}{name}={mark}", self.target))
             }

@@ -25,7 +25,7 @@ use crate::metrics::{FillResult, Guard};
 use crate::origin::{
     Attempt, Exchange, Permit, Priority, RequestBody, Sample, Site, Verdict as OriginVerdict,
 };
-use crate::page::{Form, Representation};
+use crate::page::Representation;
 use crate::rules::cache_status::Failure;
 use crate::rules::storable::{Class, Verdict};
 use crate::rules::{Reason, media};
@@ -329,7 +329,7 @@ impl<'a> Fetch<'a> {
             priority: self.priority,
             kind: if is_probe && arrived.brought_no_data(judging.form) {
                 Kind::NotBrought
-            } else if ask.form == Form::Rsc && ask.preset.is_part(ask.form, &ask.fields) {
+            } else if ask.preset.can_be_made_up(ask.form, &ask.fields) {
                 Kind::Part
             } else {
                 Kind::Usual

@@ -63,7 +63,7 @@ impl ForAll {
         let form = match self.ask.form {
             Form::Document => 2,
             Form::Data => 4,
-            Form::Rsc => 6,
+            Form::Payload => 6,
         };
         (self.ask.selection() & !7) | form
     }

@@ -87,7 +87,7 @@ impl Framework for Gatsby {
         let (path, query) = split(page);
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
-            Form::Rsc => None,
+            Form::Payload => None,
             Form::Data => {
                 let prefix = &self.site.path_prefix;
                 let page = match below(path, prefix)?.trim_matches('/') {
@@ -105,7 +105,7 @@ impl Framework for Gatsby {
         let build = match form {
             Form::Document if body.trim_ascii_start().starts_with(b"{") => in_app_data(body),
             Form::Document => scripts(body).find_map(in_script),
-            Form::Data | Form::Rsc => None,
+            Form::Data | Form::Payload => None,
         };
         Told { build, pair: Some(other(form)) }
     }
@@ -119,7 +119,7 @@ impl Framework for Gatsby {
     fn is_for_all(&self, form: Form, body: &[u8]) -> bool {
         match form {
             Form::Document => !inlines_data(body),
-            Form::Data | Form::Rsc => !has_server_data(body),
+            Form::Data | Form::Payload => !has_server_data(body),
         }
     }
 

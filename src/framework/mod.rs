@@ -20,14 +20,14 @@ mod urls;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, IntoStaticStr};
 
 use crate::config::{self, Route};
 
-pub use preset::{Changed, Framework, Place, Rendering, Told};
+pub use preset::{Changed, Framework, PAYLOAD_TYPE, Place, Rendering, Told};
 pub use urls::MAX_NAMES;
 
 /// The presets. Each is a line here and a file beside this one, with a type of this name
@@ -158,6 +158,17 @@ impl Deref for Preset {
     }
 }
 
+/// The fields in which frameworks say how caches of their own answered. They are read with
+/// any preset: what is behind it may be a framework all the same.
+pub const CACHE_FIELDS: [&str; 1] = [nextjs::CACHE_FIELD];
+
+/// Whether the origin says that its response is a stale copy from a cache of its own.
+#[must_use]
+pub fn is_stale_copy(response: &HeaderMap) -> bool {
+    let is_stale = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"STALE");
+    CACHE_FIELDS.iter().any(|name| response.get(*name).is_some_and(is_stale))
+}
+
 /// How to tell a framework by a page that it rendered: the page's path, the response's
 /// fields, and its body.
 type Recognise = fn(&str, &HeaderMap, &[u8]) -> Option<Found>;
@@ -192,6 +203,16 @@ mod testing {
 mod tests {
     use super::*;
     use crate::config::{Framework::*, Gatsby as G, Nextjs as N, Site};
+
+    #[test]
+    fn stale_copies_of_an_origin_of_its_own_cache() {
+        for (value, stale) in [("STALE", true), ("stale", true), ("HIT", false), ("", false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-nextjs-cache", value.parse().unwrap());
+            assert_eq!(is_stale_copy(&headers), stale, "{value}");
+        }
+        assert!(!is_stale_copy(&HeaderMap::new()));
+    }
 
     /// What each framework prints, as real sites did.
     #[test]

@@ -44,6 +44,9 @@ pub(super) struct Nextjs {
 /// shell and a crawler the page.
 const AGENT: &str = concat!("Perennial/", env!("CARGO_PKG_VERSION"), " (like Googlebot)");
 
+/// In which Next says how its own cache answered.
+pub(super) const CACHE_FIELD: &str = "x-nextjs-cache";
+
 /// The query parameter by which browsers' own caches tell RSC payloads apart.
 const RSC_PARAMETER: &str = "_rsc";
 
@@ -146,7 +149,7 @@ impl Framework for Nextjs {
     /// middleware answers itself, or a page for one visitor, does not.
     fn says_for_all(&self, response: &HeaderMap) -> bool {
         let known = |value: &HeaderValue| matches!(value.as_bytes(), b"HIT" | b"STALE" | b"MISS");
-        response.get("x-nextjs-cache").is_some_and(known)
+        response.get(CACHE_FIELD).is_some_and(known)
     }
 
     /// A path that no site has: the 404 page is rendered once, and tells the build.
@@ -169,7 +172,7 @@ impl Framework for Nextjs {
                 build: Some(build),
             };
         }
-        let form = if is_rsc(request) { Form::Rsc } else { Form::Document };
+        let form = if is_rsc(request) { Form::Payload } else { Form::Document };
         Place { path: Cow::Borrowed(path), form, build: None }
     }
 
@@ -177,7 +180,7 @@ impl Framework for Nextjs {
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
             // Appended where a client puts it; what follows the sign is for `attempt`.
-            Form::Rsc => Some(Cow::Borrowed(page)),
+            Form::Payload => Some(Cow::Borrowed(page)),
             Form::Data => {
                 let (path, query) = split(page);
                 let name = below(path, &self.site.base_path)?.trim_end_matches('/');
@@ -270,7 +273,7 @@ impl Framework for Nextjs {
     /// the rewriting then. This is the tree of a router that has nothing yet; what Next has
     /// stored or stores it renders without.
     fn asks_plainly(&self, form: Form) -> Option<(&'static str, &'static str)> {
-        (form == Form::Rsc)
+        (form == Form::Payload)
             .then_some(("Next-Router-State-Tree", "%5B%22%22%2C%7B%7D%2Cnull%2C%22refetch%22%5D"))
     }
 
@@ -294,7 +297,7 @@ impl Framework for Nextjs {
             Form::Document => None,
             // Middleware answers such a request with fields instead of a redirect.
             Form::Data => Some(("x-nextjs-data", "1")),
-            Form::Rsc => Some(("RSC", "1")),
+            Form::Payload => Some(("RSC", "1")),
         }
     }
 
@@ -303,27 +306,33 @@ impl Framework for Nextjs {
     }
 
     fn forms(&self) -> &'static [Form] {
-        &[Form::Document, Form::Data, Form::Rsc]
+        &[Form::Document, Form::Data, Form::Payload]
     }
 
     fn is_probe(&self, form: Form) -> bool {
-        form == Form::Rsc
+        form == Form::Payload
     }
 
+    /// Data at a URL of their own, and one segment of a payload.
     fn is_part(&self, form: Form, fields: &Fields) -> bool {
-        is_part(form, fields)
+        form == Form::Data || self.can_be_made_up(form, fields)
+    }
+
+    /// A segment of a payload, by its name.
+    fn can_be_made_up(&self, form: Form, fields: &Fields) -> bool {
+        form == Form::Payload && fields.get("next-router-segment-prefetch").is_some()
     }
 
     fn fields(&self, form: Form) -> &'static [&'static str] {
-        if form == Form::Rsc { RSC_FIELDS } else { &[] }
+        if form == Form::Payload { RSC_FIELDS } else { &[] }
     }
 
     fn is_foreign(&self, request: &Request<'_>, form: Form) -> bool {
-        form == Form::Rsc && is_foreign(request)
+        form == Form::Payload && is_foreign(request)
     }
 
     fn selecting(&self, form: Form, response: &HeaderMap) -> Vec<Box<str>> {
-        if form == Form::Rsc { selecting(response) } else { Vec::new() }
+        if form == Form::Payload { selecting(response) } else { Vec::new() }
     }
 
     fn vary(&self) -> &'static [&'static str] {
@@ -343,7 +352,7 @@ impl Framework for Nextjs {
     }
 
     fn cache_field(&self) -> Option<&'static str> {
-        Some("x-nextjs-cache")
+        Some(CACHE_FIELD)
     }
 
     fn silent_is_static(&self) -> bool {
@@ -411,15 +420,6 @@ fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
         names.push("next-url".into());
     }
     names
-}
-
-/// Data at a URL of their own, and one segment of a payload.
-fn is_part(form: Form, fields: &Fields) -> bool {
-    match form {
-        Form::Document => false,
-        Form::Data => true,
-        Form::Rsc => fields.get("next-router-segment-prefetch").is_some(),
-    }
 }
 
 /// Fields that speak to the inside of Next, from middleware to renderer, and
@@ -608,8 +608,8 @@ mod tests {
     fn payloads() {
         let next = site(|_| ());
         for (fields, form) in [
-            (&[("RSC", "1")][..], Form::Rsc),
-            (&[("rsc", " 1 ")][..], Form::Rsc),
+            (&[("RSC", "1")][..], Form::Payload),
+            (&[("rsc", " 1 ")][..], Form::Payload),
             (&[("RSC", "0")][..], Form::Document),
             (&[("Next-Router-Prefetch", "1")][..], Form::Document),
         ] {
@@ -652,13 +652,13 @@ mod tests {
             ("x-middleware-", Form::Document, true),
             ("x-middlewar", Form::Document, false),
             ("x-invoke-path", Form::Document, true),
-            ("X-Now-Route-Matches", Form::Rsc, true),
+            ("X-Now-Route-Matches", Form::Payload, true),
             ("x-matched-path", Form::Document, true),
             ("next-resume", Form::Document, true),
             ("x-prerender-revalidate", Form::Data, true),
             ("x-nextjs-data", Form::Document, true),
             ("x-nextjs-data", Form::Data, false),
-            ("Next-Router-State-Tree", Form::Rsc, false),
+            ("Next-Router-State-Tree", Form::Payload, false),
         ] {
             assert_eq!(strips(name, form), stripped, "{name}");
         }
@@ -705,22 +705,22 @@ mod tests {
                     "\"c\":[{\"b\":\"x\"}],\"b\":\"B2\"}\n",
                 ]),
                 Some("B2"),
-                Some(Form::Rsc),
+                Some(Form::Payload),
             ),
             (
                 Form::Document,
                 flight(&["0:[\"$\",\"$L1\",null,{\"buildId\":\"B14\",\"b\":1}]\n"]),
                 Some("B14"),
-                Some(Form::Rsc),
+                Some(Form::Payload),
             ),
-            (Form::Document, flight(&[long]), Some("B-3"), Some(Form::Rsc)),
+            (Form::Document, flight(&[long]), Some("B-3"), Some(Form::Payload)),
             (Form::Document, "<p>\"buildId\":\"evil\"</p>".to_owned(), None, None),
             // What visitors wrote, in text, in an attribute, in a script's string.
             (
                 Form::Document,
                 format!("<p>{EVIL}</p>{}", flight(&["0:{\"b\":\"B\"}\n"])),
                 Some("B"),
-                Some(Form::Rsc),
+                Some(Form::Payload),
             ),
             (Form::Document, format!("<p title='<script>{EVIL}</script>'>"), None, None),
             (Form::Document, format!("<p title='{}'>", pages(r#"{"buildId":"evil"}"#)), None, None),
@@ -734,16 +734,16 @@ mod tests {
                     flight(&["0:{\"b\":\"evil\"}\n"])
                 ),
                 None,
-                Some(Form::Rsc),
+                Some(Form::Payload),
             ),
-            (Form::Rsc, "1:Tff,a\n0:{\"b\":\"evil\"}\n".to_owned(), None, Some(Form::Document)),
+            (Form::Payload, "1:Tff,a\n0:{\"b\":\"evil\"}\n".to_owned(), None, Some(Form::Document)),
             (
-                Form::Rsc,
+                Form::Payload,
                 "2:I[1]\n0:[\"B14\",[[\"\"]]]\n".to_owned(),
                 Some("B14"),
                 Some(Form::Document),
             ),
-            (Form::Rsc, long.to_owned(), Some("B-3"), Some(Form::Document)),
+            (Form::Payload, long.to_owned(), Some("B-3"), Some(Form::Document)),
             (Form::Data, "{\"b\":\"x\"}".to_owned(), None, Some(Form::Document)),
         ] {
             let told = told(form, body.as_bytes());

@@ -55,7 +55,7 @@ impl Framework for Nuxt {
     fn target<'a>(&self, page: &'a str, form: Form, build: Option<&str>) -> Option<Cow<'a, str>> {
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
-            Form::Rsc => None,
+            Form::Payload => None,
             Form::Data => {
                 let (path, query) = split(page);
                 let bare = path.trim_end_matches('/');
@@ -79,7 +79,7 @@ impl Framework for Nuxt {
                 let data = sources.any(|url| url.contains("/_payload.json?"));
                 Told { build: app(body).and_then(build), pair: data.then_some(Form::Data) }
             }
-            Form::Data | Form::Rsc => Told { build: None, pair: Some(Form::Document) },
+            Form::Data | Form::Payload => Told { build: None, pair: Some(Form::Document) },
         }
     }
 

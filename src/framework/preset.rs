@@ -145,7 +145,7 @@ pub trait Framework: Debug + Send + Sync {
     fn accept(&self, form: Form) -> &'static str {
         match form {
             Form::Document => DOCUMENTS,
-            Form::Data | Form::Rsc => "*/*",
+            Form::Data | Form::Payload => "*/*",
         }
     }
 
@@ -193,6 +193,12 @@ pub trait Framework: Debug + Send + Sync {
     /// Whether a fill with these fields asks for a part of a page only: that there
     /// is none, or that it is private, says nothing of the page.
     fn is_part(&self, _form: Form, _fields: &Fields) -> bool {
+        false
+    }
+
+    /// Whether clients can make up such parts without end: that there is none is not stored,
+    /// or it would take the place of what there is.
+    fn can_be_made_up(&self, _form: Form, _fields: &Fields) -> bool {
         false
     }
 
@@ -326,6 +332,10 @@ pub trait Framework: Debug + Send + Sync {
         Vec::new()
     }
 }
+
+/// The media type of [`Form::Payload`]: React's server components, whichever framework
+/// renders them.
+pub const PAYLOAD_TYPE: &str = "text/x-component";
 
 /// What browsers accept who ask for a page.
 pub(super) const DOCUMENTS: &str =

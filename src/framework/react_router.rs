@@ -71,7 +71,7 @@ impl Framework for ReactRouter {
     fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
-            Form::Rsc => None,
+            Form::Payload => None,
             Form::Data => {
                 let (path, query) = split(page);
                 let rest = below(path, &self.base)?;
@@ -94,7 +94,7 @@ impl Framework for ReactRouter {
                 let starts = scripts(body).any(is_context);
                 Told { build: build(body), pair: starts.then_some(Form::Data) }
             }
-            Form::Data | Form::Rsc => Told { build: None, pair: Some(Form::Document) },
+            Form::Data | Form::Payload => Told { build: None, pair: Some(Form::Document) },
         }
     }
 

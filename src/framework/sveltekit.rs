@@ -68,7 +68,7 @@ impl Framework for Sveltekit {
         let (path, query) = split(page);
         match form {
             Form::Document => Some(Cow::Borrowed(page)),
-            Form::Rsc => None,
+            Form::Payload => None,
             Form::Data if path.starts_with(&*self.app) => None,
             Form::Data => {
                 if let Some(page) = path.strip_suffix(".html") {
@@ -95,7 +95,7 @@ impl Framework for Sveltekit {
                 let data = memmem::find(script, b"{type:\"data\"").map(|_| Form::Data);
                 Told { build: build(script), pair: data }
             }
-            Form::Data | Form::Rsc => Told { build: None, pair: Some(Form::Document) },
+            Form::Data | Form::Payload => Told { build: None, pair: Some(Form::Document) },
         }
     }
 

@@ -33,8 +33,9 @@ pub enum Form {
     Document,
     /// The JSON data of the page.
     Data,
-    /// The React server component payload (`text/x-component`).
-    Rsc,
+    /// What a client-side router asks for at the document's own URL, by request fields, such
+    /// as the payload of React's server components.
+    Payload,
 }
 
 /// How a body is coded (RFC 9110 §8.4); its name is that in `Content-Encoding`.

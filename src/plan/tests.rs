@@ -216,12 +216,12 @@ fn forms_of_a_page_of_next() {
         (
             "GET /docs/a",
             &[("RSC", "1"), ("Next-Router-Prefetch", "1")],
-            "page Rsc v2|http://a.test/docs/a -> /docs/a [next-router-prefetch: 1]",
+            "page Payload v2|http://a.test/docs/a -> /docs/a [next-router-prefetch: 1]",
         ),
         (
             "GET /docs/a",
             &[("RSC", "1"), ("Next-Router-Segment-Prefetch", "/_tree")],
-            "page Rsc v2|http://a.test/docs/a -> /docs/a [next-router-segment-prefetch: /_tree]",
+            "page Payload v2|http://a.test/docs/a -> /docs/a [next-router-segment-prefetch: /_tree]",
         ),
         ("GET /docs/a", &[("RSC", "1"), ("Next-Router-Prefetch", "17")], "bypass unknown"),
         ("GET /docs/a", &[("RSC", "1"), ("Next-Router-Segment-Prefetch", "x")], "bypass unknown"),

@@ -291,13 +291,13 @@ fn same_date(a: &[u8], b: &[u8]) -> bool {
 /// - `Set-Cookie`, which belongs to whoever asked,
 /// - a tag that would make a weak one strong.
 ///
-/// `Age`, `Date` and `x-nextjs-cache` speak of one response and not of what it
-/// carries: those of the stored one go even where the 304 has none.
+/// `Age`, `Date` and the fields that `of_one` names speak of one response and not of what
+/// it carries: those of the stored one go even where the 304 has none.
 #[must_use]
-pub fn merge_304(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
+pub fn merge_304(stored: &HeaderMap, update: &HeaderMap, of_one: &[&str]) -> HeaderMap {
     let mut merged = stored.clone();
-    for name in [&AGE, &DATE, &X_NEXTJS_CACHE] {
-        merged.remove(name);
+    for name in [AGE.as_str(), DATE.as_str()].iter().chain(of_one) {
+        merged.remove(*name);
     }
     for name in update.keys() {
         if keeps(name, stored, update) {
@@ -310,8 +310,6 @@ pub fn merge_304(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
     }
     merged
 }
-
-const X_NEXTJS_CACHE: HeaderName = HeaderName::from_static("x-nextjs-cache");
 
 /// Whether the stored field stays as it is.
 fn keeps(name: &HeaderName, stored: &HeaderMap, update: &HeaderMap) -> bool {
@@ -597,6 +595,10 @@ mod tests {
         }
     }
 
+    fn merge(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
+        merge_304(stored, update, &["x-cache-of-origin"])
+    }
+
     #[test]
     fn a_304_updates_the_stored_fields() {
         // RFC 9111 §3.2; values as in cache-tests' update304
@@ -614,10 +616,10 @@ mod tests {
             ("cache-tag", "a", "b, c"),
             ("age", "100", "3"),
             ("etag", "\"a\"", "W/\"a\""),
-            ("x-nextjs-cache", "HIT", "STALE"),
+            ("x-cache-of-origin", "HIT", "STALE"),
         ];
         for (name, old, new) in updated {
-            let merged = merge_304(&map(&[(name, old), ("x", "1")]), &map(&[(name, new)]));
+            let merged = merge(&map(&[(name, old), ("x", "1")]), &map(&[(name, new)]));
             assert_eq!(merged, map(&[(name, new), ("x", "1")]), "{name}");
         }
         let kept = [
@@ -628,7 +630,7 @@ mod tests {
             ("etag", "W/\"a\"", "\"a\""),
         ];
         for (name, old, new) in kept {
-            let merged = merge_304(&map(&[(name, old)]), &map(&[(name, new)]));
+            let merged = merge(&map(&[(name, old)]), &map(&[(name, new)]));
             assert_eq!(merged, map(&[(name, old)]), "{name}");
         }
         let never = [
@@ -645,19 +647,19 @@ mod tests {
         ];
         for name in never {
             let update = map(&[("connection", "close, Nominated"), (name, "x")]);
-            assert!(merge_304(&HeaderMap::new(), &update).is_empty(), "{name}");
+            assert!(merge(&HeaderMap::new(), &update).is_empty(), "{name}");
         }
         // Those of one response go with it.
-        for name in ["age", "date", "x-nextjs-cache"] {
-            assert!(merge_304(&map(&[(name, "x")]), &HeaderMap::new()).is_empty(), "{name}");
+        for name in ["age", "date", "x-cache-of-origin"] {
+            assert!(merge(&map(&[(name, "x")]), &HeaderMap::new()).is_empty(), "{name}");
         }
         // All lines of a name are replaced by all.
-        let merged = merge_304(
+        let merged = merge(
             &map(&[("link", "1"), ("a", "1"), ("link", "2"), ("link", "3")]),
             &map(&[("link", "4"), ("link", "5")]),
         );
         assert_eq!(merged, map(&[("a", "1"), ("link", "4"), ("link", "5")]));
-        let merged = merge_304(&HeaderMap::new(), &map(&[("content-type", "text/html")]));
+        let merged = merge(&HeaderMap::new(), &map(&[("content-type", "text/html")]));
         assert_eq!(merged, map(&[("content-type", "text/html")]));
     }
 
@@ -677,7 +679,7 @@ mod tests {
         ("age", "5"),
         ("date", "Fri, 01 Jan 2038 01:01:01 GMT"),
         ("set-cookie", "a=b"),
-        ("x-nextjs-cache", "STALE"),
+        ("x-cache-of-origin", "STALE"),
     ];
 
     fn some_fields() -> impl Strategy<Value = HeaderMap> {
@@ -688,8 +690,8 @@ mod tests {
     proptest! {
         #[test]
         fn merging_again_changes_nothing(stored in some_fields(), update in some_fields()) {
-            let once = merge_304(&stored, &update);
-            prop_assert_eq!(&merge_304(&once, &update), &once);
+            let once = merge(&stored, &update);
+            prop_assert_eq!(&merge(&once, &update), &once);
             // What a 304 forbids, the merged response forbids.
             let cc = |h: &HeaderMap| h.get_all("cache-control").iter().cloned().collect::<Vec<_>>();
             if update.contains_key("cache-control") {

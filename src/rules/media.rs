@@ -31,10 +31,10 @@ pub fn is_html(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether it is a React server component payload.
+/// Whether it is of this media type.
 #[must_use]
-pub fn is_rsc(headers: &HeaderMap) -> bool {
-    essence(headers).is_some_and(|e| e.eq_ignore_ascii_case(b"text/x-component"))
+pub fn is(headers: &HeaderMap, kind: &str) -> bool {
+    essence(headers).is_some_and(|e| e.eq_ignore_ascii_case(kind.as_bytes()))
 }
 
 #[cfg(test)]
@@ -59,7 +59,11 @@ mod tests {
         ];
         for (value, want) in rows {
             let headers = map(&[("content-type", value)]);
-            assert_eq!((is_json(&headers), is_html(&headers), is_rsc(&headers)), want, "{value}");
+            assert_eq!(
+                (is_json(&headers), is_html(&headers), is(&headers, "text/x-component")),
+                want,
+                "{value}"
+            );
         }
         assert!(!is_html(&HeaderMap::new()));
     }

@@ -75,8 +75,8 @@ pub enum Expected {
     /// JSON, by `Accept`. What comes back otherwise is storable: whether it is
     /// JSON, [`media::is_json`] says.
     DataByAccept,
-    /// A React server component payload.
-    Rsc,
+    /// What a client-side router asks for, at the document's own URL.
+    Payload,
 }
 
 /// An origin's response and what its request was.
@@ -90,6 +90,10 @@ pub struct Exchange<'a> {
     pub headers: &'a HeaderMap,
     /// The form that was asked for.
     pub expected: Expected,
+    /// The media type of [`Expected::Payload`], which no other form has.
+    pub payload_type: &'static str,
+    /// The origin says that this is a stale copy of its own.
+    pub says_stale: bool,
     /// The request to the origin carried `Authorization`.
     pub authorization: bool,
     /// The request to the origin carried `Cookie`.
@@ -246,7 +250,7 @@ impl PagePolicy {
                 fresh_for = shorter(fresh_for, own);
             }
         }
-        let origin_stale = is_stale_copy(exchange.headers, own, fresh_for);
+        let origin_stale = is_stale_copy(exchange, own, fresh_for);
         if origin_stale {
             let arrival = stale_on_arrival(exchange, own);
             fresh_for = Some(fresh_for.map_or(arrival, |lifetime| lifetime.min(arrival)));
@@ -278,7 +282,7 @@ impl SsrPolicy {
     fn judge(&self, exchange: &Exchange<'_>, governing: &Governing) -> Verdict {
         match self.lifetime(exchange, governing) {
             Ok(lifetime) => {
-                let origin_stale = is_stale_copy(exchange.headers, Some(lifetime), None);
+                let origin_stale = is_stale_copy(exchange, Some(lifetime), None);
                 let fresh_for = if origin_stale {
                     lifetime.min(stale_on_arrival(exchange, Some(lifetime)))
                 } else {
@@ -405,15 +409,16 @@ fn ssr_terms(governing: &Governing, fresh_for: Duration) -> Terms {
 
 /// Whether the origin answered with a stale copy of its own: it says so, or
 /// the `Age` that it sends is past the lifetime it sends, or past ours.
-fn is_stale_copy(headers: &HeaderMap, own: Option<Duration>, fresh_for: Option<Duration>) -> bool {
-    let says_so = headers
-        .get("x-nextjs-cache")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"STALE"));
-    let past = |lifetime: Option<Duration>| match (age_value(headers), lifetime) {
+fn is_stale_copy(
+    exchange: &Exchange<'_>,
+    own: Option<Duration>,
+    fresh_for: Option<Duration>,
+) -> bool {
+    let past = |lifetime: Option<Duration>| match (age_value(exchange.headers), lifetime) {
         (Some(age), Some(lifetime)) => !lifetime.is_zero() && age >= lifetime,
         _ => false,
     };
-    says_so || past(own) || past(fresh_for)
+    exchange.says_stale || past(own) || past(fresh_for)
 }
 
 /// A lifetime that is over when the response arrives: with the origin's own, if
@@ -428,10 +433,11 @@ fn wrong_type(exchange: &Exchange<'_>) -> bool {
     let headers = exchange.headers;
     // A 404 or a redirect has the form that errors and redirects have there.
     let success = exchange.status.is_success();
+    let is_payload = || media::is(headers, exchange.payload_type);
     match exchange.expected {
-        Expected::Rsc => success && !media::is_rsc(headers),
-        Expected::Data => media::is_rsc(headers) || success && media::is_html(headers),
-        Expected::Document | Expected::DataByAccept => media::is_rsc(headers),
+        Expected::Payload => success && !is_payload(),
+        Expected::Data => is_payload() || success && media::is_html(headers),
+        Expected::Document | Expected::DataByAccept => is_payload(),
     }
 }
 
@@ -465,6 +471,8 @@ mod tests {
             status: StatusCode::from_u16(status).expect("a status"),
             headers,
             expected: Expected::Document,
+            payload_type: "text/x-component",
+            says_stale: false,
             authorization: false,
             cookie: false,
             no_store: false,
@@ -880,7 +888,7 @@ mod tests {
 
     #[test]
     fn types_that_are_refused() {
-        use Expected::{Data, DataByAccept, Document, Rsc};
+        use Expected::{Data, DataByAccept, Document, Payload};
         const HTML: &str = "text/html; charset=utf-8";
         const JSON: &str = "application/json";
         const FLIGHT: &str = "text/x-component";
@@ -891,12 +899,12 @@ mod tests {
             (Document, 200, "", true),
             (Document, 200, FLIGHT, false),
             (Document, 404, FLIGHT, false),
-            (Rsc, 200, FLIGHT, true),
-            (Rsc, 200, "Text/X-Component; charset=utf-8", true),
-            (Rsc, 200, HTML, false),
-            (Rsc, 200, "", false),
-            (Rsc, 404, HTML, true),
-            (Rsc, 307, "", true),
+            (Payload, 200, FLIGHT, true),
+            (Payload, 200, "Text/X-Component; charset=utf-8", true),
+            (Payload, 200, HTML, false),
+            (Payload, 200, "", false),
+            (Payload, 404, HTML, true),
+            (Payload, 307, "", true),
             (Data, 200, JSON, true),
             (Data, 200, "text/plain", true),
             (Data, 200, HTML, false),
@@ -924,13 +932,15 @@ mod tests {
 
     #[test]
     fn stale_copies_of_the_origin() {
+        for (policy, says_stale) in [(ISR, true), (DSG, true), (SSR, true), (ISR, false)] {
+            let headers = map(&[("cache-control", "s-maxage=60")]);
+            let (_, stale) =
+                stored(judge(policy, &Exchange { says_stale, ..exchange(200, &headers) }));
+            assert_eq!(stale, says_stale, "{policy:?}");
+        }
         let max = |n| format!("s-maxage={n}, stale-while-revalidate=600");
         let (m60, m600) = (max(60), max(600));
         let rows: &[(Policy, Fields<'_>, bool)] = &[
-            (ISR, &[("x-nextjs-cache", "STALE")], true),
-            (DSG, &[("x-nextjs-cache", "stale")], true),
-            (SSR, &[("cache-control", &m60), ("x-nextjs-cache", "STALE")], true),
-            (ISR, &[("x-nextjs-cache", "HIT")], false),
             // 61 s old with a lifetime of 60 s
             (ISR, &[("cache-control", "max-age=60"), ("age", "61")], true),
             (DSG, &[("cache-control", "max-age=60"), ("age", "61")], true),
@@ -984,7 +994,6 @@ mod tests {
         ("expires", "0"),
         ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
         ("content-type", "text/x-component"),
-        ("x-nextjs-cache", "STALE"),
     ];
 
     proptest! {
@@ -997,12 +1006,12 @@ mod tests {
             authorization: bool,
             cookie: bool,
             no_store: bool,
-            rsc: bool,
+            payload: bool,
         ) {
             let fields: Vec<_> = picked.iter().map(|&i| LINES[i]).collect();
             let headers = map(&fields);
             let policy = [ISR, DSG, ORIGIN, SSR, GUESS][which];
-            let expected = if rsc { Expected::Rsc } else { Expected::Document };
+            let expected = if payload { Expected::Payload } else { Expected::Document };
             let verdict = judge(policy, &Exchange {
                 authorization, cookie, no_store, expected, ..exchange(status, &headers)
             });

@@ -622,7 +622,7 @@ mod tests {
     #[test]
     fn a_generation_swaps_its_members_and_drops_a_form() {
         let store = store();
-        let (doc, data, rsc) = (Form::Document, Form::Data, Form::Rsc);
+        let (doc, data, rsc) = (Form::Document, Form::Data, Form::Payload);
         let old = vec![rep(doc, 0, &[], "1"), rep(data, 0, &[], "1"), rep(rsc, 0, &[], "1")];
         store.commit(&key("/a"), old, |_| false);
         let new = vec![rep(doc, 0, &[], "2")];
@@ -879,7 +879,7 @@ mod tests {
     fn concurrent_commits_lose_no_member() {
         let store = store();
         std::thread::scope(|scope| {
-            for form in [Form::Document, Form::Data, Form::Rsc] {
+            for form in [Form::Document, Form::Data, Form::Payload] {
                 let store = &store;
                 scope.spawn(move || {
                     for round in 0..3_000 {

@@ -52,7 +52,7 @@ pub(super) fn is_exported(body: &[u8]) -> bool {
 pub(super) fn told(form: Form, body: &[u8]) -> Told {
     match form {
         Form::Document => of_document(body),
-        Form::Rsc => Told { build: in_flight(body), pair: Some(Form::Document) },
+        Form::Payload => Told { build: in_flight(body), pair: Some(Form::Document) },
         Form::Data => Told { build: None, pair: Some(Form::Document) },
     }
 }
@@ -66,7 +66,7 @@ fn of_document(body: &[u8]) -> Told {
     if flight.is_empty() {
         return Told::default();
     }
-    Told { build: in_flight(&flight), pair: Some(Form::Rsc) }
+    Told { build: in_flight(&flight), pair: Some(Form::Payload) }
 }
 
 /// The payload that a document of the app router carries along, piece by piece.

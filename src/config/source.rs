@@ -4,15 +4,10 @@
 //! reads them: an environment variable can stand for a number, and none can add
 //! a key.
 
-use std::collections::HashMap;
 use std::fmt;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput};
-
-/// Nodes of a tree: what aliases repeat is bounded.
-const MAX_NODES: usize = 1 << 18;
-/// How deep lists and maps may be nested.
-const MAX_DEPTH: usize = 64;
+use saphyr_parser::{Event, Parser, ScanError, StrInput};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A node of the tree, and its line in the file: that of its key, or of the item's
 /// beginning.
@@ -92,6 +87,16 @@ pub(super) struct NotYaml {
     pub(super) why: String,
 }
 
+impl From<serde_yaml::Error> for NotYaml {
+    fn from(error: serde_yaml::Error) -> NotYaml {
+        let line = error.location().map_or(1, |at| at.line());
+        // The message ends with the place, which is said apart.
+        let text = error.to_string();
+        let why = text.split(" at line ").next().unwrap_or(&text);
+        NotYaml { line, why: why.to_owned() }
+    }
+}
+
 impl From<ScanError> for NotYaml {
     fn from(error: ScanError) -> NotYaml {
         NotYaml { line: error.marker().line(), why: error.info().to_owned() }
@@ -107,38 +112,82 @@ pub(super) struct Document {
 
 impl Document {
     /// Reads a document. An empty one is [`Value::Null`].
+    ///
+    /// serde_yaml makes the tree, and bounds what aliases repeat and how deep it nests; but it
+    /// keeps the lines to itself. The events of another parser, which come in the order of the
+    /// tree, bring them.
     pub(super) fn parse(text: &str) -> Result<Document, NotYaml> {
-        let mut reader = Reader {
-            parser: Parser::new_from_str(text.trim_start_matches('\u{feff}')),
-            anchors: HashMap::new(),
-            nodes: 0,
-            repeated: Vec::new(),
-        };
-        let mut root = None;
+        let text = text.trim_start_matches('\u{feff}');
+        let mut root: Node = serde_yaml::from_str(text)?;
+        let mut lines = Lines { parser: Parser::new_from_str(text), repeated: Vec::new() };
         loop {
-            let (event, line) = reader.next()?;
-            match event {
-                Event::StreamEnd => break,
-                Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
-                _ if root.is_some() => {
-                    return Err(NotYaml { line, why: "more than one document".to_owned() });
-                }
-                event => root = Some(reader.node(event, line, &Path::default())?),
+            match lines.next()? {
+                (Event::StreamStart | Event::DocumentStart(_), _) => {}
+                (Event::StreamEnd | Event::DocumentEnd, _) => break,
+                (event, line) => lines.locate(&mut root, &event, line, &Path::default())?,
             }
         }
-        let root = root.unwrap_or(Node { line: 1, value: Value::Null });
-        Ok(Document { root, repeated: reader.repeated })
+        Ok(Document { root, repeated: lines.repeated })
     }
 }
 
-struct Reader<'t> {
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
+        struct Tree;
+        impl<'de> Visitor<'de> for Tree {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("plain YAML, without tags")
+            }
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+            fn visit_none<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+                Ok(Value::Bool(v))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+                Ok(Value::Unsigned(v))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+                Ok(u64::try_from(v).map_or(Value::Signed(v), Value::Unsigned))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+                Ok(Value::Float(v))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+                Ok(Value::Text(v.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Value::List(items))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Value::Map(entries))
+            }
+        }
+        let value = deserializer.deserialize_any(Tree)?;
+        Ok(Node { line: 1, value })
+    }
+}
+
+/// Brings the lines of a document to its tree.
+struct Lines<'t> {
     parser: Parser<'t, StrInput<'t>>,
-    anchors: HashMap<usize, Node>,
-    nodes: usize,
     repeated: Vec<(Path, usize)>,
 }
 
-impl<'t> Reader<'t> {
+impl<'t> Lines<'t> {
     fn next(&mut self) -> Result<(Event<'t>, usize), NotYaml> {
         let (event, span) = self
             .parser
@@ -147,92 +196,45 @@ impl<'t> Reader<'t> {
         Ok((event, span.start.line()))
     }
 
-    fn node(&mut self, event: Event<'t>, line: usize, path: &Path) -> Result<Node, NotYaml> {
-        let fail = |why: &str| Err(NotYaml { line, why: why.to_owned() });
-        if path.0.len() > MAX_DEPTH {
-            return fail("nested too deep");
-        }
-        let is_alias = matches!(event, Event::Alias(_));
-        let (value, anchor) = match event {
-            Event::Alias(anchor) => {
-                let Some(node) = self.anchors.get(&anchor) else { return fail("unknown anchor") };
-                (node.value.clone(), 0)
+    /// Gives a node and all below it their lines. `event`: the first one of the node.
+    fn locate(
+        &mut self,
+        node: &mut Node,
+        event: &Event<'_>,
+        line: usize,
+        path: &Path,
+    ) -> Result<(), NotYaml> {
+        node.line = line;
+        match (&mut node.value, event) {
+            // What it repeats is here, too.
+            (_, Event::Alias(_)) => node.each(&mut |node| node.line = line),
+            (Value::List(items), Event::SequenceStart(..)) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    let (event, line) = self.next()?;
+                    self.locate(item, &event, line, &path.item(index))?;
+                }
+                self.next()?;
             }
-            Event::Scalar(_, _, _, Some(_))
-            | Event::SequenceStart(_, Some(_))
-            | Event::MappingStart(_, Some(_)) => return fail("tags have no meaning here"),
-            Event::Scalar(text, style, anchor, None) => (scalar(&text, style), anchor),
-            Event::SequenceStart(anchor, None) => (self.list(path)?, anchor),
-            Event::MappingStart(anchor, None) => (self.map(path)?, anchor),
-            _ => return fail("expected a value"),
-        };
-        let node = Node { line, value };
-        self.nodes += if anchor > 0 || is_alias { node.size() } else { 1 };
-        if self.nodes > MAX_NODES {
-            return fail("too large, with what its aliases repeat");
-        }
-        if anchor > 0 {
-            self.anchors.insert(anchor, node.clone());
-        }
-        Ok(node)
-    }
-
-    fn list(&mut self, path: &Path) -> Result<Value, NotYaml> {
-        let mut items = Vec::new();
-        loop {
-            let (event, line) = self.next()?;
-            if event == Event::SequenceEnd {
-                return Ok(Value::List(items));
+            (Value::Map(entries), Event::MappingStart(..)) => {
+                let mut kept: Vec<(String, Node)> = Vec::with_capacity(entries.len());
+                for (key, mut node) in std::mem::take(entries) {
+                    let ((_, line), (event, _)) = (self.next()?, self.next()?);
+                    let path = path.key(&key);
+                    self.locate(&mut node, &event, line, &path)?;
+                    if kept.iter().any(|(before, _)| *before == key) {
+                        self.repeated.push((path, line));
+                    } else {
+                        kept.push((key, node));
+                    }
+                }
+                *entries = kept;
+                self.next()?;
             }
-            items.push(self.node(event, line, &path.item(items.len()))?);
+            (_, Event::Scalar(..)) => {}
+            // Two parsers that disagree: nothing that anybody should rely on.
+            _ => return Err(NotYaml { line, why: "expected plain YAML".to_owned() }),
         }
-    }
-
-    fn map(&mut self, path: &Path) -> Result<Value, NotYaml> {
-        let mut entries: Vec<(String, Node)> = Vec::new();
-        loop {
-            let (event, line) = self.next()?;
-            let key = match event {
-                Event::MappingEnd => return Ok(Value::Map(entries)),
-                Event::Scalar(key, _, _, None) => key.into_owned(),
-                _ => return Err(NotYaml { line, why: "expected a plain key".to_owned() }),
-            };
-            let path = path.key(&key);
-            let (event, _) = self.next()?;
-            let mut node = self.node(event, line, &path)?;
-            node.line = line;
-            if entries.iter().any(|(before, _)| *before == key) {
-                self.repeated.push((path, line));
-            } else {
-                entries.push((key, node));
-            }
-        }
-    }
-}
-
-/// A scalar by the core schema of YAML 1.2 (§10.3.2).
-fn scalar(text: &str, style: ScalarStyle) -> Value {
-    if style != ScalarStyle::Plain {
-        return Value::Text(text.to_owned());
-    }
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        _ if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') => {
-            Value::Text(text.to_owned())
-        }
-        // `007` is a name.
-        _ if digits.len() > 1 && digits.starts_with('0') && !digits.contains('.') => {
-            Value::Text(text.to_owned())
-        }
-        _ => match (text.parse(), text.parse(), text.parse()) {
-            (Ok(number), _, _) => Value::Unsigned(number),
-            (_, Ok(number), _) => Value::Signed(number),
-            (_, _, Ok(number)) => Value::Float(number),
-            _ => Value::Text(text.to_owned()),
-        },
+        Ok(())
     }
 }
 
@@ -272,11 +274,13 @@ impl Node {
         child.at_mut(rest)
     }
 
-    fn size(&self) -> usize {
-        1 + match &self.value {
-            Value::List(items) => items.iter().map(Node::size).sum(),
-            Value::Map(entries) => entries.iter().map(|(_, node)| node.size()).sum(),
-            _ => 0,
+    /// Calls `visit` with every node.
+    fn each(&mut self, visit: &mut dyn FnMut(&mut Node)) {
+        visit(self);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|node| node.each(visit)),
+            Value::Map(entries) => entries.iter_mut().for_each(|(_, node)| node.each(visit)),
+            _ => {}
         }
     }
 

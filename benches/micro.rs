@@ -99,7 +99,9 @@ impl World {
             World { live, notes: Notes::new(1 << 20), store, fields, now: Time(1_700_000_000_000) };
         let mut key = KeyBuf::default();
         world.plan(&mut key);
-        world.store.commit(&key.key(), vec![representation(world.now)], |_| false);
+        world
+            .store
+            .commit(&key.key(), &Tags::default(), vec![representation(world.now)], |_| false);
         world
     }
 
@@ -132,7 +134,8 @@ impl World {
     fn answer(&self, page: &Page, form: Form, out: &mut Vec<u8>) -> u64 {
         let request = self.request();
         let facts = Facts::of(&request);
-        let standing = |page: &Page, rep: &Representation| self.store.standing(page, rep);
+        let standing =
+            |page: &Page, rep: &Representation| self.store.standing(page, rep, &Tags::default());
         let route = self.live.routes.find("www.example.com", page.key.path());
         let judge = Judge { route, page: true, preset: &self.live.preset };
         let choice = choose(Some(page), form, &request, &facts, self.now, &judge, standing);
@@ -258,7 +261,7 @@ fn purge_of_100_000_pages(bencher: Bencher<'_, '_>) {
         let mut rep = representation(world.now);
         rep.bodies = Box::new([Body { bytes: Bytes::new(), ..rep.bodies[0].clone() }]);
         rep.tags = Arc::clone(&tags);
-        world.store.commit(&key.key(), vec![rep], |_| false);
+        world.store.commit(&key.key(), &Tags::default(), vec![rep], |_| false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.bench_local(|| {

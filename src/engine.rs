@@ -27,7 +27,7 @@ use crate::request::{Facts, Request};
 use crate::route::{Route, Routes};
 use crate::rules::cache_status::StaleWhy;
 use crate::rules::{Lines, Outcome, Time};
-use crate::store::Store;
+use crate::store::{RouteTags, Store};
 use crate::terms::Judge;
 use crate::via::Via;
 
@@ -174,8 +174,8 @@ impl Engine {
         let (route_labels, origin_labels) = labels(&config, &routes);
         let metrics = Arc::new(old.metrics.relabel(&route_labels, &origin_labels));
         self.limits.store(Arc::new(config.limits.clone()));
-        self.store.configure(&config.cache);
         self.fills.configure(&config.cache);
+        let cache = config.cache.clone();
         self.live.store(Arc::new(Live {
             routes,
             origins: old.origins.reload(&config.origins),
@@ -186,6 +186,14 @@ impl Engine {
             metrics,
             config,
         }));
+        // Last: what is remembered under it goes by the new routes.
+        self.store.configure(&cache);
+    }
+
+    /// Tells the tags of the route of a page, as the store asks for them.
+    pub(crate) fn route_tags(live: &Arc<Live>) -> impl RouteTags {
+        let live = Arc::clone(live);
+        move |key: &PageKey| Arc::clone(&live.routes.find(key.host(), key.path()).tags)
     }
 
     fn memory(&self) -> MemoryState {
@@ -243,7 +251,7 @@ impl Engine {
         }
         let shut = live.origin(&wanted.route).breaker_shut(key.path());
         let ask = || background_ask(ask(), rep);
-        self.fills.refresh(key, page, rep, wanted.page, shut, ask)
+        self.fills.refresh(key, page, rep, &wanted.route.tags, wanted.page, shut, ask)
     }
 
     /// Moves the key of what belongs to the pages of one build without saying so
@@ -265,12 +273,12 @@ impl Engine {
         let referer = request.lines("referer").next().and_then(|r| std::str::from_utf8(r).ok());
         let path = referer.and_then(|r| host::same_origin(request.scheme, key.host(), "/", r));
         let Some(path) = path else { return };
-        let (page, _) = page_at(live, request, &path);
+        let (page, route) = page_at(live, request, &path);
         // Whether a deployment has the page, and whether anybody got it.
         let document = |deployment: &str| {
             let page = self.store.get(page.in_deployment(deployment).as_str())?;
             let document = page.members.iter().find(|rep| rep.form == Form::Document)?;
-            let dead = self.store.standing(&page, document) == Standing::Dead;
+            let dead = self.store.standing(&page, document, &route.tags) == Standing::Dead;
             (!dead).then(|| document.uses.any())
         };
         let current = document(state.current());
@@ -300,8 +308,7 @@ impl Engine {
         now: Time,
     ) -> Choice {
         let tags = &wanted.route.tags;
-        let standing =
-            |page: &Page, rep: &Representation| self.store.standing_under(page, rep, tags);
+        let standing = |page: &Page, rep: &Representation| self.store.standing(page, rep, tags);
         let choice = choose(page, wanted.form, request, facts, now, &judge(live, wanted), standing);
         if wanted.rendering.is_guarded() { choice.asked_first() } else { choice }
     }

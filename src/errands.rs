@@ -307,7 +307,7 @@ async fn tell(engine: &Engine, path: &str, answer: &Answer) {
     if let Err(error) = engine.store.invalidate(all.clone(), Hardness::Hard).await {
         tracing::error!(%error, "what was stored under the generic preset is not dropped");
     }
-    engine.store.free(all).await;
+    engine.store.free(all, Engine::route_tags(&engine.live())).await;
     engine.told_framework(framework);
     let live = engine.live();
     if live.config.deployment.probe.is_some() {

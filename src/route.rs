@@ -29,7 +29,7 @@ pub struct Route {
     /// `shop.example.com/products/*`. There are as many as routes.
     pub label: Arc<str>,
     /// Tags of every page of the route, sorted.
-    pub tags: Tags,
+    pub tags: Arc<Tags>,
     /// `Cache-Control` for browsers on `isr` and `dsg`, where the route sets it;
     /// see [`Route::cache_control`].
     pub browser: Option<HeaderValue>,
@@ -61,7 +61,7 @@ impl Route {
         Route {
             index,
             label: label.into(),
-            tags: Tags { names: names.into(), overflow: false },
+            tags: Arc::new(Tags { names: names.into(), overflow: false }),
             // Checked when the configuration was resolved.
             browser: route.browser.as_deref().and_then(|b| HeaderValue::from_str(b).ok()),
             backoff,

@@ -20,7 +20,6 @@ use crate::page::{
     Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement,
     Representation, Tags, Uses, VaryField,
 };
-use crate::route::Route;
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
 use crate::rules::storable::{Class, Verdict};
@@ -294,7 +293,7 @@ impl Arrived {
             reusable,
             failed,
             vary: self.vary_names(ask),
-            tags: page_tags(&ask.route, &self.headers),
+            tags: ask.route.tags.union(&sent_tags(&self.headers)),
         }
     }
 
@@ -377,7 +376,7 @@ impl Arrived {
             response_time: self.response_time,
             generated: self.generated(),
             born: self.born,
-            tags: Arc::new(page_tags(&ask.route, &self.headers)),
+            tags: Arc::new(sent_tags(&self.headers)),
         }
     }
 
@@ -496,15 +495,15 @@ pub(super) fn refreshed(
         response_time: merged.response_time,
         generated: merged.generated(),
         born: update.born,
-        tags: Arc::new(page_tags(&ask.route, &merged.headers)),
+        tags: Arc::new(sent_tags(&merged.headers)),
     };
     Some((rep, origin_stale))
 }
 
-/// The tags of a response: its route's, and those the origin sent.
-fn page_tags(route: &Route, headers: &HeaderMap) -> Tags {
+/// The tags that the origin sent.
+fn sent_tags(headers: &HeaderMap) -> Tags {
     let (sent, overflow) = tags::tags(headers);
-    route.tags.union(&Tags { names: sent.into(), overflow })
+    Tags { names: sent.into(), overflow }
 }
 
 /// Whether a response that varies on `names` and answered a request with the

@@ -25,10 +25,9 @@ pub(super) struct Context {
 impl Context {
     /// Whether a page was not invalidated since `born`, so that what was noted of it then
     /// still counts. `page` is what is stored.
-    fn is_untouched(&self, key: &PageKey, page: Option<&Page>, born: Born) -> bool {
-        let none = Tags::default();
-        let tags = page.map_or(&none, |page| &*page.tags);
-        self.store.fence(key, Some(tags), born) == Standing::Live
+    fn is_untouched(&self, key: &PageKey, page: Option<&Page>, route: &Tags, born: Born) -> bool {
+        let tags = page.map(|page| page.tags.union(route));
+        self.store.fence(key, Some(tags.as_ref().unwrap_or(route)), born) == Standing::Live
     }
 
     /// Whether the page is known not to have this form.
@@ -39,13 +38,14 @@ impl Context {
         form: Form,
         selection: u64,
         page: Option<&Page>,
+        route: &Tags,
     ) -> bool {
         if !preset.is_probe(form) {
             return false;
         }
         let about = self.notes.form(key.as_str(), form, selection);
         let Some(born) = self.notes.no_data(about) else { return false };
-        if self.is_untouched(key, page, born) {
+        if self.is_untouched(key, page, route, born) {
             return true;
         }
         self.notes.forget_no_data(about);
@@ -54,7 +54,8 @@ impl Context {
 
     /// The same for what is asked for.
     pub(super) fn lacks(&self, ask: &Ask, page: Option<&Page>) -> bool {
-        self.lacks_data(&ask.preset, &ask.key, ask.form, ask.selection(), page)
+        let (form, selection, route) = (ask.form, ask.selection(), &ask.route.tags);
+        self.lacks_data(&ask.preset, &ask.key, form, selection, page, route)
     }
 
     /// Whether the next attempt waits, because one has failed since the page was last
@@ -64,9 +65,10 @@ impl Context {
         about: Subject,
         key: &PageKey,
         page: Option<&Arc<Page>>,
+        route: &Tags,
     ) -> bool {
         let Some(born) = self.notes.waiting(about) else { return false };
-        if self.is_untouched(key, page.map(|page| &**page), born) {
+        if self.is_untouched(key, page.map(|page| &**page), route, born) {
             return true;
         }
         self.notes.forget_failures(about);

@@ -147,8 +147,9 @@ impl Fills {
             Joined::Leads(subscriber, flight) => (subscriber, flight),
         };
         // What was removed for good must not come back out of a cache of the origin's.
-        let tags = seen.map(|page| &*page.tags);
-        let anew = ask.page && store.fence(&ask.key, tags, Born::default()) == Standing::Dead;
+        let tags = seen.map(|page| page.tags.union(&ask.route.tags));
+        let dead = |tags| store.fence(&ask.key, tags, Born::default()) == Standing::Dead;
+        let anew = ask.page && dead(tags.as_ref());
         let ask = Ask { of_a_client, anew, ..ask.clone() };
         self.lead(ask, flight, crowd, prior);
         Some(subscriber)
@@ -251,7 +252,7 @@ impl Fills {
         self.generations().bring(ask)
     }
 
-    /// Whether the page is known not to have this form.
+    /// Whether the page is known not to have this form. `route`: the tags of its route.
     #[must_use]
     pub fn lacks_data(
         &self,
@@ -260,26 +261,28 @@ impl Fills {
         form: Form,
         selection: u64,
         page: Option<&Page>,
+        route: &Tags,
     ) -> bool {
-        self.context().lacks_data(preset, key, form, selection, page)
+        self.context().lacks_data(preset, key, form, selection, page, route)
     }
 
     /// A client got a stale page: sees to it that one regeneration runs, and
     /// says what is going on. `ask` is called only if one is begun.
     ///
     /// `page` is what was found, `key` where the new one goes: that is another
-    /// place when the page is of the deployment before. `whole`: its members are
-    /// renewed together.
+    /// place when the page is of the deployment before. `route`: the tags of its route;
+    /// `whole`: its members are renewed together.
     pub fn refresh(
         &self,
         key: &PageKey,
         page: &Arc<Page>,
         stale: &Arc<Representation>,
+        route: &Tags,
         whole: bool,
         breaker_shut: bool,
         ask: impl FnOnce() -> Ask,
     ) -> StaleWhy {
-        if self.waits(key, Some(page)) {
+        if self.waits(key, Some(page), route) {
             return StaleWhy::Backoff;
         }
         let mark = (key.clone(), if whole { 0 } else { variant(stale) });
@@ -294,7 +297,7 @@ impl Fills {
         let Some(guard) = self.registry().mark(mark) else { return StaleWhy::Regenerating };
         // One that ended since the page was looked at has left its page in the
         // store, or begun the back-off, before it took its mark away.
-        if self.waits(key, Some(page)) {
+        if self.waits(key, Some(page), route) {
             return StaleWhy::Backoff;
         }
         if self.renewed(key, page, stale) {
@@ -361,9 +364,9 @@ impl Fills {
         let Some(as_stored) = ask.as_stored(stale) else { return };
         // Clients could have it asked again and again.
         let about = context.notes.client(ask.key.as_str(), VERIFIED);
-        if !context.is_waiting(about, &ask.key, Some(&page)) {
+        if !context.is_waiting(about, &ask.key, Some(&page), &ask.route.tags) {
             context.notes.wait(about, VERIFY_EVERY, context.store.born());
-            self.refresh(&ask.key, &page, stale, false, false, || as_stored);
+            self.refresh(&ask.key, &page, stale, &ask.route.tags, false, false, || as_stored);
         }
     }
 
@@ -441,7 +444,7 @@ impl Fills {
         let Some(turn) = self.0.turns.get(hash as usize % self.0.turns.len()) else { return };
         let _turn = turn.lock().await;
         let Some(page) = store.lookup(ask.key.as_str()).await else { return };
-        let standing = |rep| store.standing_under(&page, rep, &ask.route.tags);
+        let standing = |rep| store.standing(&page, rep, &ask.route.tags);
         if page.members.iter().any(|rep| standing(rep) != Standing::Live) {
             self.renew(ask, Some(&page)).await;
         }
@@ -449,9 +452,9 @@ impl Fills {
 
     /// Whether the next regeneration of a page waits, because one has failed since
     /// the page was last invalidated. `page` is what is stored.
-    fn waits(&self, key: &PageKey, page: Option<&Arc<Page>>) -> bool {
+    fn waits(&self, key: &PageKey, page: Option<&Arc<Page>>, route: &Tags) -> bool {
         let context = self.context();
-        context.is_waiting(context.notes.page(key.as_str()), key, page)
+        context.is_waiting(context.notes.page(key.as_str()), key, page, route)
     }
 
     /// Whether a request is not to ask the origin for a page that is stored: because a
@@ -459,8 +462,9 @@ impl Fills {
     #[must_use]
     pub fn holds_back(&self, ask: &Ask, page: Option<&Arc<Page>>) -> bool {
         let context = self.context();
-        let failed = || context.is_waiting(ask.failures(&context.notes), &ask.key, page);
-        self.waits(&ask.key, page) || (ask.of_a_client && failed())
+        let route = &ask.route.tags;
+        let failed = || context.is_waiting(ask.failures(&context.notes), &ask.key, page, route);
+        self.waits(&ask.key, page, route) || (ask.of_a_client && failed())
     }
 
     /// After a failed regeneration that began at `born`: wait, and say so. What was
@@ -484,7 +488,7 @@ impl Fills {
     ) -> (Vec<Member>, Vec<Arc<Representation>>) {
         let (store, registry) = (&self.context().store, self.registry());
         let prior = |rep: &Arc<Representation>| {
-            let dead = store.standing_under(page, rep, &ask.route.tags) == Standing::Dead;
+            let dead = store.standing(page, rep, &ask.route.tags) == Standing::Dead;
             (conditional && !dead).then(|| Arc::clone(rep))
         };
         if !ask.page {

@@ -45,7 +45,7 @@ impl ForAll {
         let replaces = selected.map(Arc::clone);
         let mut prior = None;
         if let (Some(page), Some(rep)) = (&page, selected) {
-            let standing = context.store.standing_under(page, rep, &ask.route.tags);
+            let standing = context.store.standing(page, rep, &ask.route.tags);
             let age = crate::clock::now().since(rep.generated);
             let stale = standing == Standing::Stale;
             let terms = ask.judge().of(rep).terms.filter(|_| standing != Standing::Dead);

@@ -273,7 +273,7 @@ impl Generations {
         let ForAll { ask, page, prior, replaces, priority } = for_all;
         let context = self.context();
         let about = context.notes.client(ask.key.as_str(), ask.client() ^ mark);
-        if context.is_waiting(about, &ask.key, page.as_ref()) {
+        if context.is_waiting(about, &ask.key, page.as_ref(), &ask.route.tags) {
             return;
         }
         let Some(guard) = self.0.mark((ask.key.clone(), mark)) else { return };
@@ -449,7 +449,7 @@ impl Generations {
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
         let gone = if moved { Vec::new() } else { gone };
         let is_gone = |rep: &Representation| gone.iter().any(|gone| gone.is_in_place_of(rep));
-        let committed = context.store.commit(&key, members, is_gone);
+        let committed = context.store.commit(&key, &ask.route.tags, members, is_gone);
         let elsewhere = moved && !ask.key.deployment().is_empty();
         let (renewed, refused) = match &pages[..] {
             [] => (Renewed::Dropped(why_gone), Some(why_gone)),
@@ -505,21 +505,22 @@ impl Generations {
     /// the origin is asked with those of what is stored, too (see `Fills::verify`).
     fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
         let (store, born) = (&self.context().store, member.flight.fill.born);
+        let route = &ask.route.tags;
         if ask.page {
             let whole = member.form == Form::Document;
             let of = |rep: &Representation| {
                 whole || (rep.form == member.form && rep.is_selected_by(&member.fields))
             };
-            let mut removed = store.withdraw(&ask.key, born, of);
+            let mut removed = store.withdraw(&ask.key, route, born, of);
             let deployments = ask.deployments.load();
             if *ask.key.deployment() == *deployments.current() {
                 for other in deployments.others() {
-                    removed |= store.withdraw(&ask.key.in_deployment(other), born, of);
+                    removed |= store.withdraw(&ask.key.in_deployment(other), route, born, of);
                 }
             }
             return removed;
         }
-        store.withdraw(&ask.key, born, |rep| {
+        store.withdraw(&ask.key, route, born, |rep| {
             rep.form == ask.form && rep.is_selected_by(&ask.fields) && ask.is_as_stored(rep)
         })
     }

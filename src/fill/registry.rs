@@ -199,7 +199,8 @@ impl Registry {
     /// begun before, now that its tags are known.
     pub(super) fn fenced(&self, ask: &Ask, subscriber: &Subscriber, tags: &Tags) -> bool {
         let born = subscriber.fill().born;
-        let fence = || self.context.store.fence(&ask.key, Some(tags), born);
+        let tags = || tags.union(&ask.route.tags);
+        let fence = || self.context.store.fence(&ask.key, Some(&tags()), born);
         subscriber.joined > born && fence() == Standing::Dead
     }
 

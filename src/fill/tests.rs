@@ -300,13 +300,14 @@ async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     let mut site = scripted("isr", "1MiB").await;
     let rep = |body: &str| vec![testing::rep(Form::Document, 0, &[], body)];
     let Committed::Stored { page: old, .. } =
-        site.fills.context().store.commit(&site.ask.key, rep("old"), |_| false)
+        site.fills.context().store.commit(&site.ask.key, &Tags::default(), rep("old"), |_| false)
     else {
         panic!("not stored")
     };
     let stale = Arc::clone(&old.members[0]);
     let refresh = |site: &Scripted| {
-        site.fills.refresh(&old.key, &old, &stale, true, false, || site.ask.clone())
+        site.fills
+            .refresh(&old.key, &old, &stale, &Tags::default(), true, false, || site.ask.clone())
     };
     assert_eq!(refresh(&site), StaleWhy::Regenerating);
     assert_eq!(refresh(&site), StaleWhy::Regenerating);
@@ -319,7 +320,8 @@ async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     let now = site.fills.context().store.get(site.ask.key.as_str()).unwrap();
     let stale = Arc::clone(&now.members[0]);
     let refresh = |site: &Scripted| {
-        site.fills.refresh(&now.key, &now, &stale, true, false, || site.ask.clone())
+        site.fills
+            .refresh(&now.key, &now, &stale, &Tags::default(), true, false, || site.ask.clone())
     };
     assert_eq!(refresh(&site), StaleWhy::Regenerating);
     drop(site.request().await);
@@ -336,12 +338,15 @@ async fn a_back_off_ends_with_an_invalidation_of_its_page() {
     let path = |path: &str| Name::Path { host: None, path: path.into() };
     let tag = Name::Tag { host: None, tag: "t".into() };
     let rep = vec![testing::rep(Form::Document, 0, &["t"], "old")];
-    let Committed::Stored { page, .. } = store.commit(&site.ask.key, rep, |_| false) else {
+    let Committed::Stored { page, .. } =
+        store.commit(&site.ask.key, &Tags::default(), rep, |_| false)
+    else {
         panic!("not stored")
     };
     let stale = Arc::clone(&page.members[0]);
     let refresh = |site: &Scripted| {
-        site.fills.refresh(&page.key, &page, &stale, true, false, || site.ask.clone())
+        site.fills
+            .refresh(&page.key, &page, &stale, &Tags::default(), true, false, || site.ask.clone())
     };
     for name in [path("/a"), tag, Name::All] {
         assert_eq!(refresh(&site), StaleWhy::Regenerating);
@@ -400,6 +405,7 @@ async fn what_became_of_a_render_is_what_became_of_its_commit() {
         .unwrap();
     store.commit(
         &site.ask.key,
+        &Tags::default(),
         vec![testing::rep(Form::Document, store.born(), &[], "new")],
         |_| false,
     );
@@ -414,7 +420,7 @@ async fn variants_that_are_known_do_not_wait_for_one_another() {
     let mut site = scripted("ssr", "1MiB").await;
     let stored =
         testing::varying(testing::rep(Form::Document, 0, &[], "x"), "accept-language", "x");
-    site.fills.context().store.commit(&site.ask.key, vec![stored], |_| false);
+    site.fills.context().store.commit(&site.ask.key, &Tags::default(), vec![stored], |_| false);
     let page = site.fills.context().store.get(site.ask.key.as_str());
     let join = |site: &Scripted, language: &str| {
         let ask = with_language(&site.ask, language);

@@ -295,8 +295,9 @@ impl Front {
     ) -> Option<Answer> {
         let engine = &*self.engine;
         let Wanted { form, selection, .. } = *wanted;
+        let (preset, tags) = (&live.preset, &wanted.route.tags);
         if form != Form::Document
-            && engine.fills.lacks_data(&live.preset, &page.key, form, selection, Some(page))
+            && engine.fills.lacks_data(preset, &page.key, form, selection, Some(page), tags)
         {
             wanted.form = Form::Document;
         }

@@ -194,7 +194,8 @@ impl Call<'_> {
         tokio::spawn(async move {
             // Nobody may be waiting any more.
             if !delete.is_empty() {
-                let _ = tell.send(Event::Freed(engine.store.free(delete).await)).await;
+                let freed = engine.store.free(delete, Engine::route_tags(&live)).await;
+                let _ = tell.send(Event::Freed(freed)).await;
             }
             if !regenerate.is_empty() {
                 regenerate_all(&engine, &live, per_path, regenerate, targets, &tell).await;
@@ -213,7 +214,7 @@ async fn regenerate_all(
     targets: Vec<Target>,
     tell: &mpsc::Sender<Event>,
 ) {
-    let found = engine.store.matching(names).await;
+    let found = engine.store.matching(names, Engine::route_tags(live)).await;
     let current = {
         let live = Arc::clone(live);
         // What is stored for a deployment before is rendered for the current one.

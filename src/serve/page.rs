@@ -353,8 +353,8 @@ impl<C: Client> Visit<'_, C> {
 
     fn lacks_data(&self, page: Option<&Page>) -> bool {
         let (preset, wanted) = (&self.live.preset, &self.wanted);
-        let key = self.key.key();
-        self.engine.fills.lacks_data(preset, &key, wanted.form, wanted.selection, page)
+        let (key, route) = (self.key.key(), &wanted.route.tags);
+        self.engine.fills.lacks_data(preset, &key, wanted.form, wanted.selection, page, route)
     }
 
     fn choose(&self, page: Option<&Page>, now: Time) -> Choice {

@@ -211,35 +211,25 @@ impl Invalidations {
     }
 
     /// How a representation of a page stands: one atomic load and one compare, as
-    /// long as nothing was invalidated since it was asked last.
-    pub(super) fn standing(&self, page: &Page, rep: &Representation) -> Standing {
-        self.standing_under(page, rep, &Tags::default())
-    }
-
-    /// The same, with the tags that its route has now, which may be others than
-    /// when it was stored: a purge by one of them counts.
-    pub(super) fn standing_under(
-        &self,
-        page: &Page,
-        rep: &Representation,
-        route: &Tags,
-    ) -> Standing {
+    /// long as nothing was invalidated since it was asked last. `route`: the tags that
+    /// its route has now.
+    pub(super) fn standing(&self, page: &Page, rep: &Representation, route: &Tags) -> Standing {
         // Before the table is read, so that that is at least as new.
         let generation = self.generation.load(Ordering::Acquire);
         let checked = page.checked(rep);
         if let Some(known) = checked.and_then(|checked| checked.at(generation)) {
             return known;
         }
-        let held = self.hold();
-        let mut standing = held.judge(&page.key, &page.tags, rep.born);
-        if !route.names.iter().all(|tag| page.tags.names.contains(tag)) {
-            standing = standing.max(held.judge(&page.key, route, rep.born));
-        }
-        drop(held);
+        let standing = self.hold().judge(&page.key, &[&page.tags, route], rep.born);
         if let Some(checked) = checked {
             checked.set(generation, standing);
         }
         standing
+    }
+
+    /// Nothing that was found so far counts any more: routes may have other tags.
+    pub(super) fn forget_checked(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// How a fill of `key` that was born at `born` stands. As long as its tags are
@@ -249,6 +239,7 @@ impl Invalidations {
         if self.born() == born {
             return Standing::Live;
         }
+        let tags = tags.as_ref().map(std::slice::from_ref);
         self.table.read().judge(key, tags, born)
     }
 
@@ -275,7 +266,7 @@ impl std::fmt::Debug for Invalidations {
 pub(super) struct Held<'a>(RwLockReadGuard<'a, Table>);
 
 impl Held<'_> {
-    pub(super) fn judge(&self, key: &PageKey, tags: &Tags, born: Born) -> Standing {
+    pub(super) fn judge(&self, key: &PageKey, tags: &[&Tags], born: Born) -> Standing {
         self.0.judge(key, Some(tags), born)
     }
 }
@@ -466,24 +457,23 @@ impl Table {
 
     /// How something of that key, those tags (`None`: not known) and that birth
     /// stands.
-    fn judge(&self, key: &PageKey, tags: Option<&Tags>, born: Born) -> Standing {
+    fn judge(&self, key: &PageKey, tags: Option<&[&Tags]>, born: Born) -> Standing {
         let (host, path) = (key.host(), key.path());
         let mut reach = self.all;
         reach.raise(self.floor);
-        match tags {
-            Some(tags) if !tags.overflow => {
-                if !tags.names.is_empty() {
-                    reach.raise(self.tag_floor);
-                }
-            }
-            _ => reach.raise(self.any_tag),
+        if tags.is_none_or(|sets| sets.iter().any(|tags| tags.overflow)) {
+            reach.raise(self.any_tag);
+        }
+        let tags = || tags.into_iter().flatten().flat_map(|tags| &tags.names);
+        if tags().next().is_some() {
+            reach.raise(self.tag_floor);
         }
         if self.names.len() > 0 {
-            self.raise_by_names(&mut reach, None, path, tags);
+            self.raise_by_names(&mut reach, None, path, tags());
             if self.by_host {
                 let (name, port) = key.name_and_port();
-                self.raise_by_names(&mut reach, Some((name, None)), path, tags);
-                self.raise_by_names(&mut reach, Some((name, Some(port))), path, tags);
+                self.raise_by_names(&mut reach, Some((name, None)), path, tags());
+                self.raise_by_names(&mut reach, Some((name, Some(port))), path, tags());
             }
         }
         let standing = reach.over(born.log);
@@ -494,12 +484,12 @@ impl Table {
         standing.max(self.unsafe_paths.get(hash).over(born.local))
     }
 
-    fn raise_by_names(
+    fn raise_by_names<'t>(
         &self,
         reach: &mut Reach,
         host: Option<Host<'_>>,
         path: &str,
-        tags: Option<&Tags>,
+        tags: impl Iterator<Item = &'t Box<str>>,
     ) {
         let mut raise = |kind, value: &str| {
             reach.raise(self.names.get(self.hash(kind, host, value)));
@@ -511,9 +501,7 @@ impl Table {
         if let Some(depth) = self.depth {
             prefixes(path, depth).for_each(|prefix| raise(Kind::Prefix, prefix));
         }
-        for tag in tags.iter().flat_map(|tags| &tags.names) {
-            raise(Kind::Tag, tag);
-        }
+        tags.for_each(|tag| raise(Kind::Tag, tag));
     }
 }
 
@@ -620,16 +608,16 @@ mod tests {
         let these = arced(10);
         let page = Page::new(key("/a"), vec![Arc::new(rep(Form::Document, 0, &["t"], "x"))]);
         let rep = &page.members[0];
-        assert_eq!(these.standing(&page, rep), Standing::Live);
+        assert_eq!(these.standing(&page, rep, &tags(&[])), Standing::Live);
         soft(&these, tag("t")).await;
-        assert_eq!(these.standing(&page, rep), Standing::Stale);
+        assert_eq!(these.standing(&page, rep, &tags(&[])), Standing::Stale);
         let generation = these.generation.load(Ordering::Relaxed);
         assert_eq!(page.checked(rep).unwrap().at(generation), Some(Standing::Stale));
         // What is remembered is believed: it is all that is looked at.
         page.checked(rep).unwrap().set(generation, Standing::Live);
-        assert_eq!(these.standing(&page, rep), Standing::Live);
+        assert_eq!(these.standing(&page, rep, &tags(&[])), Standing::Live);
         soft(&these, tag("other")).await;
-        assert_eq!(these.standing(&page, rep), Standing::Stale);
+        assert_eq!(these.standing(&page, rep, &tags(&[])), Standing::Stale);
     }
 
     #[tokio::test]
@@ -715,7 +703,7 @@ mod tests {
         soft(&these, tag("t")).await;
         assert_eq!(these.len(), 1);
         assert!(pages.iter().all(|page| page.checked(&one).unwrap().at(1).is_none()));
-        assert!(pages.iter().all(|page| these.standing(page, &one) == Standing::Stale));
+        assert!(pages.iter().all(|page| these.standing(page, &one, &tags(&[])) == Standing::Stale));
     }
 
     /// A log in memory that can be stopped and broken.
@@ -847,14 +835,14 @@ mod tests {
         let (between, new) = (these.born(), page(these.born()));
         assert!(before < between);
         for page in [&old, &new] {
-            assert_eq!(these.standing(page, &page.members[0]), Standing::Live);
+            assert_eq!(these.standing(page, &page.members[0], &tags(&[])), Standing::Live);
         }
         first.send(()).unwrap();
-        while these.standing(&old, &old.members[0]) == Standing::Live {
+        while these.standing(&old, &old.members[0], &tags(&[])) == Standing::Live {
             tokio::task::yield_now().await;
         }
         // What began in between began after the log had it.
-        assert_eq!(these.standing(&new, &new.members[0]), Standing::Live);
+        assert_eq!(these.standing(&new, &new.members[0], &tags(&[])), Standing::Live);
         assert_eq!(these.born(), between);
     }
 }

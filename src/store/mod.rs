@@ -90,6 +90,11 @@ pub struct Found {
     pub asked: bool,
 }
 
+/// Tells the tags of the route of a page.
+pub trait RouteTags: Fn(&PageKey) -> Arc<Tags> + Send + 'static {}
+
+impl<F: Fn(&PageKey) -> Arc<Tags> + Send + 'static> RouteTags for F {}
+
 /// Figures for metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -130,8 +135,10 @@ impl Store {
         })
     }
 
-    /// Goes by other bounds from now on, as far as they can change.
+    /// Goes by other bounds from now on, as far as they can change. Routes may have
+    /// other tags now.
     pub fn configure(&self, config: &config::Cache) {
+        self.invalidations.forget_checked();
         self.max_variants.store(config.max_variants.max(1), Ordering::Relaxed);
     }
 
@@ -157,26 +164,24 @@ impl Store {
         self.get(key)
     }
 
-    /// How a member of a page stands. See [`Invalidations::standing`].
+    /// How a member of a page stands. `route`: the tags that its route has now. They
+    /// are not stored. What is found is remembered, so whoever asks says the same; after
+    /// a reload, [`configure`](Self::configure) has it forgotten.
     #[must_use]
-    pub fn standing(&self, page: &Page, rep: &Representation) -> Standing {
-        self.invalidations.standing(page, rep)
+    pub fn standing(&self, page: &Page, rep: &Representation, route: &Tags) -> Standing {
+        self.invalidations.standing(page, rep, route)
     }
 
-    /// The same, with the tags that its route has now: they may be others than
-    /// when it was stored.
-    #[must_use]
-    pub fn standing_under(&self, page: &Page, rep: &Representation, route: &Tags) -> Standing {
-        self.invalidations.standing_under(page, rep, route)
-    }
-
-    /// How a fill in flight stands. See [`Invalidations::fence`].
+    /// How a fill of `key` that was born at `born` stands. As long as its tags are not
+    /// known (`None`), every tag purge counts. A request that arrives must not join a
+    /// fill that is [`Standing::Dead`].
     #[must_use]
     pub fn fence(&self, key: &PageKey, tags: Option<&Tags>, born: Born) -> Standing {
         self.invalidations.fence(key, tags, born)
     }
 
-    /// Invalidates what `names` name. See [`Invalidations::invalidate`].
+    /// Invalidates what `names` name. When this returns, no lookup finds anything live
+    /// that began before the call. It goes to its end even when the future is dropped.
     ///
     /// # Errors
     /// If it could not be made durable. Then nothing was invalidated.
@@ -203,10 +208,11 @@ impl Store {
     /// Swaps the members of one generation together, and drops those that the page
     /// has no more. One of the same form and selection takes the place of the stored
     /// one; the others stay. All of it happens, or nothing. Of each form, the
-    /// variants that are used most are kept.
+    /// variants that are used most are kept. `route`: the tags of its route.
     pub fn commit(
         &self,
         key: &PageKey,
+        route: &Tags,
         new: Vec<Representation>,
         gone: impl Fn(&Representation) -> bool,
     ) -> Committed {
@@ -253,8 +259,9 @@ impl Store {
         for rep in &fresh {
             names = names.union(&rep.tags);
         }
-        let is_dead =
-            |member: &Arc<Representation>| held.judge(key, &names, member.born) == Standing::Dead;
+        let is_dead = |member: &Arc<Representation>| {
+            held.judge(key, &[&names, route], member.born) == Standing::Dead
+        };
         if fresh.iter().any(is_dead) {
             return Committed::Dead;
         }
@@ -267,11 +274,12 @@ impl Store {
 
         // 3. The page keeps the tags by which such a purge made a member stale that is
         // still there.
-        let standing = |member: &Arc<Representation>| held.judge(key, &names, member.born);
+        let standing =
+            |member: &Arc<Representation>| held.judge(key, &[&names, route], member.born);
         let worst = fresh.iter().map(standing).max().unwrap_or(Standing::Live);
         let mut page = Page::new(key.clone(), members);
         let forgets = |member: &Arc<Representation>| {
-            held.judge(key, &page.tags, member.born) != standing(member)
+            held.judge(key, &[&page.tags, route], member.born) != standing(member)
         };
         if page.members.iter().any(forgets) {
             page.tags = Arc::new(names.clone());
@@ -330,11 +338,15 @@ impl Store {
     pub fn withdraw(
         &self,
         key: &PageKey,
+        route: &Tags,
         born: Born,
         of: impl Fn(&Representation) -> bool,
     ) -> bool {
         let old = |member: &Representation| member.born <= born && of(member);
-        matches!(self.commit(key, Vec::new(), old), Committed::Stored { .. } | Committed::Removed)
+        matches!(
+            self.commit(key, route, Vec::new(), old),
+            Committed::Stored { .. } | Committed::Removed
+        )
     }
 
     /// Whether there is a tier that keeps pages.
@@ -344,13 +356,14 @@ impl Store {
     }
 
     /// The pages that one of `names` names and that have a member which is not dead.
-    /// Goes through the whole store, once, on a thread for that.
-    pub async fn matching(self: &Arc<Self>, names: Vec<Name>) -> Vec<Found> {
+    /// Goes through the whole store, once, on a thread for that. `route`: the tags of
+    /// the route of a page.
+    pub async fn matching(self: &Arc<Self>, names: Vec<Name>, route: impl RouteTags) -> Vec<Found> {
         let store = Arc::clone(self);
         let search = move || {
             let mut found = Vec::new();
-            store.each_named(&Names::new(&names), |page| {
-                if !store.is_dead(page) {
+            store.each_named(&Names::new(&names), &route, |page, route| {
+                if !store.is_dead(page, route) {
                     let asked = page.members.iter().any(|member| member.uses.any());
                     found.push(Found { key: page.key.clone(), uses: page.uses.count(), asked });
                 }
@@ -368,41 +381,51 @@ impl Store {
     /// For what is deleted. What is only expired will be asked for again, and then it
     /// is of use what is known of it: what it varies on, and that requests for it may
     /// wait for one another.
-    pub async fn free(self: &Arc<Self>, names: Vec<Name>) -> u64 {
+    pub async fn free(self: &Arc<Self>, names: Vec<Name>, route: impl RouteTags) -> u64 {
         let store = Arc::clone(self);
-        let free = move || store.free_now(&names);
+        let free = move || store.free_now(&names, &route);
         tokio::task::spawn_blocking(free).await.unwrap_or_default()
     }
 
-    fn free_now(&self, names: &[Name]) -> u64 {
+    fn free_now(&self, names: &[Name], route: &impl RouteTags) -> u64 {
         let names = Names::new(names);
         let mut freed = 0;
-        self.each_named(&names, |page| freed += u64::from(self.bury(page, names.by_tag())));
+        self.each_named(&names, route, |page, route| {
+            freed += u64::from(self.bury(page, route, names.by_tag()));
+        });
         self.memory.iter().for_each(Memory::catch_up);
         freed
     }
 
-    fn each_named(&self, names: &Names, mut each: impl FnMut(&Arc<Page>)) {
-        let pages = self.memory.iter().flat_map(Memory::iter);
-        pages.filter(|page| names.cover(&page.key, &page.tags)).for_each(|page| each(&page));
+    fn each_named(
+        &self,
+        names: &Names,
+        route: &impl RouteTags,
+        mut each: impl FnMut(&Arc<Page>, &Tags),
+    ) {
+        for page in self.memory.iter().flat_map(Memory::iter) {
+            let route = route(&page.key);
+            if names.cover(&page.key, &[&page.tags, &route]) {
+                each(&page, &route);
+            }
+        }
     }
 
     /// Whether no member of a page may be served any more.
-    fn is_dead(&self, page: &Page) -> bool {
-        page.members.iter().all(|rep| self.standing(page, rep) == Standing::Dead)
+    fn is_dead(&self, page: &Page, route: &Tags) -> bool {
+        page.members.iter().all(|rep| self.standing(page, rep, route) == Standing::Dead)
     }
 
     /// Removes a page if it is dead: as it was found, and as it is now. `by_tag`: a
     /// tag that it had is why.
-    fn bury(&self, found: &Page, by_tag: bool) -> bool {
+    fn bury(&self, found: &Page, route: &Tags, by_tag: bool) -> bool {
         let Some(memory) = &self.memory else { return false };
-        if !self.is_dead(found) {
+        if !self.is_dead(found, route) {
             return false;
         }
         let _stripe = self.stripe(&found.key);
-        let Some(page) = memory.get(found.key.as_str()).filter(|page| self.is_dead(page)) else {
-            return false;
-        };
+        let page = memory.get(found.key.as_str()).filter(|page| self.is_dead(page, route));
+        let Some(page) = page else { return false };
         if by_tag && !page.tags.names.is_empty() {
             let hash = self.hasher.hash_one(&page.key);
             self.graves.get_or_init(graves).insert(hash, Arc::clone(&page.tags));
@@ -537,7 +560,7 @@ mod tests {
     }
 
     fn commit(store: &Store, key: &PageKey, members: Vec<Representation>) -> Committed {
-        store.commit(key, members, |_| false)
+        store.commit(key, &Tags::default(), members, |_| false)
     }
 
     fn page(store: &Store, path: &str) -> Arc<Page> {
@@ -557,11 +580,15 @@ mod tests {
     fn standing(store: &Store, path: &str, form: Form) -> Standing {
         let page = page(store, path);
         let rep = page.members.iter().rfind(|member| member.form == form).expect("is stored");
-        store.standing(&page, rep)
+        store.standing(&page, rep, &Tags::default())
     }
 
     fn tag(tag: &str) -> Vec<Name> {
         vec![Name::Tag { host: None, tag: tag.into() }]
+    }
+
+    fn untagged(_: &PageKey) -> Arc<Tags> {
+        Arc::default()
     }
 
     fn is_stored(committed: &Committed) -> bool {
@@ -580,9 +607,9 @@ mod tests {
         assert_eq!(members(&store, "/a"), all);
         assert_eq!(page(&store, "/a").tags.names, tags(&["y", "z"]).names);
 
-        store.withdraw(&key("/a"), Born::MAX, |member| member.form == data);
+        store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| member.form == data);
         assert_eq!(members(&store, "/a"), all[1..]);
-        store.withdraw(&key("/a"), Born::MAX, |member| member.form == doc);
+        store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| member.form == doc);
         assert!(store.get(key("/a").as_str()).is_none());
         assert!(store.remove(&key("/a")).is_none());
     }
@@ -612,7 +639,8 @@ mod tests {
         let both = vec![data(), slow()];
         assert!(matches!(commit(&store, &key("/a"), both), Committed::Superseded));
         assert!(matches!(
-            store.commit(&key("/a"), vec![data()], |member| member.form == Form::Document),
+            store.commit(&key("/a"), &Tags::default(), vec![data()], |member| member.form
+                == Form::Document),
             Committed::Superseded
         ));
         assert_eq!(members(&store, "/a").len(), 1);
@@ -624,13 +652,16 @@ mod tests {
         let store = store();
         let (doc, data, rsc) = (Form::Document, Form::Data, Form::Payload);
         let old = vec![rep(doc, 0, &[], "1"), rep(data, 0, &[], "1"), rep(rsc, 0, &[], "1")];
-        store.commit(&key("/a"), old, |_| false);
+        store.commit(&key("/a"), &Tags::default(), old, |_| false);
         let new = vec![rep(doc, 0, &[], "2")];
-        assert!(is_stored(&store.commit(&key("/a"), new, |member| member.form == data)));
+        assert!(is_stored(
+            &store.commit(&key("/a"), &Tags::default(), new, |member| member.form == data)
+        ));
         let all = [(rsc, String::new(), "1".into()), (doc, String::new(), "2".into())];
         assert_eq!(members(&store, "/a"), all);
         assert!(matches!(
-            store.commit(&key("/a"), Vec::new(), |member| [doc, rsc].contains(&member.form)),
+            store.commit(&key("/a"), &Tags::default(), Vec::new(), |member| [doc, rsc]
+                .contains(&member.form)),
             Committed::Removed
         ));
         assert!(store.get(key("/a").as_str()).is_none());
@@ -725,9 +756,11 @@ mod tests {
         let doc = rep(Form::Document, 0, &[], "x");
         assert!(matches!(commit(&store, &key("/a"), vec![doc.clone()]), Committed::NoRoom));
         assert!(store.lookup(key("/a").as_str()).await.is_none());
-        assert!(store.matching(vec![Name::All]).await.is_empty());
+        assert!(store.matching(vec![Name::All], untagged).await.is_empty());
         assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
-        store.withdraw(&key("/a"), Born::MAX, |member| member.form == Form::Document);
+        store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| {
+            member.form == Form::Document
+        });
         store.invalidate_unsafe(&key("/a"));
         store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
         assert_eq!((store.len(), store.bytes()), (0, 0));
@@ -764,14 +797,17 @@ mod tests {
         }
         commit(&store, &key("/y"), vec![rep(Form::Document, 0, &["t"], "x")]);
         keys.push(key("/y"));
-        assert_eq!(sorted(store.matching(vec![path(None, "/x")]).await), keys[..3]);
-        assert_eq!(sorted(store.matching(vec![path(Some("b.com"), "/x")]).await), keys[2..3]);
+        assert_eq!(sorted(store.matching(vec![path(None, "/x")], untagged).await), keys[..3]);
+        assert_eq!(
+            sorted(store.matching(vec![path(Some("b.com"), "/x")], untagged).await),
+            keys[2..3]
+        );
         let several = vec![path(Some("b.com"), "/x"), path(None, "/z"), tag("t").remove(0)];
-        assert_eq!(sorted(store.matching(several).await), keys[2..]);
-        assert!(store.matching(Vec::new()).await.is_empty());
+        assert_eq!(sorted(store.matching(several, untagged).await), keys[2..]);
+        assert!(store.matching(Vec::new(), untagged).await.is_empty());
         // What must not be served is not stored.
         store.invalidate(vec![path(Some("a.com"), "/x")], Hardness::Hard).await.unwrap();
-        assert_eq!(sorted(store.matching(vec![path(None, "/x")]).await), keys[2..3]);
+        assert_eq!(sorted(store.matching(vec![path(None, "/x")], untagged).await), keys[2..3]);
     }
 
     #[tokio::test]
@@ -791,20 +827,50 @@ mod tests {
             }
             commit(&store, &others[1], vec![rep(Form::Document, 0, &[], "x")]);
             // Not before it is invalidated.
-            assert_eq!(store.free(vec![name.clone()]).await, 0);
+            assert_eq!(store.free(vec![name.clone()], untagged).await, 0);
             store.invalidate(vec![name.clone()], Hardness::Soft).await.unwrap();
-            assert_eq!(store.free(vec![name.clone()]).await, 0);
+            assert_eq!(store.free(vec![name.clone()], untagged).await, 0);
             let born = store.born();
             store.invalidate(vec![name.clone()], Hardness::Hard).await.unwrap();
             let left = if name == Name::All { 0 } else { u64::from(name != tag("t")[0]) + 1 };
-            assert_eq!(store.free(vec![name.clone()]).await, 3 - left, "{name:?}");
+            assert_eq!(store.free(vec![name.clone()], untagged).await, 3 - left, "{name:?}");
             assert_eq!(store.len(), left, "{name:?}");
             // A render that began before is dead, one that began since stays.
             assert!(matches!(commit(&store, &key("/a"), doc(born)), Committed::Dead));
             assert!(is_stored(&commit(&store, &key("/a"), doc(store.born()))));
-            assert_eq!(store.free(vec![name]).await, 0);
+            assert_eq!(store.free(vec![name], untagged).await, 0);
             assert!(store.get(key("/a").as_str()).is_some());
         }
+    }
+
+    /// They are not stored: what is asked is what they are now.
+    #[tokio::test]
+    async fn the_tags_of_its_route_name_a_page_too() {
+        let store = Arc::new(store());
+        let doc = |born| vec![rep(Form::Document, born, &["t"], "x")];
+        let (route, a) = (tags(&["r"]), key("/a"));
+        let of_route = |_: &PageKey| Arc::new(tags(&["r"]));
+        let standing = |route: &Tags| {
+            let page = page(&store, "/a");
+            store.standing(&page, &page.members[0], route)
+        };
+        store.commit(&a, &route, doc(store.born()), |_| false);
+        let born = store.born();
+        store.invalidate(tag("r"), Hardness::Soft).await.unwrap();
+        assert_eq!(page(&store, "/a").tags.names, tags(&["t"]).names);
+        assert_eq!(standing(&route), Standing::Stale);
+        assert_eq!(store.matching(tag("r"), of_route).await.len(), 1);
+        assert!(store.matching(tag("r"), untagged).await.is_empty());
+        // With another configuration it has another route.
+        store.configure(&config(0));
+        assert_eq!(standing(&Tags::default()), Standing::Live);
+        store.configure(&config(0));
+        store.invalidate(tag("r"), Hardness::Hard).await.unwrap();
+        assert!(matches!(store.commit(&a, &route, doc(born), |_| false), Committed::Dead));
+        assert_eq!(store.free(tag("r"), untagged).await, 0);
+        store.configure(&config(0));
+        assert_eq!(store.free(tag("r"), of_route).await, 1);
+        assert!(matches!(store.commit(&a, &route, doc(born), |_| false), Committed::Dead));
     }
 
     /// The page had the tag by another member, or by what it was before.
@@ -815,7 +881,7 @@ mod tests {
         commit(&store, &key("/a"), both);
         let born = store.born();
         store.invalidate(tag("t"), Hardness::Hard).await.unwrap();
-        assert_eq!(store.free(tag("t")).await, 1);
+        assert_eq!(store.free(tag("t"), untagged).await, 1);
         for form in [Form::Data, Form::Document] {
             let old = vec![rep(form, born, &[], "1")];
             assert!(matches!(commit(&store, &key("/a"), old), Committed::Dead), "{form:?}");
@@ -836,7 +902,7 @@ mod tests {
         }
         assert_eq!(store.stats().entries, 20_000);
         store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
-        assert_eq!(store.free(vec![Name::All]).await, 20_000);
+        assert_eq!(store.free(vec![Name::All], untagged).await, 20_000);
         assert_eq!((store.stats().entries, store.stats().bytes), (0, 0));
     }
 
@@ -866,7 +932,7 @@ mod tests {
         assert!(store.get(key("/a").as_str()).is_none());
         assert!(matches!(commit(&store, &key("/a"), doc(born)), Committed::Dead));
         let page = store.get(other.as_str()).unwrap();
-        assert_eq!(store.standing(&page, &page.members[0]), Standing::Dead);
+        assert_eq!(store.standing(&page, &page.members[0], &Tags::default()), Standing::Dead);
         assert_eq!(standing(&store, "/b", Form::Document), Standing::Live);
         assert_eq!(store.fence(&key("/a"), None, born), Standing::Dead);
         assert_eq!(store.fence(&key("/b"), None, born), Standing::Live);

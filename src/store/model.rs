@@ -133,7 +133,7 @@ fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
                 .position(|actor| matches!(actor, Actor::Fill(form, _) if *form == member.form))
                 .unwrap();
             let (least, most) = bounds(events, fill, &page.tags);
-            let found = store.standing(&page, member);
+            let found = store.standing(&page, member, &Tags::default());
             assert!((least..=most).contains(&found), "{actors:?} {order:?} {found:?}");
         }
     };
@@ -167,7 +167,7 @@ fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
                     bounds(&events, which, &old.unwrap_or(joined))
                 };
                 let rep = rep(*form, events[which].born, tags, "");
-                let found = match store.commit(&key, vec![rep], |_| false) {
+                let found = match store.commit(&key, &Tags::default(), vec![rep], |_| false) {
                     Committed::Stored { standing, .. } => standing,
                     Committed::Dead => Dead,
                     other => panic!("{other:?}"),
@@ -373,11 +373,11 @@ impl Model {
         let Some(found) = self.store.get(page_key(page).as_str()) else { return };
         for (member, render) in found.members.iter().zip(self.stored(page)) {
             let (least, most) = self.bounds(render);
-            let standing = self.store.standing(&found, member);
+            let standing = self.store.standing(&found, member, &Tags::default());
             let range = least..=most;
             assert!(range.contains(&standing), "{standing:?} not in {range:?}: {self:?}");
             // As it was remembered.
-            assert_eq!(self.store.standing(&found, member), standing);
+            assert_eq!(self.store.standing(&found, member, &Tags::default()), standing);
         }
     }
 
@@ -401,7 +401,7 @@ impl Model {
             rep
         });
         let reps = reps.collect();
-        let committed = self.store.commit(&key, reps, |_| false);
+        let committed = self.store.commit(&key, &Tags::default(), reps, |_| false);
         let after = self.stored(page);
         match committed {
             Committed::Stored { standing, .. } => {
@@ -472,13 +472,14 @@ impl Model {
                 self.store.remove(&page_key(page));
             }
             Op::Withdraw(page, form) => {
-                self.store
-                    .withdraw(&page_key(page), Born::MAX, |member| member.form == FORMS[form]);
+                self.store.withdraw(&page_key(page), &Tags::default(), Born::MAX, |m| {
+                    m.form == FORMS[form]
+                });
             }
             // Whatever it removes was dead.
             Op::Free(name) => {
                 let before: Vec<_> = (0..12).flat_map(|page| self.stored(page)).collect();
-                self.store.free_now(&[name]);
+                self.store.free_now(&[name], &|_: &PageKey| Arc::default());
                 let after: Vec<_> = (0..12).flat_map(|page| self.stored(page)).collect();
                 let gone = before.into_iter().filter(|n| !after.contains(n));
                 gone.for_each(|n| assert_eq!(self.bounds(n).1, Dead, "{self:?}"));
@@ -531,14 +532,19 @@ fn threads_never_see_old_content_as_live() {
         let born = store.born();
         let seen = content.load(Ordering::SeqCst);
         std::thread::yield_now();
-        let _ = store.commit(&key, vec![rep(form, born, tags, &seen.to_string())], |_| false);
+        let _ = store.commit(
+            &key,
+            &Tags::default(),
+            vec![rep(form, born, tags, &seen.to_string())],
+            |_| false,
+        );
     };
     let look = || {
         let least = acknowledged.load(Ordering::SeqCst);
         let Some(page) = store.get(key.as_str()) else { return };
         for member in &page.members {
             let seen: u64 = std::str::from_utf8(&member.identity().bytes).unwrap().parse().unwrap();
-            if store.standing(&page, member) == Live {
+            if store.standing(&page, member, &Tags::default()) == Live {
                 assert!(seen >= least, "{seen} is live after purge {least}");
             }
         }
@@ -585,5 +591,5 @@ fn threads_never_see_old_content_as_live() {
     render(Form::Document, &["t"]);
     let page = store.get(key.as_str()).unwrap();
     let doc = page.members.iter().find(|member| member.form == Form::Document).unwrap();
-    assert_eq!(store.standing(&page, doc), Live);
+    assert_eq!(store.standing(&page, doc, &Tags::default()), Live);
 }

@@ -103,10 +103,11 @@ impl Names {
         Names(groups)
     }
 
-    /// Whether one of them covers a page (see [`Name::covers`]).
-    pub(super) fn cover(&self, key: &PageKey, tags: &Tags) -> bool {
+    /// Whether one of them covers a page (see [`Name::covers`]) with all those tags.
+    pub(super) fn cover(&self, key: &PageKey, tags: &[&Tags]) -> bool {
+        let overflow = tags.iter().any(|tags| tags.overflow);
         self.0.iter().any(|(host, group)| {
-            (tags.overflow && !group.tags.is_empty())
+            (overflow && !group.tags.is_empty())
                 || (host.as_ref().is_none_or(|host| is_on(host, key)) && group.names(key, tags))
         })
     }
@@ -118,13 +119,14 @@ impl Names {
 }
 
 impl Group {
-    fn names(&self, key: &PageKey, tags: &Tags) -> bool {
+    fn names(&self, key: &PageKey, tags: &[&Tags]) -> bool {
         let any = |names: &HashSet<Box<str>>| !names.is_empty();
         self.all
             || self.paths.contains(key.path())
             || (any(&self.prefixes)
                 && prefixes(key.path(), self.depth).any(|p| self.prefixes.contains(p)))
-            || (any(&self.tags) && tags.names.iter().any(|tag| self.tags.contains(tag)))
+            || (any(&self.tags)
+                && tags.iter().flat_map(|tags| &tags.names).any(|tag| self.tags.contains(tag)))
     }
 }
 
@@ -248,7 +250,7 @@ mod tests {
                     let overflow = Tags { overflow: true, ..tags(&["x"]) };
                     for tags in [tags(&[]), tags(&["s"]), tags(&["x", "t"]), overflow] {
                         let expected = these.iter().any(|name| name.covers(&key, &tags));
-                        prop_assert_eq!(together.cover(&key, &tags), expected, "{:?}", key);
+                        prop_assert_eq!(together.cover(&key, &[&tags]), expected, "{:?}", key);
                     }
                 }
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use divan::{Bencher, black_box};
+use futures::executor::block_on;
 use http::StatusCode;
 use httparse::Header;
 use perennial::answer::{Answer, Choice, choose};
@@ -99,9 +100,12 @@ impl World {
             World { live, notes: Notes::new(1 << 20), store, fields, now: Time(1_700_000_000_000) };
         let mut key = KeyBuf::default();
         world.plan(&mut key);
-        world
-            .store
-            .commit(&key.key(), &Tags::default(), vec![representation(world.now)], |_| false);
+        block_on(world.store.commit(
+            &key.key(),
+            &Tags::default(),
+            vec![representation(world.now)],
+            |_| false,
+        ));
         world
     }
 
@@ -261,7 +265,7 @@ fn purge_of_100_000_pages(bencher: Bencher<'_, '_>) {
         let mut rep = representation(world.now);
         rep.bodies = Box::new([Body { bytes: Bytes::new(), ..rep.bodies[0].clone() }]);
         rep.tags = Arc::clone(&tags);
-        world.store.commit(&key.key(), &Tags::default(), vec![rep], |_| false);
+        block_on(world.store.commit(&key.key(), &Tags::default(), vec![rep], |_| false));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     bencher.bench_local(|| {

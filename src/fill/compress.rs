@@ -69,7 +69,7 @@ impl Compressor {
                 metrics.compression(coding, made[0].bytes.len() as u64, body.bytes.len() as u64);
             }
             if made.len() > 1 {
-                store.replace_bodies(&key, &rep, made.into());
+                store.replace_bodies(&key, &rep, made.into()).await;
             }
         });
     }

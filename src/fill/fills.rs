@@ -443,7 +443,7 @@ impl Fills {
         let hash = xxhash_rust::xxh3::xxh3_64(ask.key.as_str().as_bytes());
         let Some(turn) = self.0.turns.get(hash as usize % self.0.turns.len()) else { return };
         let _turn = turn.lock().await;
-        let Some(page) = store.lookup(ask.key.as_str()).await else { return };
+        let Some(page) = store.load(ask.key.as_str()).await else { return };
         let standing = |rep| store.standing(&page, rep, &ask.route.tags);
         if page.members.iter().any(|rep| standing(rep) != Standing::Live) {
             self.renew(ask, Some(&page)).await;

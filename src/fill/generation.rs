@@ -166,7 +166,7 @@ impl Generations {
         for member in members.by_ref() {
             let brought = self.bring_member(&ask, &member, priority).await;
             let asked = brought.is_some();
-            self.gather(&mut ask, member, brought, &mut gathered);
+            self.gather(&mut ask, member, brought, &mut gathered).await;
             // Nobody knew the URL of it: the next one is the first that is asked.
             if asked {
                 break;
@@ -181,7 +181,7 @@ impl Generations {
             });
             let rest = futures::future::join_all(rest).await;
             for (member, brought) in rest {
-                self.gather(&mut ask, member, brought, &mut gathered);
+                self.gather(&mut ask, member, brought, &mut gathered).await;
             }
         }
         if gathered.outcome.is_none()
@@ -190,7 +190,9 @@ impl Generations {
             gathered.outcome = Some(Renewed::Failed(why.into()));
             gathered.result = FillResult::Rejected(why);
         }
-        let Some(outcome) = gathered.outcome else { return self.commit(&ask, gathered, began) };
+        let Some(outcome) = gathered.outcome else {
+            return self.commit(&ask, gathered, began).await;
+        };
         ask.metrics.fill(ask.route.origin, gathered.result, began.elapsed());
         gathered.pages.into_iter().for_each(Arrival::end);
         outcome
@@ -308,7 +310,7 @@ impl Generations {
     }
 
     /// Takes note of what a member has come to.
-    fn gather(
+    async fn gather(
         &self,
         ask: &mut Ask,
         member: Member,
@@ -362,14 +364,14 @@ impl Generations {
             }
             Some(Brought::ServerRendered) => {
                 let reason = Reason::ServerRendered;
-                self.withdraw(ask, &member);
+                self.withdraw(ask, &member).await;
                 gathered.outcome = Some(Renewed::NotStored(reason));
                 gathered.result = FillResult::Refused(reason);
             }
             Some(Brought::Refused(reason, class)) => {
                 ask.metrics.refused(reason);
                 // It may have become private or unpublished.
-                let removed = class == Class::Forbidden && self.withdraw(ask, &member);
+                let removed = class == Class::Forbidden && self.withdraw(ask, &member).await;
                 gathered.outcome = Some(Renewed::NotStored(reason));
                 gathered.result =
                     if removed { FillResult::Removed(reason) } else { FillResult::Refused(reason) };
@@ -417,7 +419,7 @@ impl Generations {
 
     /// Stores members of one generation, under the deployment that rendered them.
     /// `began`: when the first member was asked for.
-    fn commit(&self, ask: &Ask, gathered: Gathered, began: Instant) -> Renewed {
+    async fn commit(&self, ask: &Ask, gathered: Gathered, began: Instant) -> Renewed {
         let Gathered { mut pages, gone, why_gone, result, .. } = gathered;
         let context = self.context();
         let asset = ask.preset.is_asset(ask.key.path());
@@ -449,7 +451,7 @@ impl Generations {
         let members = kept.map(|page| (*page.fetched.rep).clone()).collect();
         let gone = if moved { Vec::new() } else { gone };
         let is_gone = |rep: &Representation| gone.iter().any(|gone| gone.is_in_place_of(rep));
-        let committed = context.store.commit(&key, &ask.route.tags, members, is_gone);
+        let committed = context.store.commit(&key, &ask.route.tags, members, is_gone).await;
         let elsewhere = moved && !ask.key.deployment().is_empty();
         let (renewed, refused) = match &pages[..] {
             [] => (Renewed::Dropped(why_gone), Some(why_gone)),
@@ -503,7 +505,7 @@ impl Generations {
     /// nothing that is stored removes nothing, nor does a prefetch. On `ssr` nor does
     /// what was asked with other fields than what is stored: clients make those up, and
     /// the origin is asked with those of what is stored, too (see `Fills::verify`).
-    fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
+    async fn withdraw(&self, ask: &Ask, member: &Member) -> bool {
         let (store, born) = (&self.context().store, member.flight.fill.born);
         let route = &ask.route.tags;
         if ask.page {
@@ -511,18 +513,19 @@ impl Generations {
             let of = |rep: &Representation| {
                 whole || (rep.form == member.form && rep.is_selected_by(&member.fields))
             };
-            let mut removed = store.withdraw(&ask.key, route, born, of);
-            let deployments = ask.deployments.load();
+            let mut removed = store.withdraw(&ask.key, route, born, of).await;
+            let deployments = ask.deployments.load_full();
             if *ask.key.deployment() == *deployments.current() {
                 for other in deployments.others() {
-                    removed |= store.withdraw(&ask.key.in_deployment(other), route, born, of);
+                    removed |= store.withdraw(&ask.key.in_deployment(other), route, born, of).await;
                 }
             }
             return removed;
         }
-        store.withdraw(&ask.key, route, born, |rep| {
+        let of = |rep: &Representation| {
             rep.form == ask.form && rep.is_selected_by(&ask.fields) && ask.is_as_stored(rep)
-        })
+        };
+        store.withdraw(&ask.key, route, born, of).await
     }
 }
 

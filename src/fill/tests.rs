@@ -299,8 +299,12 @@ async fn what_is_asked_for_once_is_not_compressed() {
 async fn who_was_served_stale_before_the_commit_starts_no_regeneration() {
     let mut site = scripted("isr", "1MiB").await;
     let rep = |body: &str| vec![testing::rep(Form::Document, 0, &[], body)];
-    let Committed::Stored { page: old, .. } =
-        site.fills.context().store.commit(&site.ask.key, &Tags::default(), rep("old"), |_| false)
+    let Committed::Stored { page: old, .. } = site
+        .fills
+        .context()
+        .store
+        .commit(&site.ask.key, &Tags::default(), rep("old"), |_| false)
+        .await
     else {
         panic!("not stored")
     };
@@ -339,7 +343,7 @@ async fn a_back_off_ends_with_an_invalidation_of_its_page() {
     let tag = Name::Tag { host: None, tag: "t".into() };
     let rep = vec![testing::rep(Form::Document, 0, &["t"], "old")];
     let Committed::Stored { page, .. } =
-        store.commit(&site.ask.key, &Tags::default(), rep, |_| false)
+        store.commit(&site.ask.key, &Tags::default(), rep, |_| false).await
     else {
         panic!("not stored")
     };
@@ -403,12 +407,14 @@ async fn what_became_of_a_render_is_what_became_of_its_commit() {
         .invalidate(vec![Name::Path { host: None, path: "/b".into() }], Hardness::Soft)
         .await
         .unwrap();
-    store.commit(
-        &site.ask.key,
-        &Tags::default(),
-        vec![testing::rep(Form::Document, store.born(), &[], "new")],
-        |_| false,
-    );
+    store
+        .commit(
+            &site.ask.key,
+            &Tags::default(),
+            vec![testing::rep(Form::Document, store.born(), &[], "new")],
+            |_| false,
+        )
+        .await;
     request.send(format!("{PAGE}page")).await.unwrap();
     assert_eq!(soon(renewing).await.unwrap().result, Renewed::Dropped(Reason::Superseded));
     site.is_clean().await;
@@ -420,7 +426,11 @@ async fn variants_that_are_known_do_not_wait_for_one_another() {
     let mut site = scripted("ssr", "1MiB").await;
     let stored =
         testing::varying(testing::rep(Form::Document, 0, &[], "x"), "accept-language", "x");
-    site.fills.context().store.commit(&site.ask.key, &Tags::default(), vec![stored], |_| false);
+    site.fills
+        .context()
+        .store
+        .commit(&site.ask.key, &Tags::default(), vec![stored], |_| false)
+        .await;
     let page = site.fills.context().store.get(site.ask.key.as_str());
     let join = |site: &Scripted, language: &str| {
         let ask = with_language(&site.ask, language);
@@ -553,6 +563,8 @@ async fn one_render_for_each_time_the_page_is_gone() {
             soon(visitor).await.unwrap();
         }
         site.is_clean().await;
-        assert!(fills.context().store.remove(&ask.key).is_some(), "round {round}");
+        let store = &fills.context().store;
+        assert!(store.get(ask.key.as_str()).is_some(), "round {round}");
+        store.remove(&ask.key);
     }
 }

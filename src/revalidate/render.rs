@@ -129,7 +129,7 @@ pub(super) async fn all<T: Future<Output = ()>>(
 ) {
     let tell = &tell;
     let render = |(job, key): (usize, PageKey)| async move {
-        let page = engine.store.lookup(key.as_str()).await;
+        let page = engine.store.load(key.as_str()).await;
         let ask = ask_for_page(live, &key, Form::Document);
         let renewal = engine.fills.renew(&ask, page.as_ref()).await;
         tell((job, key, renewal)).await;

@@ -123,7 +123,7 @@ pub(crate) async fn serve<C: Client>(
 
 impl<C: Client> Visit<'_, C> {
     async fn round(&mut self) -> Result<Step, C::Gone> {
-        let page = self.engine.store.lookup(self.key.as_str()).await;
+        let page = self.engine.store.load(self.key.as_str()).await;
         if self.wanted.form != Form::Document && self.lacks_data(page.as_deref()) {
             self.wanted.form = Form::Document;
         }
@@ -376,7 +376,7 @@ impl<C: Client> Visit<'_, C> {
         }
         for other in deployments.others() {
             let old = key.in_deployment(other);
-            let Some(page) = self.engine.store.lookup(old.as_str()).await else { continue };
+            let Some(page) = self.engine.store.load(old.as_str()).await else { continue };
             let (rep, ttl, stale) = match self.choose(Some(&page), now) {
                 Choice::Serve { rep, ttl, stale } => (rep, ttl, stale),
                 Choice::Fetch { stale: Some(stale), .. } => (stale.rep, stale.ttl, true),

@@ -1,7 +1,9 @@
-//! Pages at rest. [`Store`] lays the tiers over one another (so far there is one,
-//! in memory) and everything it hands out is read under one rule: how a
-//! representation stands towards what was invalidated since its fill began
-//! ([`invalidation`]).
+//! Pages at rest. [`Store`] lays memory over a slower [`Tier`], and everything it hands
+//! out is read under one rule: how a representation stands towards what was invalidated
+//! since its fill began (`invalidation`).
+//!
+//! What waits comes first: a page that is to be changed is loaded, then changed under a
+//! lock without waiting, then put into memory at once and below it behind.
 //!
 //! The store never asks an origin, reads no clock, and knows nothing of freshness:
 //! [`Standing::Live`] says that nothing was invalidated, not that the time is not up.
@@ -11,7 +13,9 @@ mod memory;
 #[cfg(test)]
 mod model;
 mod name;
+mod tier;
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,14 +28,16 @@ use invalidation::Invalidations;
 pub use invalidation::{Entry, Hardness, Log, LogError, MemoryLog};
 pub use name::Name;
 use name::Names;
+pub use tier::{Listed, Tier};
 
 use crate::config;
 use crate::page::{Body, Born, Form, Page, PageKey, Representation, Seq, Standing, Tags};
 use memory::Memory;
 
 /// Locks for changes of pages, each for the keys of one hash. Commits of
-/// different members of a page must see one another; lookups take no lock.
-const STRIPES: usize = 64;
+/// different members of a page must see one another; hits take no lock. So many that
+/// a page is seldom loaded again because another one was changed meanwhile.
+const STRIPES: usize = 1024;
 
 /// Bytes for the tags of pages that were removed because of one.
 const MAX_GRAVES: u64 = 4 << 20;
@@ -45,8 +51,10 @@ const SEEN: Duration = Duration::from_secs(600);
 /// Pages at rest.
 pub struct Store {
     memory: Option<Memory>,
+    below: Option<Arc<dyn Tier>>,
     invalidations: Arc<Invalidations>,
-    stripes: Box<[Mutex<()>]>,
+    /// How often pages of that hash were changed. Held while one is.
+    stripes: Box<[Mutex<u64>]>,
     hasher: ahash::RandomState,
     max_variants: AtomicUsize,
     /// The tags of pages that were removed because of a tag, by the hash of their
@@ -90,6 +98,24 @@ pub struct Found {
     pub asked: bool,
 }
 
+/// A page that was found in a search.
+struct Searched {
+    listed: Listed,
+    uses: u32,
+    asked: bool,
+}
+
+impl Searched {
+    fn of(page: &Page) -> Searched {
+        let born = page.members.iter().map(|member| member.born).max().unwrap_or_default();
+        Searched {
+            listed: Listed { key: page.key.clone(), tags: Arc::clone(&page.tags), born },
+            uses: page.uses.count(),
+            asked: page.members.iter().any(|member| member.uses.any()),
+        }
+    }
+}
+
 /// Tells the tags of the route of a page.
 pub trait RouteTags: Fn(&PageKey) -> Arc<Tags> + Send + 'static {}
 
@@ -113,16 +139,23 @@ impl Store {
     #[must_use]
     pub fn new(config: &config::Cache) -> Store {
         // A log in memory can always be read.
-        Store::open(config, Arc::new(MemoryLog::default())).unwrap_or_else(|_| unreachable!())
+        let log = Arc::new(MemoryLog::default());
+        Store::open(config, log, None).unwrap_or_else(|_| unreachable!())
     }
 
-    /// A store whose invalidations are durable in `log`.
+    /// A store whose invalidations are durable in `log`, with memory over the tier
+    /// `below`.
     ///
     /// # Errors
     /// If the log cannot be read.
-    pub fn open(config: &config::Cache, log: Arc<dyn Log>) -> io::Result<Store> {
+    pub fn open(
+        config: &config::Cache,
+        log: Arc<dyn Log>,
+        below: Option<Arc<dyn Tier>>,
+    ) -> io::Result<Store> {
         Ok(Store {
             memory: Memory::new(config.memory),
+            below,
             invalidations: Arc::new(Invalidations::open(config.max_invalidations, log)?),
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: ahash::RandomState::new(),
@@ -158,10 +191,20 @@ impl Store {
         Some(page)
     }
 
-    /// The page in any tier; what a slower tier has is promoted.
-    #[expect(clippy::unused_async, reason = "the tiers below memory wait for disk and network")]
-    pub async fn lookup(&self, key: &str) -> Option<Arc<Page>> {
-        self.get(key)
+    /// The page in any tier, which counts as used by this. What a slower one has is
+    /// promoted.
+    pub async fn load(&self, key: &str) -> Option<Arc<Page>> {
+        if let Some(page) = self.get(key) {
+            return Some(page);
+        }
+        self.below.as_ref()?;
+        let (stripe, page) = self.lock(key).await;
+        if let (Some(page), Some(memory)) = (&page, &self.memory) {
+            memory.put(Arc::clone(page));
+            drop(stripe);
+            memory.settle();
+        }
+        page.inspect(|page| page.uses.add())
     }
 
     /// How a member of a page stands. `route`: the tags that its route has now. They
@@ -209,133 +252,59 @@ impl Store {
     /// has no more. One of the same form and selection takes the place of the stored
     /// one; the others stay. All of it happens, or nothing. Of each form, the
     /// variants that are used most are kept. `route`: the tags of its route.
-    pub fn commit(
+    pub async fn commit(
         &self,
         key: &PageKey,
         route: &Tags,
         new: Vec<Representation>,
         gone: impl Fn(&Representation) -> bool,
     ) -> Committed {
-        let Some(memory) = &self.memory else { return Committed::NoRoom };
-        let stripe = self.stripe(key);
-        let old = memory.get(key.as_str());
-        let kept = old.as_ref().map_or(&[][..], |page| &page.members);
-
-        // 1. Who stays, who goes. What began later is never replaced, or an old
-        // slow fill would bring back what a newer one replaced.
-        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Born::MAX);
-        let (dropped, mut members): (Vec<_>, Vec<_>) =
-            kept.iter().cloned().partition(|member| gone(member));
-        let newer = |member: &Arc<Representation>| {
-            member.born > born
-                && new.iter().any(|rep| member.is_in_place_of(rep) && member.born > rep.born)
-        };
-        if dropped.iter().any(|member| member.born > born)
-            || members.iter().any(newer)
-            || (new.is_empty() && dropped.is_empty())
-        {
-            return Committed::Superseded;
+        if !self.keeps() {
+            return Committed::NoRoom;
         }
-        let fresh: Vec<_> = new.into_iter().map(Arc::new).collect();
-        for rep in &fresh {
-            let place = members.iter().position(|member| member.is_in_place_of(rep));
-            rep.uses.inherit(match place {
-                Some(place) => members.remove(place).uses.count() / 2,
-                None => self.stored_lately(key, rep),
-            });
-            // The latest one last: it is the one to select (RFC 9111 §4.1) and the
-            // last one to go.
-            members.push(Arc::clone(rep));
-        }
-
-        // 2. Under which names. The tags of the page as it was count once more: a
-        // purge by one of them named this page, and all that was rendered before it.
-        let held = self.invalidations.hold();
-        let mut names = match &old {
-            Some(page) => (*page.tags).clone(),
-            None => self.buried(key),
-        };
-        let had_names = old.is_some() || names != Tags::default();
-        for rep in &fresh {
-            names = names.union(&rep.tags);
-        }
-        let is_dead = |member: &Arc<Representation>| {
-            held.judge(key, &[&names, route], member.born) == Standing::Dead
-        };
-        if fresh.iter().any(is_dead) {
-            return Committed::Dead;
-        }
-        members.retain(|member| !is_dead(member));
-        self.trim(&mut members);
-        if members.is_empty() {
-            memory.remove(key.as_str());
-            return Committed::Removed;
-        }
-
-        // 3. The page keeps the tags by which such a purge made a member stale that is
-        // still there.
-        let standing =
-            |member: &Arc<Representation>| held.judge(key, &[&names, route], member.born);
-        let worst = fresh.iter().map(standing).max().unwrap_or(Standing::Live);
-        let mut page = Page::new(key.clone(), members);
-        let forgets = |member: &Arc<Representation>| {
-            held.judge(key, &[&page.tags, route], member.born) != standing(member)
-        };
-        if page.members.iter().any(forgets) {
-            page.tags = Arc::new(names.clone());
-        }
-
-        // 4. Where the page loses a tag, nothing is published until it is in place:
-        // a purge of that tag would fall between the judgement and this. Where it
-        // loses none, such a purge reaches it afterwards, and need not wait.
-        let loses = had_names && page.tags.union(&Tags::default()) != names;
-        let held = loses.then_some(held);
-        let uses = old.as_ref().map_or(0, |old| old.uses.count() / 2);
-        let page = Arc::new(page.used(uses));
-        let stored = memory.put(Arc::clone(&page));
-        if !stored {
-            memory.remove(key.as_str());
-        }
-        drop((held, stripe));
-        memory.settle();
-        if stored { Committed::Stored { page, standing: worst } } else { Committed::NoRoom }
+        let (stripe, old) = self.lock(key.as_str()).await;
+        let committed = self.merge(stripe, key, old, route, new, gone);
+        self.memory.iter().for_each(Memory::settle);
+        committed
     }
 
-    /// Adds coded bodies to a representation, if this very one is still stored.
-    /// `bodies` begins with the identity body.
-    pub fn replace_bodies(
+    /// Adds coded bodies to a representation, as long as what is stored has the very
+    /// body that they were made of. `bodies` begins with that one.
+    pub async fn replace_bodies(
         &self,
         key: &PageKey,
-        rep: &Arc<Representation>,
+        rep: &Representation,
         bodies: Box<[Body]>,
     ) -> bool {
-        let Some(memory) = &self.memory else { return false };
-        if bodies.is_empty() {
-            return false;
-        }
-        let stripe = self.stripe(key);
-        let Some(page) = memory.get(key.as_str()) else { return false };
-        let Some(place) = page.members.iter().position(|member| Arc::ptr_eq(member, rep)) else {
-            return false;
+        let Some(identity) = bodies.first() else { return false };
+        let (mut stripe, page) = self.lock(key.as_str()).await;
+        let of_it = |member: &&mut Arc<Representation>| {
+            let body = member.identity();
+            member.is_in_place_of(rep)
+                && member.compress.worth() == rep.compress.worth()
+                && (&body.etag, &body.bytes) == (&identity.etag, &identity.bytes)
         };
+        let Some(page) = page else { return false };
         let mut members = page.members.to_vec();
-        members[place] = Arc::new(Representation { bodies, ..(**rep).clone() });
-        let new = Page::new(key.clone(), members).used(page.uses.count());
-        let stored = memory.put(Arc::new(new));
+        let Some(member) = members.iter_mut().find(of_it) else { return false };
+        *member = Arc::new(Representation { bodies, ..(**member).clone() });
+        let mut new = Page::new(key.clone(), members).used(page.uses.count());
+        new.tags = Arc::clone(&page.tags);
+        let stored = self.put(&mut stripe, &Arc::new(new));
         drop(stripe);
-        memory.settle();
+        self.memory.iter().for_each(Memory::settle);
         stored
     }
 
-    /// Removes a page.
-    pub fn remove(&self, key: &PageKey) -> Option<Arc<Page>> {
-        let _stripe = self.stripe(key);
-        self.memory.as_ref()?.remove(key.as_str())
+    /// Removes a page from every tier.
+    pub fn remove(&self, key: &PageKey) {
+        self.take_out(&mut self.stripe(key.as_str()), key, Born::MAX);
     }
 
     /// Removes those members of a page that began at `born` or before it: what a fill
     /// learned then says nothing of a newer render. Answers whether there were any.
-    pub fn withdraw(
+    /// `route`: the tags of its route.
+    pub async fn withdraw(
         &self,
         key: &PageKey,
         route: &Tags,
@@ -344,7 +313,7 @@ impl Store {
     ) -> bool {
         let old = |member: &Representation| member.born <= born && of(member);
         matches!(
-            self.commit(key, route, Vec::new(), old),
+            self.commit(key, route, Vec::new(), old).await,
             Committed::Stored { .. } | Committed::Removed
         )
     }
@@ -352,7 +321,7 @@ impl Store {
     /// Whether there is a tier that keeps pages.
     #[must_use]
     pub fn keeps(&self) -> bool {
-        self.memory.is_some()
+        self.memory.is_some() || self.below.is_some()
     }
 
     /// The pages that one of `names` names and that have a member which is not dead.
@@ -363,9 +332,8 @@ impl Store {
         let search = move || {
             let mut found = Vec::new();
             store.each_named(&Names::new(&names), &route, |page, route| {
-                if !store.is_dead(page, route) {
-                    let asked = page.members.iter().any(|member| member.uses.any());
-                    found.push(Found { key: page.key.clone(), uses: page.uses.count(), asked });
+                if !store.is_dead(&page.listed, route) {
+                    found.push(Found { key: page.listed.key, uses: page.uses, asked: page.asked });
                 }
             });
             found
@@ -391,46 +359,62 @@ impl Store {
         let names = Names::new(names);
         let mut freed = 0;
         self.each_named(&names, route, |page, route| {
-            freed += u64::from(self.bury(page, route, names.by_tag()));
+            freed += u64::from(self.bury(&page.listed, route, names.by_tag()));
         });
         self.memory.iter().for_each(Memory::catch_up);
         freed
     }
 
+    /// Every page that is named, each once, with the tags of its route.
     fn each_named(
         &self,
         names: &Names,
         route: &impl RouteTags,
-        mut each: impl FnMut(&Arc<Page>, &Tags),
+        mut each: impl FnMut(Searched, &Tags),
     ) {
-        for page in self.memory.iter().flat_map(Memory::iter) {
-            let route = route(&page.key);
-            if names.cover(&page.key, &[&page.tags, &route]) {
-                each(&page, &route);
+        let mut seen = HashSet::new();
+        let mut search = |page: Searched| {
+            let (key, tags) = (&page.listed.key, &page.listed.tags);
+            let route = route(key);
+            let named = names.cover(key, &[tags, &route]);
+            // One in memory may be in the other tier as well.
+            if named && (self.below.is_none() || seen.insert(key.clone())) {
+                each(page, &route);
             }
+        };
+        self.memory.iter().flat_map(Memory::iter).for_each(|page| search(Searched::of(&page)));
+        if let Some(below) = &self.below {
+            below.list(&mut |listed| search(Searched { listed, uses: 0, asked: false }));
         }
     }
 
-    /// Whether no member of a page may be served any more.
-    fn is_dead(&self, page: &Page, route: &Tags) -> bool {
-        page.members.iter().all(|rep| self.standing(page, rep, route) == Standing::Dead)
+    /// Whether no member of a page may be served any more: not even the latest.
+    fn is_dead(&self, page: &Listed, route: &Tags) -> bool {
+        let held = self.invalidations.hold();
+        held.judge(&page.key, &[&page.tags, route], page.born) == Standing::Dead
     }
 
     /// Removes a page if it is dead: as it was found, and as it is now. `by_tag`: a
     /// tag that it had is why.
-    fn bury(&self, found: &Page, route: &Tags, by_tag: bool) -> bool {
-        let Some(memory) = &self.memory else { return false };
+    fn bury(&self, found: &Listed, route: &Tags, by_tag: bool) -> bool {
         if !self.is_dead(found, route) {
             return false;
         }
-        let _stripe = self.stripe(&found.key);
-        let page = memory.get(found.key.as_str()).filter(|page| self.is_dead(page, route));
-        let Some(page) = page else { return false };
-        if by_tag && !page.tags.names.is_empty() {
-            let hash = self.hasher.hash_one(&page.key);
-            self.graves.get_or_init(graves).insert(hash, Arc::clone(&page.tags));
+        let mut stripe = self.stripe(found.key.as_str());
+        let now = match self.in_memory(found.key.as_str()) {
+            Some(page) => Searched::of(&page).listed,
+            None if self.below.is_some() => found.clone(),
+            None => return false,
+        };
+        if !self.is_dead(&now, route) {
+            return false;
         }
-        memory.remove(page.key.as_str());
+        if by_tag && !now.tags.names.is_empty() {
+            let hash = self.hasher.hash_one(&now.key);
+            self.graves.get_or_init(graves).insert(hash, Arc::clone(&now.tags));
+        }
+        // What was put below since it was listed stays there.
+        self.take_out(&mut stripe, &now.key, now.born);
         true
     }
 
@@ -465,9 +449,157 @@ impl Store {
         }
     }
 
-    fn stripe(&self, key: &PageKey) -> MutexGuard<'_, ()> {
+    fn in_memory(&self, key: &str) -> Option<Arc<Page>> {
+        self.memory.as_ref()?.get(key)
+    }
+
+    fn stripe(&self, key: &str) -> MutexGuard<'_, u64> {
         let hash = self.hasher.hash_one(key);
         self.stripes[hash as usize % STRIPES].lock()
+    }
+
+    /// Locks a page to change it; and what is stored of it, in whichever tier. It is
+    /// loaded before it is locked, and again if it was changed meanwhile.
+    async fn lock(&self, key: &str) -> (MutexGuard<'_, u64>, Option<Arc<Page>>) {
+        let Some(below) = &self.below else {
+            let stripe = self.stripe(key);
+            return (stripe, self.in_memory(key));
+        };
+        loop {
+            let changes = *self.stripe(key);
+            let loaded = match self.in_memory(key) {
+                Some(_) => None,
+                None => Some(below.load(key).await.map(Arc::new)),
+            };
+            let stripe = self.stripe(key);
+            match (self.in_memory(key), loaded) {
+                (Some(page), _) => return (stripe, Some(page)),
+                (None, Some(page)) if *stripe == changes => return (stripe, page),
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Stores a page in every tier that takes it; false if none does.
+    fn put(&self, stripe: &mut MutexGuard<'_, u64>, page: &Arc<Page>) -> bool {
+        **stripe += 1;
+        let below = self.below.as_ref().is_some_and(|below| below.put(page));
+        let memory = self.memory.as_ref().is_some_and(|memory| {
+            let stored = memory.put(Arc::clone(page));
+            if !stored {
+                memory.remove(page.key.as_str());
+            }
+            stored
+        });
+        memory || below
+    }
+
+    /// Removes a page of which nothing began after `born`.
+    fn take_out(&self, stripe: &mut MutexGuard<'_, u64>, key: &PageKey, born: Born) {
+        **stripe += 1;
+        if let Some(below) = &self.below {
+            below.remove(key, born);
+        }
+        if let Some(memory) = &self.memory {
+            memory.remove(key.as_str());
+        }
+    }
+
+    fn merge(
+        &self,
+        mut stripe: MutexGuard<'_, u64>,
+        key: &PageKey,
+        old: Option<Arc<Page>>,
+        route: &Tags,
+        new: Vec<Representation>,
+        gone: impl Fn(&Representation) -> bool,
+    ) -> Committed {
+        // 1. Who stays, who goes.
+        let Some((fresh, mut members)) = self.replaced(key, old.as_deref(), new, gone) else {
+            return Committed::Superseded;
+        };
+
+        // 2. Under which names. The tags of the page as it was count once more: a
+        // purge by one of them named this page, and all that was rendered before it.
+        let held = self.invalidations.hold();
+        let mut names = match &old {
+            Some(page) => (*page.tags).clone(),
+            None => self.buried(key),
+        };
+        let had_names = old.is_some() || names != Tags::default();
+        for rep in &fresh {
+            names = names.union(&rep.tags);
+        }
+        let standing =
+            |member: &Arc<Representation>| held.judge(key, &[&names, route], member.born);
+        let worst = fresh.iter().map(standing).max().unwrap_or(Standing::Live);
+        if worst == Standing::Dead {
+            return Committed::Dead;
+        }
+        members.retain(|member| standing(member) != Standing::Dead);
+        self.trim(&mut members);
+        if members.is_empty() {
+            self.take_out(&mut stripe, key, Born::MAX);
+            return Committed::Removed;
+        }
+
+        // 3. The page keeps the tags by which such a purge made a member stale that is
+        // still there.
+        let mut page = Page::new(key.clone(), members);
+        let forgets = |member: &Arc<Representation>| {
+            held.judge(key, &[&page.tags, route], member.born) != standing(member)
+        };
+        if page.members.iter().any(forgets) {
+            page.tags = Arc::new(names.clone());
+        }
+
+        // 4. Where the page loses a tag, nothing is invalidated until it is in place:
+        // a purge of that tag would fall between the judgement and this. Where it
+        // loses none, such a purge reaches it afterwards, and need not wait.
+        let loses = had_names && page.tags.union(&Tags::default()) != names;
+        let held = loses.then_some(held);
+        let uses = old.as_ref().map_or(0, |old| old.uses.count() / 2);
+        let page = Arc::new(page.used(uses));
+        let stored = self.put(&mut stripe, &page);
+        drop(held);
+        if stored { Committed::Stored { page, standing: worst } } else { Committed::NoRoom }
+    }
+
+    /// What takes the place of what, and all members of the page then; none if what is
+    /// stored began later, or nothing changes.
+    fn replaced(
+        &self,
+        key: &PageKey,
+        old: Option<&Page>,
+        new: Vec<Representation>,
+        gone: impl Fn(&Representation) -> bool,
+    ) -> Option<(Vec<Arc<Representation>>, Vec<Arc<Representation>>)> {
+        let stored = old.map_or(&[][..], |page| &page.members);
+        let (dropped, mut members): (Vec<_>, Vec<_>) =
+            stored.iter().cloned().partition(|member| gone(member));
+        // Or an old slow fill would bring back what a newer one replaced.
+        let born = new.iter().map(|rep| rep.born).min().unwrap_or(Born::MAX);
+        let newer = |member: &Arc<Representation>| {
+            new.iter().any(|rep| member.is_in_place_of(rep) && member.born > rep.born)
+        };
+        if dropped.iter().any(|member| member.born > born)
+            || members.iter().any(newer)
+            || (new.is_empty() && dropped.is_empty())
+        {
+            return None;
+        }
+        let fresh: Vec<_> = new.into_iter().map(Arc::new).collect();
+        for rep in &fresh {
+            let place = members.iter().position(|member| member.is_in_place_of(rep));
+            rep.uses.inherit(match place {
+                Some(place) => members.remove(place).uses.count() / 2,
+                None => self.stored_lately(key, rep),
+            });
+            // The latest one last: it is the one to select (RFC 9111 §4.1) and the
+            // last one to go.
+            members.push(Arc::clone(rep));
+        }
+        Some((fresh, members))
     }
 
     /// The tags that a page had when it was removed because of one.
@@ -538,6 +670,7 @@ fn graves() -> moka::sync::Cache<u64, Arc<Tags>> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use futures::executor::block_on as now;
 
     use super::*;
     use crate::page::Judgement;
@@ -560,7 +693,7 @@ mod tests {
     }
 
     fn commit(store: &Store, key: &PageKey, members: Vec<Representation>) -> Committed {
-        store.commit(key, &Tags::default(), members, |_| false)
+        now(store.commit(key, &Tags::default(), members, |_| false))
     }
 
     fn page(store: &Store, path: &str) -> Arc<Page> {
@@ -607,11 +740,11 @@ mod tests {
         assert_eq!(members(&store, "/a"), all);
         assert_eq!(page(&store, "/a").tags.names, tags(&["y", "z"]).names);
 
-        store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| member.form == data);
+        now(store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| member.form == data));
         assert_eq!(members(&store, "/a"), all[1..]);
-        store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| member.form == doc);
+        now(store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| member.form == doc));
         assert!(store.get(key("/a").as_str()).is_none());
-        assert!(store.remove(&key("/a")).is_none());
+        store.remove(&key("/a"));
     }
 
     #[test]
@@ -639,8 +772,8 @@ mod tests {
         let both = vec![data(), slow()];
         assert!(matches!(commit(&store, &key("/a"), both), Committed::Superseded));
         assert!(matches!(
-            store.commit(&key("/a"), &Tags::default(), vec![data()], |member| member.form
-                == Form::Document),
+            now(store.commit(&key("/a"), &Tags::default(), vec![data()], |member| member.form
+                == Form::Document)),
             Committed::Superseded
         ));
         assert_eq!(members(&store, "/a").len(), 1);
@@ -652,16 +785,16 @@ mod tests {
         let store = store();
         let (doc, data, rsc) = (Form::Document, Form::Data, Form::Payload);
         let old = vec![rep(doc, 0, &[], "1"), rep(data, 0, &[], "1"), rep(rsc, 0, &[], "1")];
-        store.commit(&key("/a"), &Tags::default(), old, |_| false);
+        now(store.commit(&key("/a"), &Tags::default(), old, |_| false));
         let new = vec![rep(doc, 0, &[], "2")];
-        assert!(is_stored(
-            &store.commit(&key("/a"), &Tags::default(), new, |member| member.form == data)
-        ));
+        assert!(is_stored(&now(
+            store.commit(&key("/a"), &Tags::default(), new, |member| member.form == data)
+        )));
         let all = [(rsc, String::new(), "1".into()), (doc, String::new(), "2".into())];
         assert_eq!(members(&store, "/a"), all);
         assert!(matches!(
-            store.commit(&key("/a"), &Tags::default(), Vec::new(), |member| [doc, rsc]
-                .contains(&member.form)),
+            now(store.commit(&key("/a"), &Tags::default(), Vec::new(), |member| [doc, rsc]
+                .contains(&member.form))),
             Committed::Removed
         ));
         assert!(store.get(key("/a").as_str()).is_none());
@@ -736,18 +869,34 @@ mod tests {
         let mut coded = rep.bodies.to_vec();
         coded.push(Body { coding: Coding::Gzip, etag: "\"g\"".into(), bytes: "zip".into() });
         let coded: Box<[Body]> = coded.into();
-        assert!(!store.replace_bodies(&key("/a"), rep, Box::default()));
-        assert!(!store.replace_bodies(&key("/b"), rep, coded.clone()));
-        assert!(store.replace_bodies(&key("/a"), rep, coded.clone()));
-        let now = page(&store, "/a");
-        assert_eq!(now.members[1].bodies.len(), 2);
-        assert_eq!(now.members[1].tags, rep.tags);
-        assert!(Arc::ptr_eq(&now.members[0], &first.members[0]));
-        // It was replaced, by the same bytes even.
-        assert!(!store.replace_bodies(&key("/a"), rep, coded.clone()));
+        assert!(!now(store.replace_bodies(&key("/a"), rep, Box::default())));
+        assert!(!now(store.replace_bodies(&key("/b"), rep, coded.clone())));
+        assert!(now(store.replace_bodies(&key("/a"), rep, coded.clone())));
+        let coded_page = page(&store, "/a");
+        assert_eq!(coded_page.members[1].bodies.len(), 2);
+        assert_eq!(coded_page.members[1].tags, rep.tags);
+        assert!(Arc::ptr_eq(&coded_page.members[0], &first.members[0]));
+        // It was rendered again: the same, and then another.
         commit(&store, &key("/a"), doc());
-        assert!(!store.replace_bodies(&key("/a"), &now.members[1], coded));
+        assert!(now(store.replace_bodies(&key("/a"), rep, coded.clone())));
+        let other = crate::page::testing::rep(Form::Document, 0, &["t"], "other");
+        commit(&store, &key("/a"), vec![other]);
+        assert!(!now(store.replace_bodies(&key("/a"), rep, coded)));
         assert_eq!(page(&store, "/a").members[1].bodies.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn coded_bodies_make_no_stale_member_live() {
+        let store = store();
+        let (doc, data) = (Form::Document, Form::Data);
+        let both = vec![rep(doc, 0, &["x"], "1"), rep(data, 0, &["y"], "1")];
+        commit(&store, &key("/a"), both);
+        store.invalidate(tag("y"), Hardness::Soft).await.unwrap();
+        commit(&store, &key("/a"), vec![rep(data, store.born(), &[], "2")]);
+        let first = page(&store, "/a");
+        let bodies = first.members[0].bodies.clone();
+        assert!(store.replace_bodies(&key("/a"), &first.members[0], bodies).await);
+        assert_eq!(standing(&store, "/a", doc), Standing::Stale);
     }
 
     #[tokio::test]
@@ -755,12 +904,12 @@ mod tests {
         let store = Arc::new(Store::new(&config(0)));
         let doc = rep(Form::Document, 0, &[], "x");
         assert!(matches!(commit(&store, &key("/a"), vec![doc.clone()]), Committed::NoRoom));
-        assert!(store.lookup(key("/a").as_str()).await.is_none());
+        assert!(store.load(key("/a").as_str()).await.is_none());
         assert!(store.matching(vec![Name::All], untagged).await.is_empty());
-        assert!(!store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies));
-        store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| {
+        assert!(!now(store.replace_bodies(&key("/a"), &Arc::new(doc.clone()), doc.bodies)));
+        now(store.withdraw(&key("/a"), &Tags::default(), Born::MAX, |member| {
             member.form == Form::Document
-        });
+        }));
         store.invalidate_unsafe(&key("/a"));
         store.invalidate(vec![Name::All], Hardness::Hard).await.unwrap();
         assert_eq!((store.len(), store.bytes()), (0, 0));
@@ -854,7 +1003,7 @@ mod tests {
             let page = page(&store, "/a");
             store.standing(&page, &page.members[0], route)
         };
-        store.commit(&a, &route, doc(store.born()), |_| false);
+        now(store.commit(&a, &route, doc(store.born()), |_| false));
         let born = store.born();
         store.invalidate(tag("r"), Hardness::Soft).await.unwrap();
         assert_eq!(page(&store, "/a").tags.names, tags(&["t"]).names);
@@ -866,11 +1015,11 @@ mod tests {
         assert_eq!(standing(&Tags::default()), Standing::Live);
         store.configure(&config(0));
         store.invalidate(tag("r"), Hardness::Hard).await.unwrap();
-        assert!(matches!(store.commit(&a, &route, doc(born), |_| false), Committed::Dead));
+        assert!(matches!(now(store.commit(&a, &route, doc(born), |_| false)), Committed::Dead));
         assert_eq!(store.free(tag("r"), untagged).await, 0);
         store.configure(&config(0));
         assert_eq!(store.free(tag("r"), of_route).await, 1);
-        assert!(matches!(store.commit(&a, &route, doc(born), |_| false), Committed::Dead));
+        assert!(matches!(now(store.commit(&a, &route, doc(born), |_| false)), Committed::Dead));
     }
 
     /// The page had the tag by another member, or by what it was before.
@@ -943,23 +1092,36 @@ mod tests {
     /// committed last must be there until it commits again.
     #[test]
     fn concurrent_commits_lose_no_member() {
-        let store = store();
-        std::thread::scope(|scope| {
-            for form in [Form::Document, Form::Data, Form::Payload] {
-                let store = &store;
-                scope.spawn(move || {
-                    for round in 0..3_000 {
-                        let body = round.to_string();
-                        commit(store, &key("/a"), vec![rep(form, 0, &[], &body)]);
-                        std::thread::yield_now();
-                        let page = page(store, "/a");
-                        let mine = page.members.iter().find(|member| member.form == form);
-                        assert_eq!(mine.unwrap().identity().bytes, body);
-                    }
-                });
-            }
-        });
-        assert_eq!(page(&store, "/a").members.len(), 3);
+        let slow = Arc::new(tier::testing::Slow::default());
+        let below = Arc::clone(&slow) as Arc<dyn Tier>;
+        let log = Arc::new(MemoryLog::default());
+        let over_it = Store::open(&config(1 << 24), log, Some(below)).unwrap();
+        for store in [store(), over_it] {
+            let running = AtomicUsize::new(3);
+            std::thread::scope(|scope| {
+                for form in [Form::Document, Form::Data, Form::Payload] {
+                    let (store, running) = (&store, &running);
+                    scope.spawn(move || {
+                        for round in 0..3_000 {
+                            let body = round.to_string();
+                            commit(store, &key("/a"), vec![rep(form, 0, &[], &body)]);
+                            std::thread::yield_now();
+                            let page = now(store.load(key("/a").as_str())).unwrap();
+                            let mine = page.members.iter().find(|member| member.form == form);
+                            assert_eq!(mine.unwrap().identity().bytes, body);
+                        }
+                        running.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+                // What memory loses, the tier below has.
+                while store.below.is_some() && running.load(Ordering::Relaxed) > 0 {
+                    store.memory.iter().for_each(|memory| drop(memory.remove(key("/a").as_str())));
+                    slow.write();
+                    std::thread::yield_now();
+                }
+            });
+            assert_eq!(now(store.load(key("/a").as_str())).unwrap().members.len(), 3);
+        }
     }
 
     /// The bar: at most 1 KiB beyond the bytes of the page.

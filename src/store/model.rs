@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::FutureExt;
+use futures::executor::block_on as now;
 use proptest::prelude::*;
 
+use super::tier::testing::Slow;
 use super::*;
 use crate::page::testing::{key, rep};
 use Standing::{Dead, Live};
@@ -98,7 +100,7 @@ struct Events {
 fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
     let log = Arc::new(MemoryLog::default());
     let without = config::Cache { memory: 0, ..config(100) };
-    let mut store = Store::open(&without, Arc::clone(&log) as Arc<dyn Log>).unwrap();
+    let mut store = Store::open(&without, Arc::clone(&log) as Arc<dyn Log>, None).unwrap();
     store.memory = Some(memory.clone());
     let invalidations = &store.invalidations;
     let key = key("/a/b");
@@ -137,28 +139,28 @@ fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
             assert!((least..=most).contains(&found), "{actors:?} {order:?} {found:?}");
         }
     };
-    for (now, &which) in order.iter().enumerate() {
+    for (at, &which) in order.iter().enumerate() {
         let step = taken[which];
         taken[which] += 1;
         match (&actors[which], step) {
             (Actor::Invalidate(name, hardness), 0) => {
                 let appended = log.append(std::slice::from_ref(name), *hardness);
                 events[which].seq = appended.now_or_never().unwrap().unwrap();
-                events[which].started = Some(now);
+                events[which].started = Some(at);
             }
             (Actor::Invalidate(name, hardness), _) => {
                 let (seq, names) = (events[which].seq, vec![name.clone()]);
                 invalidations.apply(&Entry { seq, names, hardness: *hardness });
-                events[which].acknowledged = Some(now);
+                events[which].acknowledged = Some(at);
             }
             (Actor::Unsafe, _) => {
-                events[which].started = Some(now);
+                events[which].started = Some(at);
                 invalidations.invalidate_unsafe(key.host(), key.path(), Hardness::Hard);
-                events[which].acknowledged = Some(now);
+                events[which].acknowledged = Some(at);
             }
             (Actor::Fill(..), 0) => {
                 events[which].born = store.born();
-                events[which].began = Some(now);
+                events[which].began = Some(at);
             }
             (Actor::Fill(form, tags), _) => {
                 let (least, most) = {
@@ -167,7 +169,7 @@ fn run(actors: &[Actor], order: &[usize], memory: &Memory) {
                     bounds(&events, which, &old.unwrap_or(joined))
                 };
                 let rep = rep(*form, events[which].born, tags, "");
-                let found = match store.commit(&key, &Tags::default(), vec![rep], |_| false) {
+                let found = match now(store.commit(&key, &Tags::default(), vec![rep], |_| false)) {
                     Committed::Stored { standing, .. } => standing,
                     Committed::Dead => Dead,
                     other => panic!("{other:?}"),
@@ -285,6 +287,8 @@ struct Render {
 
 struct Model {
     store: Store,
+    /// The tier below memory, if there is one.
+    slow: Option<Arc<Slow>>,
     runtime: tokio::runtime::Runtime,
     /// Whether every name is kept apart, so that nothing is stale without reason.
     exact: bool,
@@ -311,9 +315,12 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    fn new(max_names: usize, exact: bool) -> Model {
+    fn new(max_names: usize, exact: bool, slow: Option<Arc<Slow>>) -> Model {
+        let below = slow.clone().map(|slow| slow as Arc<dyn Tier>);
+        let log = Arc::new(MemoryLog::default());
         Model {
-            store: Store::new(&config(max_names)),
+            store: Store::open(&config(max_names), log, below).unwrap(),
+            slow,
             runtime: runtime(),
             exact,
             now: 0,
@@ -327,7 +334,9 @@ impl Model {
 
     /// The renders that are stored as members of a page.
     fn stored(&self, page: usize) -> Vec<usize> {
-        let Some(found) = self.store.get(page_key(page).as_str()) else { return Vec::new() };
+        let key = page_key(page);
+        let below = || self.slow.as_ref()?.read(key.as_str());
+        let Some(found) = self.store.get(key.as_str()).or_else(below) else { return Vec::new() };
         let number = |rep: &Arc<Representation>| {
             std::str::from_utf8(&rep.identity().bytes).unwrap().parse().unwrap()
         };
@@ -370,7 +379,7 @@ impl Model {
     }
 
     fn look(&self, page: usize) {
-        let Some(found) = self.store.get(page_key(page).as_str()) else { return };
+        let Some(found) = now(self.store.load(page_key(page).as_str())) else { return };
         for (member, render) in found.members.iter().zip(self.stored(page)) {
             let (least, most) = self.bounds(render);
             let standing = self.store.standing(&found, member, &Tags::default());
@@ -401,7 +410,7 @@ impl Model {
             rep
         });
         let reps = reps.collect();
-        let committed = self.store.commit(&key, &Tags::default(), reps, |_| false);
+        let committed = now(self.store.commit(&key, &Tags::default(), reps, |_| false));
         let after = self.stored(page);
         match committed {
             Committed::Stored { standing, .. } => {
@@ -469,12 +478,13 @@ impl Model {
             }
             Op::Lookup(page) => self.look(page),
             Op::Evict(page) => {
-                self.store.remove(&page_key(page));
+                self.store.memory.iter().for_each(|m| drop(m.remove(page_key(page).as_str())));
+                self.slow.iter().for_each(|slow| slow.write());
             }
             Op::Withdraw(page, form) => {
-                self.store.withdraw(&page_key(page), &Tags::default(), Born::MAX, |m| {
+                now(self.store.withdraw(&page_key(page), &Tags::default(), Born::MAX, |m| {
                     m.form == FORMS[form]
-                });
+                }));
             }
             // Whatever it removes was dead.
             Op::Free(name) => {
@@ -501,7 +511,16 @@ proptest! {
 
     #[test]
     fn random_histories_keep_the_fence(ops in ops()) {
-        let mut model = Model::new(1_000, true);
+        let mut model = Model::new(1_000, true, None);
+        for op in ops {
+            model.step(op);
+        }
+        (0..12).for_each(|page| model.look(page));
+    }
+
+    #[test]
+    fn random_histories_over_a_slow_tier_keep_the_fence(ops in ops()) {
+        let mut model = Model::new(1_000, true, Some(Arc::default()));
         for op in ops {
             model.step(op);
         }
@@ -510,7 +529,7 @@ proptest! {
 
     #[test]
     fn forgetting_names_makes_too_much_stale_and_never_too_little(ops in ops(), max in 1_usize..4) {
-        let mut model = Model::new(max, false);
+        let mut model = Model::new(max, false, None);
         for op in ops {
             model.step(op);
         }
@@ -523,8 +542,19 @@ proptest! {
 /// content as live.
 #[test]
 fn threads_never_see_old_content_as_live() {
+    never_see_old_content(Store::new(&config(50)), None);
+}
+
+/// The same where memory loses the page all the time, and the tier below is slow.
+#[test]
+fn threads_over_a_slow_tier_never_see_old_content_as_live() {
+    let (log, slow) = (Arc::new(MemoryLog::default()), Arc::new(Slow::default()));
+    let below = Arc::clone(&slow) as Arc<dyn Tier>;
+    never_see_old_content(Store::open(&config(50), log, Some(below)).unwrap(), Some(slow));
+}
+
+fn never_see_old_content(store: Store, slow: Option<Arc<Slow>>) {
     const PURGES: u64 = 3_000;
-    let store = Store::new(&config(50));
     let (content, acknowledged) = (AtomicU64::new(0), AtomicU64::new(0));
     let done = AtomicBool::new(false);
     let key = key("/a");
@@ -532,16 +562,16 @@ fn threads_never_see_old_content_as_live() {
         let born = store.born();
         let seen = content.load(Ordering::SeqCst);
         std::thread::yield_now();
-        let _ = store.commit(
+        let _ = now(store.commit(
             &key,
             &Tags::default(),
             vec![rep(form, born, tags, &seen.to_string())],
             |_| false,
-        );
+        ));
     };
     let look = || {
         let least = acknowledged.load(Ordering::SeqCst);
-        let Some(page) = store.get(key.as_str()) else { return };
+        let Some(page) = now(store.load(key.as_str())) else { return };
         for member in &page.members {
             let seen: u64 = std::str::from_utf8(&member.identity().bytes).unwrap().parse().unwrap();
             if store.standing(&page, member, &Tags::default()) == Live {
@@ -579,17 +609,26 @@ fn threads_never_see_old_content_as_live() {
         scope.spawn(move || until_done(&|| render(Form::Data, &["t", "u"])));
         scope.spawn(move || until_done(&look));
         let key = &key;
+        if let Some(slow) = slow {
+            scope.spawn(move || {
+                until_done(&|| {
+                    store.memory.iter().for_each(|memory| drop(memory.remove(key.as_str())));
+                    slow.write();
+                    look();
+                });
+            });
+        }
         scope.spawn(move || {
             until_done(&|| {
-                let Some(page) = store.get(key.as_str()) else { return };
+                let Some(page) = now(store.load(key.as_str())) else { return };
                 let rep = &page.members[0];
-                store.replace_bodies(key, rep, rep.bodies.clone());
+                now(store.replace_bodies(key, rep, rep.bodies.clone()));
                 look();
             });
         });
     });
     render(Form::Document, &["t"]);
-    let page = store.get(key.as_str()).unwrap();
+    let page = now(store.load(key.as_str())).unwrap();
     let doc = page.members.iter().find(|member| member.form == Form::Document).unwrap();
     assert_eq!(store.standing(&page, doc, &Tags::default()), Live);
 }

@@ -75,13 +75,14 @@ impl Context {
         false
     }
 
-    /// Whether more is known of the page than when a request looked and found `seen`: it
-    /// was stored, or turned out to be server-rendered or without this form.
-    pub(super) fn has_news(&self, ask: &Ask, seen: Option<&Arc<Page>>) -> bool {
+    /// Whether more is known of the page than when a request looked (see
+    /// [`Store::changes`]): it was stored, or turned out to be server-rendered or without
+    /// this form.
+    pub(super) fn has_news(&self, ask: &Ask, looked: u64) -> bool {
         let stored = self.store.get(ask.key.as_str());
         let about = ask.about(&self.notes, ask.form, ask.selection());
         (ask.page && ask.route.mode.is_by_origin() && self.notes.server_rendered(about))
             || (ask.page && self.lacks(ask, stored.as_deref()))
-            || stored.is_some_and(|stored| seen.is_none_or(|seen| !Arc::ptr_eq(seen, &stored)))
+            || self.store.changes(ask.key.as_str()) != looked
     }
 }

@@ -117,8 +117,10 @@ impl Fills {
     /// another. `prior`: what of it the origin may call unchanged. `refused`: fills
     /// that turned out not to fit this request.
     ///
-    /// None, where `may_look_again`: a fill has ended since the request looked, and
-    /// the store has what it brought, or the notes what it found.
+    /// `looked`: at which change of the page the request looked (see [`Store::changes`]).
+    ///
+    /// None, where it may look again: a fill has ended since then, and the store has what
+    /// it brought, or the notes what it found.
     #[must_use]
     pub fn join(
         &self,
@@ -126,7 +128,7 @@ impl Fills {
         seen: Option<&Arc<Page>>,
         prior: Option<Arc<Representation>>,
         refused: &[Arc<Fill>],
-        may_look_again: bool,
+        looked: Option<u64>,
     ) -> Option<Subscriber> {
         let Context { store, notes, .. } = self.context();
         let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
@@ -140,7 +142,7 @@ impl Fills {
         // How the origin answers what it was asked for the stored page is nobody's doing.
         let as_stored = prior.as_ref().is_some_and(|stale| ask.is_as_stored(stale));
         let of_a_client = ask.of_a_client && !as_stored;
-        let joining = Joining { sends: ask, seen, refused, alone, may_look_again, of_a_client };
+        let joining = Joining { sends: ask, seen, refused, alone, looked, of_a_client };
         let (subscriber, flight) = match self.registry().join(ask, &joining) {
             Joined::Follows(subscriber) => return Some(subscriber),
             Joined::LooksAgain => return None,
@@ -195,7 +197,7 @@ impl Fills {
         &self,
         ask: &Ask,
         whole: Ask,
-        may_look_again: bool,
+        looked: Option<u64>,
         alone: bool,
     ) -> Option<Subscriber> {
         let notes = self.notes();
@@ -203,7 +205,7 @@ impl Fills {
         let crowd = whole.crowd(whole.form, &whole.fields, None);
         let alone = alone || !notes.collapsible(whole.about(notes, whole.form, crowd));
         let (seen, refused, of_a_client) = (None, &[][..], true);
-        let joining = Joining { sends: &whole, seen, refused, alone, may_look_again, of_a_client };
+        let joining = Joining { sends: &whole, seen, refused, alone, looked, of_a_client };
         let (subscriber, flight) = match self.registry().join(ask, &joining) {
             Joined::Follows(subscriber) => return Some(subscriber),
             Joined::LooksAgain => return None,

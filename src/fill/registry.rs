@@ -62,8 +62,8 @@ pub(super) struct Joining<'a> {
     pub(super) refused: &'a [Arc<Fill>],
     /// It waits for nobody, and nobody for it.
     pub(super) alone: bool,
-    /// It may be sent back to the store.
-    pub(super) may_look_again: bool,
+    /// It may be sent back to the store, at which it looked then (see [`Store::changes`]).
+    pub(super) looked: Option<u64>,
     /// How the origin answers may be the doing of the client whose fields are sent.
     pub(super) of_a_client: bool,
 }
@@ -113,7 +113,7 @@ impl Registry {
             }
             // A fill commits before it leaves, and notes what it found: what
             // is not in flight any more is known by now.
-            if joining.may_look_again && self.context.has_news(ask, seen) {
+            if joining.looked.is_some_and(|looked| self.context.has_news(ask, looked)) {
                 return Joined::LooksAgain;
             }
         }

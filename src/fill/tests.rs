@@ -114,7 +114,7 @@ const PAGE_WITHOUT_LIFETIME: &str =
 
 impl Scripted {
     fn join(&self) -> Subscriber {
-        self.fills.join(&self.ask, None, None, &[], false).expect("nothing is stored")
+        self.fills.join(&self.ask, None, None, &[], None).expect("nothing is stored")
     }
 
     async fn request(&mut self) -> mpsc::Sender<String> {
@@ -251,10 +251,12 @@ async fn who_looked_before_the_commit_looks_again() {
     let mut reader = site.join();
     site.request().await.send(format!("{PAGE}page")).await.unwrap();
     assert_eq!(body(&mut reader).await.unwrap(), b"page");
-    assert!(site.fills.join(&site.ask, None, None, &[], true).is_none());
+    assert!(site.fills.join(&site.ask, None, None, &[], Some(0)).is_none());
     // Who has seen the page and wants another asks.
-    let page = site.fills.context().store.get(site.ask.key.as_str());
-    let again = site.fills.join(&site.ask, page.as_ref(), None, &[], true);
+    let store = &site.fills.context().store;
+    let looked = Some(store.changes(site.ask.key.as_str()));
+    let page = store.get(site.ask.key.as_str());
+    let again = site.fills.join(&site.ask, page.as_ref(), None, &[], looked);
     assert!(again.is_some_and(|reader| reader.leader));
     drop(site.request().await);
     site.is_clean().await;
@@ -434,7 +436,7 @@ async fn variants_that_are_known_do_not_wait_for_one_another() {
     let page = site.fills.context().store.get(site.ask.key.as_str());
     let join = |site: &Scripted, language: &str| {
         let ask = with_language(&site.ask, language);
-        site.fills.join(&ask, page.as_ref(), None, &[], false).unwrap()
+        site.fills.join(&ask, page.as_ref(), None, &[], None).unwrap()
     };
     let readers = ["de", "en", "de", "fr", "en"].map(|language| join(&site, language));
     assert_eq!(readers.each_ref().map(|r| r.leader), [true, true, false, true, false]);
@@ -451,7 +453,7 @@ async fn a_fill_that_was_waited_for_in_vain_tells_what_the_page_varies_on() {
     let mut site = scripted("ssr", "1MiB").await;
     let de = with_language(&site.ask, "de");
     let join = |site: &Scripted, language: &str, refused: &[Arc<Fill>]| {
-        site.fills.join(&with_language(&site.ask, language), None, None, refused, false).unwrap()
+        site.fills.join(&with_language(&site.ask, language), None, None, refused, None).unwrap()
     };
     let mut first = join(&site, "de", &[]);
     let mut others = ["en", "fr", "en"].map(|language| join(&site, language, &[]));
@@ -536,14 +538,15 @@ async fn one_render_for_each_time_the_page_is_gone() {
                 let (fills, ask) = (fills.clone(), ask.clone());
                 tokio::spawn(async move {
                     loop {
-                        let seen = fills.context().store.get(ask.key.as_str());
-                        if seen.is_some() {
+                        let store = &fills.context().store;
+                        let looked = Some(store.changes(ask.key.as_str()));
+                        if store.get(ask.key.as_str()).is_some() {
                             return;
                         }
                         if n % 2 == 0 {
                             tokio::task::yield_now().await;
                         }
-                        let Some(mut reader) = fills.join(&ask, None, None, &[], true) else {
+                        let Some(mut reader) = fills.join(&ask, None, None, &[], looked) else {
                             continue;
                         };
                         if n == 5 {

@@ -76,8 +76,9 @@ struct Visit<'a, C> {
     alone: bool,
     /// The page outgrew what is stored: stream it, whatever the request's conditions.
     whole: bool,
-    /// Whether it may look again before it begins a fill.
-    may_look_again: bool,
+    /// At which change of the page it looks (see `Store::changes`), if it may look again
+    /// before it begins a fill.
+    looked: Option<u64>,
 }
 
 /// Serves a page; or answers the route by which the request goes to the origin, and why, if
@@ -107,10 +108,10 @@ pub(crate) async fn serve<C: Client>(
         refused: Vec::new(),
         alone: false,
         whole: false,
-        may_look_again: true,
+        looked: None,
     };
     for round in 0..MAX_ROUNDS {
-        visit.may_look_again = round < MAX_LOOKS;
+        visit.looked = (round < MAX_LOOKS).then(|| engine.store.changes(visit.key.as_str()));
         match visit.round().await? {
             Step::Done => return Ok(None),
             Step::Again => {}
@@ -197,13 +198,12 @@ impl<C: Client> Visit<'_, C> {
         let fills = &self.engine.fills;
         let fwd = if fills.collapsible(&ask, page) { fwd } else { Fwd::Miss };
         let prior = stale.as_ref().map(|s| Arc::clone(&s.rep));
-        let again = self.may_look_again;
         let joined = match self.first(&mut ask, page.is_some()) {
-            First::Whole(whole) => fills.join_first(&ask, *whole, again, self.alone),
+            First::Whole(whole) => fills.join_first(&ask, *whole, self.looked, self.alone),
             First::Bypass => {
                 return Err(Step::Bypass(Arc::clone(&self.wanted.route), Bypass::Method));
             }
-            First::No => fills.join(&ask, page, prior, &self.refused, again),
+            First::No => fills.join(&ask, page, prior, &self.refused, self.looked),
         };
         match joined {
             Some(subscriber) => Ok(Wait { ask, subscriber, fwd, stale, since }),

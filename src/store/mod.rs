@@ -191,6 +191,13 @@ impl Store {
         Some(page)
     }
 
+    /// How often this page (or another one that shares its lock) was changed. Who asks
+    /// before it loads the page can tell later whether to look again.
+    #[must_use]
+    pub fn changes(&self, key: &str) -> u64 {
+        *self.stripe(key)
+    }
+
     /// The page in any tier, which counts as used by this. What a slower one has is
     /// promoted.
     pub async fn load(&self, key: &str) -> Option<Arc<Page>> {
@@ -466,7 +473,7 @@ impl Store {
             return (stripe, self.in_memory(key));
         };
         loop {
-            let changes = *self.stripe(key);
+            let changes = self.changes(key);
             let loaded = match self.in_memory(key) {
                 Some(_) => None,
                 None => Some(below.load(key).await.map(Arc::new)),

@@ -20,9 +20,8 @@ pub struct Origin {
     /// Its name in routes, metrics and logs: its key in the file.
     #[serde(skip)]
     pub name: String,
-    /// The servers, `http://` or `https://` with host and port, one or a list.
-    /// They are asked in turn. A name that resolves to several addresses is as
-    /// many servers.
+    /// The servers, `http://` or `https://` with host and port, one or a list. They are asked
+    /// in turn. A name that resolves to several addresses counts as that many servers.
     #[serde(with = "As::<OneOrMany<Server>>")]
     #[schemars(example = ["http://10.0.0.5:4000", "http://10.0.0.6:4000"])]
     pub servers: Vec<Server>,
@@ -47,23 +46,22 @@ pub struct Origin {
     #[default(64)]
     #[serde(with = "As::<Count<1, 0x10_0000>>")]
     pub max_concurrent_fills: usize,
-    /// How many more may wait for one of those places; what comes on top is
-    /// answered 503, or from a stored page. 0: none waits.
+    /// How many more may wait for one of those places. Requests beyond that are answered 503,
+    /// or from a stored page. 0: none waits.
     #[default(1024)]
     #[serde(with = "As::<Count<0, 0x10_0000>>")]
     pub max_waiting_fills: usize,
-    /// How many requests that are passed through may wait for the origin's answer
-    /// at once. Once it has begun to answer (a download, an event stream), a
-    /// request takes no place any more.
+    /// How many requests that are passed through may wait for the origin's answer at once. A
+    /// request whose answer has begun (a download, an event stream) does not count any more.
     #[default(1024)]
     #[serde(with = "As::<Count<1, 0x10_0000>>")]
     pub max_concurrent_passes: usize,
-    /// How many more may wait, for ten seconds at most, for one of those places;
-    /// what comes on top is answered 503. 0: none waits.
+    /// How many more may wait for one of those places, for ten seconds at most. Requests beyond
+    /// that are answered 503. 0: none waits.
     #[default(1024)]
     #[serde(with = "As::<Count<0, 0x10_0000>>")]
     pub max_waiting_passes: usize,
-    /// How many WebSockets may be open at once; what comes on top is answered 503.
+    /// How many WebSockets may be open at once. Requests beyond that are answered 503.
     #[default(1024)]
     #[serde(with = "As::<Count<1, 0x10_0000>>")]
     pub max_websockets: usize,
@@ -71,15 +69,13 @@ pub struct Origin {
     #[serde(with = "As::<HostField>")]
     #[schemars(example = &"preserve")]
     pub host: HostField,
-    /// How renders for the cache are coded on their way here: `gzip` where the
-    /// network between is worth it. Clients get them in a coding of their own
-    /// choice either way.
+    /// How renders for the cache are coded on their way here: `gzip` is worth it if the network
+    /// between is slow. Clients get the coding that they prefer either way.
     pub encoding: Encoding,
-    /// How long an idle connection is kept for the next request; less where the
-    /// origin says that it closes it earlier (`Keep-Alive: timeout=5`), and a second
-    /// for what must not be repeated (POST). Choose less than the origin's own limit
-    /// where the origin does not say it, or requests meet a connection that is being
-    /// closed.
+    /// How long an idle connection is kept for the next request. It is less if the origin says
+    /// that it closes connections earlier (`Keep-Alive: timeout=5`), and a second for requests
+    /// that must not be repeated (POST). If the origin does not say when it closes them, choose
+    /// less than its own limit, or requests meet a connection that is being closed.
     #[default(Duration::from_secs(60))]
     #[serde(with = "As::<Span>")]
     pub keepalive: Duration,

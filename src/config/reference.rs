@@ -41,7 +41,7 @@ fn tidy(schema: &mut Value) {
 }
 
 fn empty(value: &Value) -> bool {
-    value.as_array().is_some_and(Vec::is_empty)
+    value.as_array().is_some_and(Vec::is_empty) || value.as_str().is_some_and(str::is_empty)
 }
 
 /// Where else a key is known, as in `isr`.

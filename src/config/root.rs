@@ -54,8 +54,7 @@ pub(super) struct Raw {
     #[serde(with = "As::<Vec<Network>>")]
     #[schemars(example = ["10.0.0.0/8"])]
     pub(super) trusted_proxies: Vec<IpNet>,
-    /// Worker threads, 1 to 1024. Changes take effect at the next start. Default: one
-    /// per core.
+    /// Worker threads, 1 to 1024. Changes take effect at the next start. Default: one per core.
     #[serde(with = "As::<Option<Count<1, 1024>>>")]
     #[schemars(example = 2)]
     pub(super) threads: Option<usize>,
@@ -66,13 +65,13 @@ pub(super) struct Raw {
     pub(super) origins: Vec<Origin>,
     /// The store of pages.
     pub(super) cache: Cache,
-    /// Which preset maps URLs to pages and their data. A preset brings routes of
-    /// its own, which come after those of this file: `perennial check` shows them. It
-    /// decides what a stored page is, so it takes a new start to change it: a reload
-    /// with another one is refused, with all else in the file. With `auto` the origin
-    /// is asked for `/`, again while it does not answer, and the framework is recognised
-    /// by its answer; what was stored until then is dropped. Name the framework where
-    /// `/` is made with another one than the other pages.
+    /// Which preset maps URLs to pages and their data. A preset brings routes of its own, which
+    /// come after those of this file: `perennial check` shows them. It decides what a stored
+    /// page is, so a change needs a new start: a reload with another framework is refused, with
+    /// everything else in the file. With `auto` the origin is asked for `/`, again while it
+    /// does not answer, and the framework is recognised by its answer; what was stored until
+    /// then is dropped. Name the framework if `/` is made with another one than the other
+    /// pages.
     pub(super) framework: Name,
     /// What `framework: nextjs` knows of the site. Default: nothing.
     pub(super) nextjs: Option<NextjsKeys>,
@@ -81,10 +80,10 @@ pub(super) struct Raw {
     /// What `framework: sveltekit`, `react-router`, `nuxt` and `astro` know of the site.
     /// Default: nothing.
     pub(super) site: Option<Site>,
-    /// The deployment, a release number or commit, say: it is part of every
-    /// page's key, so that a new one does not mix with the one before. Either its
-    /// name, or how it is noticed. Default: with a preset the build that pages
-    /// are of is noticed, otherwise none.
+    /// The deployment, a release number or a commit, for example. It is part of every page's
+    /// key, so that a new one does not mix with the one before. Either its name, or how it is
+    /// noticed. Default: with a preset the build that rendered a page is noticed, otherwise
+    /// none.
     #[serde(with = "As::<Option<Short<DeploymentKeys>>>")]
     pub(super) deployment: Option<DeploymentKeys>,
     /// Logging, to standard error; standard output is for the answers of commands,
@@ -92,14 +91,14 @@ pub(super) struct Raw {
     pub(super) log: Log,
     /// The webhook by which a CMS renews pages on demand.
     pub(super) revalidate: Option<Revalidate>,
-    /// Which request fields go on to the origins. Some name the client's host,
-    /// path, method, scheme, address or user in a proxy's stead: `Forwarded`,
-    /// `X-Forwarded-*`, `X-Original-*`, `X-Rewrite-*`, `X-Real-IP`, `X-Script-Name`,
-    /// `X-HTTP-Method-Override`, `Surrogate-Capability` and the like, and every
-    /// field whose name has another character than letters, digits and hyphens.
-    /// Origins render by them, so they are dropped on every route, unless a route
-    /// declares them as `vary`. `X-Forwarded-Host`, `X-Forwarded-Proto` and, but for
-    /// `isr` and `dsg`, `X-Forwarded-For` are sent anew.
+    /// Which request fields go on to the origins. Some fields say what only a proxy may
+    /// say of the client: its host, path, method, scheme, address or user. These are
+    /// `Forwarded`, `X-Forwarded-*`, `X-Original-*`, `X-Rewrite-*`, `X-Real-IP`,
+    /// `X-Script-Name`, `X-HTTP-Method-Override`, `Surrogate-Capability` and the like, and
+    /// every field whose name has other characters than letters, digits and hyphens.
+    /// Origins render by them, so they are dropped on every route, unless the route
+    /// declares them as `vary`. `X-Forwarded-Host` and `X-Forwarded-Proto` are sent anew,
+    /// and, except on `isr` and `dsg`, `X-Forwarded-For`.
     pub(super) request_fields: RequestFields,
     /// Limits of the public listeners.
     pub(super) limits: Limits,

@@ -72,15 +72,15 @@ pub struct Route {
     #[serde(rename = "cookies", with = "As::<Option<WordOrNames<Cookies>>>")]
     #[schemars(example = ["session"])]
     pub(super) named_cookies: Option<Cookies>,
-    /// Request fields that make pages different: they are normalised, sent to the
-    /// origin and part of the page's key. Every value is a page of its own, so
-    /// name only fields with few. Of `accept` it counts which of the image formats
-    /// AVIF, WebP and JPEG XL it names. Default: none.
+    /// Request fields that make pages different: they are normalised, sent to the origin and
+    /// part of the page's key. Every value is a page of its own, so name only fields with few
+    /// values. Of `accept` only counts which of the image formats AVIF, WebP and JPEG XL it
+    /// names. Default: none.
     #[serde(with = "As::<Vec<Field>>")]
     #[schemars(example = ["accept-language"])]
     pub vary: Vec<HeaderName>,
-    /// Tags of every page of the route, on top of those that the origin sends:
-    /// the webhook purges by them. At most 128 of 256 characters. Default: none.
+    /// Tags of every page of the route, in addition to those that the origin sends. The webhook
+    /// purges by them. At most 128 of 256 characters. Default: none.
     #[schemars(example = ["blog"])]
     pub tags: Vec<String>,
     /// How long 404, 410, 302 and 307 live at most, on `isr` and `dsg`.
@@ -167,8 +167,8 @@ pub(super) struct Isr {
 #[schemars(inline)]
 pub(super) struct Dsg {
     /// `origin`: a page for which the origin names a lifetime above zero has that
-    /// one, and its `stale-while-revalidate`. Default: pages are static whatever
-    /// the origin says.
+    /// lifetime, and the origin's `stale-while-revalidate`. Default: pages are static,
+    /// whatever the origin says.
     pub(super) revalidate: Option<Static>,
 }
 

@@ -56,9 +56,9 @@ pub struct Log {
     pub access: AccessLog,
     /// The format of all lines. Changes take effect at the next start.
     pub format: LogFormat,
-    /// What else is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`, also
-    /// by module, as in `info,perennial::fill=debug`. The environment variable
-    /// `PERENNIAL_LOG` counts in its place where it is set.
+    /// What else is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`, also by module,
+    /// as in `info,perennial::fill=debug`. The environment variable `PERENNIAL_LOG`, if it is
+    /// set, takes precedence.
     #[default("info".to_owned())]
     pub level: String,
 }
@@ -109,21 +109,20 @@ pub struct Revalidate {
     #[default(64 << 10)]
     #[serde(with = "As::<Size<usize, 1, 0x100_0000>>")]
     pub max_body: usize,
-    /// How many paths are rendered before the answer; of a call with more, the
-    /// rest is marked stale and follows in the background.
+    /// How many paths are rendered before the answer. If a call names more, the rest is marked
+    /// stale and rendered in the background.
     #[default(16)]
     #[serde(with = "As::<Count<1, 1000>>")]
     pub max_paths: usize,
-    /// How many pages of one path are rendered, where queries, hosts or declared
-    /// variants make several: the one without a query, and those that were used
-    /// most lately. Clients make up queries; the other pages, and those with a
-    /// query that were stored and not asked for again, are marked stale, and
-    /// rendered when they are asked for.
+    /// How many pages of one path are rendered. Queries, hosts and declared variants can make
+    /// many, and clients make up queries. Rendered are the page without a query and those that
+    /// were used most recently. The other pages, and those with a query that nobody asked for
+    /// since they were stored, are marked stale, and rendered when they are asked for.
     #[default(8)]
     #[serde(with = "As::<Count<1, 1000>>")]
     pub pages_per_path: usize,
-    /// How long the answer waits for all of it; what is not done by then goes on
-    /// in the background.
+    /// How long the answer waits for these renders. What is not done by then goes on in the
+    /// background.
     #[default(Duration::from_secs(10))]
     #[serde(with = "As::<Time>")]
     pub timeout: Duration,
@@ -145,8 +144,8 @@ pub struct RequestFields {
     #[serde(with = "As::<Vec<Field>>")]
     #[schemars(example = ["X-HTTP-Method-Override"])]
     pub allow: Vec<HeaderName>,
-    /// Fields that go on where a proxy of `trusted_proxies` sends them, and from
-    /// nobody else: name those that it sets itself, whatever its clients send.
+    /// Fields that go on if a proxy of `trusted_proxies` sends them, and from nobody else. Name
+    /// fields that the proxy sets itself, whatever its clients send.
     #[default(vec![HeaderName::from_static("x-forwarded-for")])]
     #[serde(with = "As::<Vec<Field>>")]
     pub trust: Vec<HeaderName>,
@@ -190,8 +189,8 @@ pub struct Limits {
     #[default(Duration::from_secs(60))]
     #[serde(with = "As::<Time>")]
     pub body_timeout: Duration,
-    /// Connections at once. Above that the one that idles longest is closed for the next;
-    /// where all have a request in flight, more wait to be accepted.
+    /// Connections at once. Above that the connection that has been idle longest is closed for
+    /// the next one; if all have a request in flight, new ones wait to be accepted.
     #[default(16_384)]
     #[serde(with = "As::<Count<1, 0x100_0000>>")]
     pub max_connections: usize,

@@ -18,15 +18,15 @@ use super::values::{Base, Count, Field, Flag, Locale, Off, Secret, Span, Time};
 #[serde(default, deny_unknown_fields, expecting = "the keys of `nextjs`")]
 #[schemars(inline)]
 pub(super) struct NextjsKeys {
-    /// The folder that `next build` made, where it is at hand: everything below is
-    /// read from it, the build id, for whom each page is rendered, and the paths that
-    /// middleware runs on: the origin is asked each time there. A path beside this
-    /// file, or absolute. It is read again at a reload.
+    /// The folder that `next build` made, if it is at hand. All keys below are read from it,
+    /// and the build id, for whom each page is rendered, and on which paths middleware runs:
+    /// there the origin is asked each time. A path beside this file, or absolute. It is read
+    /// again at a reload.
     #[schemars(example = &"./.next")]
     pub(super) build: Option<String>,
-    /// `preview.previewModeId` of the build's `prerender-manifest.json`: with it
-    /// only a true draft cookie passes by the cache, and a page that is renewed is
-    /// rendered anew instead of coming out of a cache of Next's own.
+    /// `preview.previewModeId` of the build's `prerender-manifest.json`. With it only a cookie
+    /// with this secret counts as a draft cookie, whose requests pass by the cache; and a page
+    /// that is renewed is rendered anew, instead of coming out of a cache of Next's own.
     #[serde(with = "As::<Option<Secret>>")]
     #[schemars(example = &"${PREVIEW_MODE_ID:-}")]
     pub(super) preview_mode_id: Option<String>,
@@ -45,10 +45,10 @@ pub(super) struct NextjsKeys {
     #[serde(with = "As::<Vec<Locale>>")]
     #[schemars(example = ["en", "fr"])]
     pub(super) locales: Vec<String>,
-    /// `i18n.localeDetection` of the site. Where there are several locales and it is not
-    /// `false`, Next sends clients from `/` to their language, so that `/` is asked for
-    /// each client, unless a route of this file names it. Its data are a page's like
-    /// others.
+    /// `i18n.localeDetection` of the site. If there are several locales and this is not
+    /// `false`, Next redirects clients from `/` to their language. So the origin is asked for
+    /// `/` each time, unless a route of this file names it. The data of `/` are stored like
+    /// those of other pages.
     #[serde(with = "As::<Option<Flag>>")]
     #[schemars(example = false)]
     pub(super) locale_detection: Option<bool>,
@@ -146,9 +146,9 @@ pub(super) struct GatsbyKeys {
     /// `trailingSlash` of the site. Default: `always`.
     #[schemars(example = &"always")]
     pub(super) trailing_slash: Option<TrailingSlash>,
-    /// Paths of pages with `getServerData`, as globs, on top of those that are
-    /// read from the build: they are rendered for every client, unless their
-    /// own `Cache-Control` says otherwise.
+    /// Paths of pages with `getServerData`, as globs, in addition to those that are read from
+    /// the build. They are rendered for every client, unless their own `Cache-Control` says
+    /// otherwise.
     #[schemars(example = ["/account/**"])]
     pub(super) server_rendered: Vec<String>,
 }
@@ -186,8 +186,8 @@ pub struct Gatsby {
 #[serde(default, deny_unknown_fields, expecting = "the keys of `site`")]
 #[schemars(inline)]
 pub struct Site {
-    /// Below which path it lies: `paths.base` of SvelteKit, `basename` of React Router,
-    /// `app.baseURL` of Nuxt, `base` of Astro.
+    /// The path below which the site lies: `paths.base` of SvelteKit, `basename` of React
+    /// Router, `app.baseURL` of Nuxt, `base` of Astro.
     #[serde(with = "As::<Base>")]
     #[schemars(example = &"/docs")]
     pub base: String,
@@ -212,10 +212,9 @@ pub(super) struct DeploymentKeys {
     /// The name of the current one; then nothing is noticed.
     #[schemars(example = &"${DEPLOYMENT:-}")]
     pub(super) id: Option<String>,
-    /// The response fields by which the origin names its deployment; the first
-    /// that is there counts. Default: `x-deployment-id` and
-    /// `x-nextjs-deployment-id` without a preset, with one none: it tells the
-    /// build.
+    /// The response fields by which the origin names its deployment; the first that is there
+    /// counts. Default: without a preset `x-deployment-id` and `x-nextjs-deployment-id`; with a
+    /// preset none, because it tells the build.
     #[serde(with = "As::<OneOrMany<Field>>")]
     #[schemars(example = ["x-deployment-id"])]
     pub(super) field: Vec<HeaderName>,
@@ -223,23 +222,22 @@ pub(super) struct DeploymentKeys {
     /// does not go on to clients, and does not keep a page from being stored.
     #[schemars(example = &"deployment")]
     pub(super) cookie: Option<String>,
-    /// How long a new deployment must have been seen, and no other beside, before
-    /// it becomes the current one: while a rolling deploy answers with both, the
-    /// old one stays.
+    /// How long a new deployment must have been seen, and no other beside it, before it becomes
+    /// the current one. While a rolling deploy answers with both, the old one stays.
     #[default(Duration::from_secs(60))]
     #[serde(with = "As::<Span>")]
     pub(super) settle: Duration,
-    /// How often the renderer is asked for its build, or `off`; pages that are
-    /// fresh for a year would never tell. Next.js and React Router are asked for a page
-    /// that no site has, Gatsby for `app-data.json`, SvelteKit for `version.json`, Nuxt
-    /// for `builds/latest.json`. Default: `10s` with a preset that tells builds, which
-    /// that of Astro does not.
+    /// How often the renderer is asked for its build, or `off`. Without it, pages that are
+    /// fresh for a year would never tell of a new build. Next.js and React Router are asked for
+    /// a page that no site has, Gatsby for `app-data.json`, SvelteKit for `version.json`, Nuxt
+    /// for `builds/latest.json`. Default: `10s` with a preset that tells builds, which Astro's
+    /// does not.
     #[serde(with = "As::<Option<Or<Off, Time>>>")]
     #[schemars(example = &"10s")]
     pub(super) probe: Option<Option<Duration>>,
-    /// How many hashed assets that stored pages name are fetched in a minute, so
-    /// that clients that opened a page before a deploy get them after it. With a
-    /// preset, which knows the names. 0: none.
+    /// How many hashed assets that stored pages name are fetched in a minute, so that clients
+    /// that opened a page before a deploy still get its assets afterwards. It needs a preset,
+    /// which knows the names. 0: none.
     #[default(600)]
     #[serde(with = "As::<Count<0, 0x10_0000>>")]
     pub(super) assets_per_minute: usize,

@@ -317,7 +317,7 @@ pub fn ask(
         key: key.key(),
         form: wanted.form,
         target,
-        // As it is keyed: how a visitor writes it must not reach the page of others.
+        // As it is keyed: how a client writes it must not reach the page of others.
         host: key.host().into(),
         scheme: request.scheme,
         fields,
@@ -422,8 +422,8 @@ pub fn forwarded_for<'a>(
     chain
 }
 
-/// What a background regeneration asks for first that a visitor's request triggered:
-/// on `ssr` the visitor's fields without cookie and authorization, unless what
+/// What a background regeneration asks for first that a client's request triggered:
+/// on `ssr` the client's fields without cookie and authorization, unless what
 /// is stored varies on them (semantics §3).
 #[must_use]
 pub fn background_ask(ask: Ask, stale: &Representation) -> Ask {

@@ -18,7 +18,7 @@ pub struct Request<'a> {
     pub target: &'a str,
     /// The host, lower case, with its port if one was named.
     pub host: &'a str,
-    /// `https` or `http`: how the visitor asked, by the connection or by a trusted proxy.
+    /// `https` or `http`: how the client asked, by the connection or by a trusted proxy.
     pub scheme: &'static str,
     /// The fields: names in any case, values as sent.
     pub fields: &'a [Header<'a>],

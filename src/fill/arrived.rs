@@ -76,7 +76,7 @@ impl Arrived {
         }
     }
 
-    /// The entity tag that visitors get. One of coded bytes is not one of the
+    /// The entity tag that clients get. One of coded bytes is not one of the
     /// decoded, but what they say is the same: a weak tag (RFC 9110 §8.8.1).
     fn etag(&self) -> Option<Box<str>> {
         let etag = self.headers.get(ETAG)?.to_str().ok()?;
@@ -84,7 +84,7 @@ impl Arrived {
         Some(if weaken { format!("W/{etag}").into() } else { etag.into() })
     }
 
-    /// Takes away the cookies of which this holds: they are of no visitor, and do
+    /// Takes away the cookies of which this holds: they are of no client, and do
     /// not make the page one's own.
     pub(super) fn drop_cookies(&mut self, ours: impl Fn(&[u8]) -> bool) {
         let all = self.cookies();
@@ -314,7 +314,7 @@ impl Arrived {
 
     /// The names that select between stored representations: on page routes what
     /// the framework tells apart (anything else was not sent), elsewhere what the
-    /// response says, less what is in the key or was not the visitor's to say.
+    /// response says, less what is in the key or was not the client's to say.
     pub(super) fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
         // What middleware goes by, it is asked each time.
         if ask.page || ask.rendering.is_guarded() {

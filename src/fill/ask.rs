@@ -41,7 +41,7 @@ pub struct Ask {
     pub preset: Preset,
     /// What the request is marked with.
     pub via: Via,
-    /// Which of a visitor's fields are sent.
+    /// Which of a client's fields are sent.
     pub request_fields: Arc<RequestFields>,
     /// The deployments of the site, to tell which one answers.
     pub deployments: Arc<Deployments>,
@@ -55,12 +55,12 @@ pub struct Ask {
     pub form: Form,
     /// What the origin is asked for: path and query.
     pub target: Box<str>,
-    /// The host the visitor named.
+    /// The host the client named.
     pub host: Box<str>,
     /// `http` or `https`.
     pub scheme: &'static str,
     /// On page routes the declared variants with their normalised values, and what
-    /// selects a representation; on `ssr` the end-to-end fields of the visitor's
+    /// selects a representation; on `ssr` the end-to-end fields of the client's
     /// request.
     pub fields: Fields,
     /// The request carries `Authorization` (RFC 9111 §3.5).
@@ -79,9 +79,9 @@ pub struct Ask {
     pub is_whole: bool,
 }
 
-/// Fields that belong to the visitor's request and not to a fill: conditions and
-/// ranges, framing, and the codings that the visitor takes. Which fields no
-/// visitor should send at all, [`crate::rules::request_fields`] says.
+/// Fields that belong to the client's request and not to a fill: conditions and
+/// ranges, framing, and the codings that the client takes. Which fields no
+/// client should send at all, [`crate::rules::request_fields`] says.
 const NOT_OF_A_FILL: &[&str] = &[
     "accept-encoding",
     "content-length",
@@ -399,7 +399,7 @@ impl Ask {
     }
 
     /// Whether requests that differ in this field, on which a response varies, may
-    /// be answered differently. Not by what is in the key, nor by what no visitor
+    /// be answered differently. Not by what is in the key, nor by what no client
     /// has a say in.
     pub(super) fn selects_by(&self, name: &HeaderName) -> bool {
         let rules = &self.request_fields;
@@ -415,7 +415,7 @@ impl Ask {
             && passing.passes(name.as_str())
     }
 
-    /// Whether a response varies on what is believed of proxies alone. A visitor
+    /// Whether a response varies on what is believed of proxies alone. A client
     /// who comes past them could say the same, and select it.
     pub(super) fn is_of_proxies(&self, response: &HeaderMap) -> bool {
         let Vary::Names(names) = vary::parse(response) else { return false };
@@ -449,7 +449,7 @@ impl Ask {
 
     /// The request head. `prior` is what is stored, if the origin may answer
     /// that it has not changed; `mark` the value of the parameter that RSC
-    /// requests carry: never a visitor's own, for it is in no key.
+    /// requests carry: never a client's own, for it is in no key.
     ///
     /// # Errors
     /// The target cannot be sent.
@@ -491,7 +491,7 @@ impl Ask {
         head.insert_header("X-Forwarded-Proto", self.scheme)?;
         head.insert_header("Via", self.via.member())?;
         if let Some(prior) = prior {
-            // As the origin said it: what visitors get may have been weakened.
+            // As the origin said it: what clients get may have been weakened.
             if let (Some(etag), true) = (prior.origin.get("etag"), prior.origin_etag) {
                 head.insert_header("If-None-Match", etag)?;
             }

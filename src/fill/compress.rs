@@ -13,7 +13,7 @@ use crate::metrics::{Compression, Metrics};
 use crate::page::{Body, Coding, PageKey, Representation};
 use crate::store::Store;
 
-/// Bodies compressed at once: the pages' visitors have the processors first.
+/// Bodies compressed at once: the pages' clients have the processors first.
 const AT_ONCE: usize = 1;
 /// Bytes that may wait to be compressed. What waits is held in memory, stored or
 /// not; what finds no room is tried again when somebody asks for it.

@@ -159,7 +159,7 @@ impl Body {
     }
 }
 
-/// How long a visitor waits at most while it is looked at in a body for whom it was
+/// How long a client waits at most while it is looked at in a body for whom it was
 /// rendered. What the build made is there at once.
 const LOOK_AHEAD: Duration = Duration::from_secs(2);
 

@@ -482,7 +482,7 @@ async fn drain(mut exchange: Exchange) {
 }
 
 /// A place among the fills of the origin. Whoever began it: as long as somebody
-/// waits for it, it waits like a visitor's, and otherwise behind all visitors.
+/// waits for it, it waits like a client's, and otherwise behind all clients.
 async fn place(
     ask: &Ask,
     fill: &Fill,
@@ -502,7 +502,7 @@ async fn place(
         tokio::select! {
             biased;
             place = ask.origin.acquire(class, deadline) => match place {
-                // Displaced by a visitor, while one has come for this.
+                // Displaced by a client, while one has come for this.
                 Err(Failure::Busy) if class == Priority::Background && fill.readers() > 0 => {}
                 // The origin was not asked: whoever waited in vain is told that it is busy.
                 Err(Failure::Timeout) => return Err(Failure::Busy),

@@ -85,7 +85,7 @@ pub(super) fn pair(context: &Context, ask: &Ask, key: &PageKey, told: &Told) -> 
     ask.for_form(form, variant_fields(key))
 }
 
-/// On `ssr` data that are stored for all bring their document, too: the visitor who asked
+/// On `ssr` data that are stored for all bring their document, too: the client who asked
 /// for them may be the only one who comes by a link (semantics §4). It is asked for as its browser
 /// would, without cookies. What data have in their query more than the page has, the
 /// preset says; the other way round nobody knows what a client will say.

@@ -200,7 +200,7 @@ impl Generations {
 
     /// Brings the document ahead of data that must not be what makes the renderer render
     /// (see [`Framework::needs_document_first`]); answers whether it did. Not where nothing
-    /// says that the page is static: a page that is rendered for each visitor would be
+    /// says that the page is static: a page that is rendered for each client would be
     /// rendered twice.
     ///
     /// [`Framework::needs_document_first`]: crate::framework::Framework::needs_document_first

@@ -32,7 +32,7 @@ pub(super) struct Kept {
 }
 
 /// What may be kept of a response, or why not. The build must not say that the
-/// page is made for each visitor, and the response must say that it is made for all: it is
+/// page is made for each client, and the response must say that it is made for all: it is
 /// not middleware's own answer then. And it must have a tag, to ask with.
 pub(super) fn kept(ask: &Ask, arrived: &Arrived) -> Result<Kept, Verdict> {
     let refuse = || Verdict::Refuse { reason: Reason::Middleware, class: Class::Unshared };

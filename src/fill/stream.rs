@@ -37,7 +37,7 @@ const FOLLOW_OTHERS: Duration = Duration::from_secs(1);
 pub struct Preview {
     /// The status.
     pub status: u16,
-    /// The fields for visitors, those that belong to the body included.
+    /// The fields for clients, those that belong to the body included.
     pub fields: Fields,
     /// The origin's `Date` as sent, or the time of receipt.
     pub date: Option<Box<[u8]>>,

@@ -136,7 +136,7 @@ pub enum Class {
     /// A complete answer that forbids storing, or says that the page is no
     /// longer public: removes what is stored and never reaches a follower.
     Forbidden,
-    /// Not storable and for this visitor only; what is stored stays.
+    /// Not storable and for this client only; what is stored stays.
     Unshared,
     /// A page that is server-rendered after all (`revalidate: origin`): it is
     /// thrown away, the whole request goes to the origin as on `ssr`, and what
@@ -350,7 +350,7 @@ impl SsrPolicy {
             Some(_) if directives.no_cache && !validator => None,
             Some(_) if directives.no_cache => Some(Duration::ZERO),
             Some(lifetime) => Some(lifetime),
-            // What was rendered for a visitor's cookies needs the origin's word.
+            // What was rendered for a client's cookies needs the origin's word.
             None if exchange.cookie => None,
             None if directives.no_cache => validator.then_some(Duration::ZERO),
             None if self.heuristic && (meaning.ssr == OnSsr::Heuristic || directives.public) => {
@@ -361,7 +361,7 @@ impl SsrPolicy {
         match lifetime {
             // An error that is stale at once must not take a good page's place.
             Some(Duration::ZERO) if status.is_server_error() => unshared(Reason::ServerError),
-            // Semantics §1: it may hold what is one visitor's, whatever the origin says of its
+            // Semantics §1: it may hold what is one client's, whatever the origin says of its
             // lifetime. Middleware and loaders read cookies without a word in `Vary`.
             Some(_) if exchange.cookie && !self.cookies_shared && !varies_on_cookie(headers) => {
                 unshared(Reason::Cookie)

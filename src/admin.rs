@@ -1,7 +1,7 @@
 //! What operators ask, on a listener of its own: `/metrics`, `/healthz`, `/readyz`.
 //!
 //! By default it listens on loopback. It never touches a page, a route or a
-//! visitor, and needs nothing of the rest but a [`Metrics`] to render and a
+//! client, and needs nothing of the rest but a [`Metrics`] to render and a
 //! [`Health`] to ask. Many slow connections can't hurt it: there are few
 //! places, each has a deadline, and when all are taken one is given up for who
 //! comes: of those who said nothing yet the first, or the first of all.
@@ -54,7 +54,7 @@ pub trait Health: Send + Sync + 'static {
     /// Requests in flight end, and no new ones are taken.
     fn draining(&self) -> bool;
 
-    /// Visitors can't connect yet.
+    /// Clients can't connect yet.
     fn starting(&self) -> bool {
         false
     }

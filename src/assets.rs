@@ -3,7 +3,7 @@
 //! renderer has them no more. What stored pages name is therefore stored, too,
 //! as long as the renderer still has it.
 //!
-//! A page may name thousands, and visitors may have a hand in what pages say: a page
+//! A page may name thousands, and clients may have a hand in what pages say: a page
 //! of search results repeats what was searched for. So bodies are searched in the
 //! background, one at a time; a page is believed
 //! [`MAX_NAMES`](crate::framework::MAX_NAMES) names, but none that its own URL holds, and

@@ -1,4 +1,4 @@
-//! The cookies of a visitor, as far as a route takes them (semantics §1).
+//! The cookies of a client, as far as a route takes them (semantics §1).
 
 use httparse::Header;
 

@@ -69,7 +69,7 @@ impl Live {
             trust: &rules.trust,
             drop: &rules.drop,
             declared: &route.vary,
-            sender: if self.trusts(peer) { Sender::TrustedProxy } else { Sender::Visitor },
+            sender: if self.trusts(peer) { Sender::TrustedProxy } else { Sender::Client },
         }
     }
 

@@ -289,7 +289,7 @@ mod tests {
     const fn facts(asked_for: For, verdict: Verdict) -> Facts {
         Facts {
             asked_for,
-            priority: Priority::Visitor,
+            priority: Priority::Client,
             kind: Kind::Usual,
             verdict,
             status: StatusCode::OK,

@@ -215,7 +215,7 @@ impl<'a> Fetch<'a> {
         let place = place(ask, fill, self.priority, Instant::now() + patience).await?;
         let running = match self.priority {
             Priority::Background => ask.metrics.regeneration_running(),
-            Priority::Visitor => ask.metrics.fill_running(),
+            Priority::Client => ask.metrics.fill_running(),
         };
         let head = ask.head(prior.map(|prior| &**prior), mark).map_err(|_| Failure::BadRequest)?;
         // What is stored may have no validator to ask with.
@@ -417,7 +417,7 @@ impl Response<'_> {
         let preview = Arc::new(arrived.preview(ask, &cache, fate, fetch.context.store.keeps()));
         if keep == Keep::Pipe || kept.is_some() {
             fill.decide(Lead::Private(preview));
-            if priority == Priority::Visitor {
+            if priority == Priority::Client {
                 pump.unbind();
             }
         } else {
@@ -495,7 +495,7 @@ async fn place(
         let _queued = regeneration.then(|| ask.metrics.regeneration_queued());
         let changed = async {
             match class {
-                Priority::Visitor => fill.deserted().await,
+                Priority::Client => fill.deserted().await,
                 Priority::Background => fill.wanted().await,
             }
         };
@@ -510,6 +510,6 @@ async fn place(
             },
             () = changed => {}
         }
-        class = if fill.readers() > 0 { Priority::Visitor } else { Priority::Background };
+        class = if fill.readers() > 0 { Priority::Client } else { Priority::Background };
     }
 }

@@ -166,7 +166,7 @@ impl Fills {
         let (form, fields, replaces) = (ask.form, ask.fields.clone(), prior.clone());
         let member = Member { form, fields, flight, crowd, prior, replaces };
         tokio::spawn(async move {
-            let priority = Priority::Visitor;
+            let priority = Priority::Client;
             let renewed = tokio::select! {
                 biased;
                 renewed = this.generations().run(&ask, vec![member], Vec::new(), priority) => renewed,

@@ -29,7 +29,7 @@ pub(super) struct ForAll {
 impl ForAll {
     /// Behind a client's own request that went first, for those who wait.
     pub(super) fn first(ask: &Ask) -> ForAll {
-        let (ask, priority) = (ask.clone(), Priority::Visitor);
+        let (ask, priority) = (ask.clone(), Priority::Client);
         ForAll { ask, page: None, prior: None, replaces: None, priority }
     }
 

@@ -205,7 +205,7 @@ impl Generations {
     ///
     /// [`Framework::needs_document_first`]: crate::framework::Framework::needs_document_first
     async fn lead(&self, ask: &Ask, members: &[Member], priority: Priority) -> bool {
-        let unknown = priority == Priority::Visitor
+        let unknown = priority == Priority::Client
             && ask.route.mode.is_isr_by_origin()
             && ask.preset.build().is_none()
             && members.iter().all(|member| member.replaces.is_none());
@@ -237,7 +237,7 @@ impl Generations {
         let context = self.context();
         let opened = Fetch { context, ask: &ask, member, priority, ahead_of: None }.open().await;
         if opened.follow == Follow::WithoutCookies
-            && priority == Priority::Visitor
+            && priority == Priority::Client
             && !ask.prefetch
             && let Some(for_all) = ForAll::without_cookies(context, &ask)
         {
@@ -250,7 +250,7 @@ impl Generations {
     /// as if it were for all, `ask` is sent behind it.
     pub(super) async fn go_first(&self, own: &Ask, member: &Member, ask: &Ask) {
         let began = Instant::now();
-        let (context, priority) = (self.context(), Priority::Visitor);
+        let (context, priority) = (self.context(), Priority::Client);
         let fetch = Fetch { context, ask: own, member, priority, ahead_of: Some(ask) };
         let opened = fetch.open().await;
         if opened.follow == Follow::ForAll {

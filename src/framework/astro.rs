@@ -89,7 +89,7 @@ pub(super) fn recognise(
 
 const ISLAND: &str = "astro-island";
 
-/// What tells Astro in a tag. Links and images are not looked at: visitors may have chosen
+/// What tells Astro in a tag. Links and images are not looked at: clients may have chosen
 /// their URLs.
 fn sign(tag: &Tag<'_>) -> Option<&'static str> {
     let generator = || tag.is("meta") && tag.get("name") == Some("generator");

@@ -32,7 +32,7 @@ const DATA_FILE: &str = "/page-data.json";
 /// How a document names the build.
 const HASH: &[u8] = b"window.___webpackCompilationHash=\"";
 /// How the script begins that says which page this is, and where it holds the data of a
-/// page that is rendered for each visitor.
+/// page that is rendered for each client.
 const PAGE_PATH: &[u8] = b"/*<![CDATA[*/window.pagePath=";
 const PAGE_DATA: &[u8] = b";window.pageData={";
 
@@ -178,7 +178,7 @@ impl Framework for Gatsby {
     }
 }
 
-/// Whether a document holds the data of a page that is rendered for each visitor. What looks
+/// Whether a document holds the data of a page that is rendered for each client. What looks
 /// like it is taken for it, wherever it stands: it costs a hit at most.
 fn inlines_data(body: &[u8]) -> bool {
     let mut rest = body;
@@ -194,7 +194,7 @@ fn inlines_data(body: &[u8]) -> bool {
 }
 
 /// The build that a script names, if it begins as Gatsby's: with the page's path, which a
-/// visitor may have chosen, or with the build itself.
+/// client may have chosen, or with the build itself.
 fn in_script(script: &[u8]) -> Option<Box<str>> {
     let mut script = script.strip_prefix(b"/*<![CDATA[*/").unwrap_or(script);
     if let Some(path) = script.strip_prefix(b"window.pagePath=") {
@@ -292,7 +292,7 @@ pub(super) fn recognise(
             None
         }
     })?;
-    // Not from other links: a visitor may have chosen where they lead.
+    // Not from other links: a client may have chosen where they lead.
     let fetched = tags(body).filter(|tag| tag.is("link") && tag.get("as") == Some("fetch"));
     let path_prefix =
         base_before(fetched.filter_map(|tag| tag.get("href")), "/page-data/app-data.json");
@@ -407,7 +407,7 @@ mod tests {
         }
     }
 
-    /// What Gatsby writes of a page that it renders for each visitor, and of a deferred one.
+    /// What Gatsby writes of a page that it renders for each client, and of a deferred one.
     #[test]
     fn for_whom_a_page_is() {
         let page = |data: &str| {
@@ -438,7 +438,7 @@ mod tests {
         assert_eq!(told_by(Form::Document, html).as_deref(), Some("0123456789abcdef"));
         let app = b"{\"webpackCompilationHash\":\"0123456789abcdef\"}\n";
         assert_eq!(told_by(Form::Document, app).as_deref(), Some("0123456789abcdef"));
-        // Alone, as with slices; and after what visitors wrote, or as their page's path.
+        // Alone, as with slices; and after what clients wrote, or as their page's path.
         const HASH: &str = "window.___webpackCompilationHash=\"0123456789abcdef\";";
         const EVIL: &str = "window.___webpackCompilationHash=\"evil56789abcdef\";";
         let quoted = serde_json::to_string(EVIL).unwrap();

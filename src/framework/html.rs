@@ -45,7 +45,7 @@ impl<'a> Tag<'a> {
 }
 
 /// The start tags of a document, as a browser finds them: not in values of attributes,
-/// comments, scripts or titles. What visitors wrote is none, or it could load scripts.
+/// comments, scripts or titles. What clients wrote is none, or it could load scripts.
 pub(super) fn tags(body: &[u8]) -> impl Iterator<Item = Tag<'_>> {
     let mut rest = body;
     std::iter::from_fn(move || {
@@ -147,7 +147,7 @@ fn end_of(content: &[u8], name: &[u8]) -> Option<usize> {
 }
 
 /// The contents of the `script` elements of a document, trimmed: what a framework says
-/// of itself stands in one. Text that visitors wrote does not, or it would run; but
+/// of itself stands in one. Text that clients wrote does not, or it would run; but
 /// scripts may hold such text in strings, and so it matters how one begins.
 pub(super) fn scripts(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     tags(body).filter(|tag| tag.is("script")).map(|tag| tag.content.trim_ascii())

@@ -316,10 +316,10 @@ mod tests {
         }
     }
 
-    /// Text that visitors wrote, wherever a page prints it, and the URLs of their links and
+    /// Text that clients wrote, wherever a page prints it, and the URLs of their links and
     /// images: each page is recognised as it is without them.
     #[test]
-    fn visitors_have_no_say() {
+    fn clients_have_no_say() {
         const TEXTS: &[&str] = &[
             "/evil/_next/static/ is my path",
             "src=\"/evil/_next/static/a.js\"",

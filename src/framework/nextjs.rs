@@ -146,7 +146,7 @@ impl Framework for Nextjs {
     }
 
     /// Next says so of what comes out of its own cache of pages, or goes into it. What
-    /// middleware answers itself, or a page for one visitor, does not.
+    /// middleware answers itself, or a page for one client, does not.
     fn says_for_all(&self, response: &HeaderMap) -> bool {
         let known = |value: &HeaderValue| matches!(value.as_bytes(), b"HIT" | b"STALE" | b"MISS");
         response.get(CACHE_FIELD).is_some_and(known)
@@ -387,7 +387,7 @@ fn is_foreign(request: &Request<'_>) -> bool {
 }
 
 /// Whether an action has changed what is cached: `1` (2: what is rendered for each
-/// visitor), or up to Next 15 `[[path, …], tags, cookies]` with 1 for what was changed.
+/// client), or up to Next 15 `[[path, …], tags, cookies]` with 1 for what was changed.
 /// That cookies were set, Next 16 says by `1`, too.
 fn is_revalidated(said: &[u8]) -> bool {
     match serde_json::from_slice(said) {
@@ -407,7 +407,7 @@ fn is_rsc(request: &Request<'_>) -> bool {
 }
 
 /// Which of the fields that were sent select the payload: the kinds of prefetch
-/// always, the page that the visitor is on only where the response says so (it
+/// always, the page that the client is on only where the response says so (it
 /// tells intercepted routes apart, and few pages have those).
 fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
     let mut names: Vec<Box<str>> = RSC_FIELDS[..2].iter().map(|name| (*name).into()).collect();
@@ -423,7 +423,7 @@ fn selecting(response: &HeaderMap) -> Vec<Box<str>> {
 }
 
 /// Fields that speak to the inside of Next, from middleware to renderer, and
-/// that a visitor could use to pass by the one or to mislead the other.
+/// that a client could use to pass by the one or to mislead the other.
 fn strips(name: &str, form: Form) -> bool {
     const PREFIXES: &[&str] = &["x-middleware-", "x-invoke-"];
     const NAMES: &[&str] = &[
@@ -646,7 +646,7 @@ mod tests {
     }
 
     #[test]
-    fn what_visitors_may_not_send() {
+    fn what_clients_may_not_send() {
         for (name, form, stripped) in [
             ("X-Middleware-Subrequest", Form::Document, true),
             ("x-middleware-", Form::Document, true),
@@ -715,7 +715,7 @@ mod tests {
             ),
             (Form::Document, flight(&[long]), Some("B-3"), Some(Form::Payload)),
             (Form::Document, "<p>\"buildId\":\"evil\"</p>".to_owned(), None, None),
-            // What visitors wrote, in text, in an attribute, in a script's string.
+            // What clients wrote, in text, in an attribute, in a script's string.
             (
                 Form::Document,
                 format!("<p>{EVIL}</p>{}", flight(&["0:{\"b\":\"B\"}\n"])),

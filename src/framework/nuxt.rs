@@ -119,7 +119,7 @@ impl Framework for Nuxt {
 /// The script that tells the client how the site is configured, from `app` on.
 fn app(body: &[u8]) -> Option<&[u8]> {
     let script = scripts(body).find(|script| script.starts_with(b"window.__NUXT__"))?;
-    // The payload may stand before it, with what visitors wrote in strings.
+    // The payload may stand before it, with what clients wrote in strings.
     Some(&script[last_in_code(script, b"app:{")?..])
 }
 
@@ -227,7 +227,7 @@ mod tests {
         );
         let payload = format!("{plain}<script data-src=\"/p/_payload.json?e8b2-1\"></script>");
         assert_eq!(nuxt.told(Form::Document, payload.as_bytes()).pair, Some(Form::Data));
-        // What visitors wrote, in text, in an attribute, and in the payload.
+        // What clients wrote, in text, in an attribute, and in the payload.
         for own in [
             format!("<p>data-src=\"/_payload.json?b\"</p>{plain}"),
             format!("<a title='<script data-src=\"/_payload.json?b\"></script>'>{plain}"),

@@ -48,7 +48,7 @@ pub enum Rendering {
     Unknown,
     /// Without any request's fields: it is the same for all.
     ForAll,
-    /// For each visitor.
+    /// For each client.
     ForEach,
     /// Middleware runs before it, whose answer is for who asked alone.
     Guarded {
@@ -227,7 +227,7 @@ pub trait Framework: Debug + Send + Sync {
     }
 
     /// A query parameter that says nothing of the page: neither keyed nor sent as
-    /// the visitor wrote it. Payloads are asked for with a value of the origin's
+    /// the client wrote it. Payloads are asked for with a value of the origin's
     /// choice, a *mark*, that is learnt from it.
     fn parameter(&self) -> Option<&'static str> {
         None
@@ -266,13 +266,13 @@ pub trait Framework: Debug + Send + Sync {
         None
     }
 
-    /// Whether the origin may send visitors of this place elsewhere, by what they say of
+    /// Whether the origin may send clients of this place elsewhere, by what they say of
     /// themselves.
     fn is_negotiated(&self, _place: &Place<'_>) -> bool {
         false
     }
 
-    /// Whether a visitor may not send this field: it would speak to the
+    /// Whether a client may not send this field: it would speak to the
     /// renderer's inside.
     fn strips(&self, _name: &str, _form: Form) -> bool {
         false
@@ -297,7 +297,7 @@ pub trait Framework: Debug + Send + Sync {
         false
     }
 
-    /// Whether pages that are rendered for each visitor may say nothing of a lifetime, like
+    /// Whether pages that are rendered for each client may say nothing of a lifetime, like
     /// those that are rendered for all: see [`is_for_all`](Self::is_for_all).
     fn renders_silently(&self) -> bool {
         false

@@ -185,7 +185,7 @@ fn build(body: &[u8]) -> Option<Box<str>> {
 }
 
 /// The statements with which a script begins that import modules, or put a module together
-/// that was cut into several, and what follows them. What follows may hold what visitors
+/// that was cut into several, and what follows them. What follows may hold what clients
 /// wrote.
 fn imports(script: &[u8]) -> (&[u8], &[u8]) {
     let is_between = |b: &u8| b.is_ascii_whitespace() || *b == b';';
@@ -353,7 +353,7 @@ mod tests {
                    window.__reactRouterManifest = {"version":"1"};"#,
                 Some("1"),
             ),
-            // A site's own script, with what visitors wrote in it.
+            // A site's own script, with what clients wrote in it.
             (
                 r#"import "x"; const a = '; window.__reactRouterManifest = {"version":"evil"}'"#,
                 None,

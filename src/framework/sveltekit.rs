@@ -151,7 +151,7 @@ fn is_slashed(query: &str) -> bool {
 
 /// The script by which a document starts its client: `{ __sveltekit_HASH = {base: … `
 fn start(body: &[u8]) -> Option<&[u8]> {
-    // Data that the server fetched begin with `{"`, and may hold what visitors wrote. So may
+    // Data that the server fetched begin with `{"`, and may hold what clients wrote. So may
     // a site's own JSON, which has a quote before any such text.
     let is_block = |script: &&[u8]| {
         script.first() == Some(&b'{') && script.get(1).is_some_and(u8::is_ascii_whitespace)

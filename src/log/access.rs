@@ -36,9 +36,9 @@ pub struct AccessLine<'a> {
     pub first_byte: Option<Duration>,
     /// How long the origin took to its response head, where it was asked.
     pub origin: Option<Duration>,
-    /// The visitor's address.
+    /// The client's address.
     pub peer: Option<IpAddr>,
-    /// The answer was cut off: by the visitor, a timeout, or a broken fill.
+    /// The answer was cut off: by the client, a timeout, or a broken fill.
     pub cut_off: bool,
 }
 
@@ -216,7 +216,7 @@ impl AccessLine<'_> {
     }
 }
 
-/// What a visitor sent, without what could end or colour a line: everything
+/// What a client sent, without what could end or colour a line: everything
 /// but printable ASCII is percent-encoded, and so are quotes and backslashes,
 /// which could hide the end of a secret.
 struct Target<'a>(&'a str);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_can_not_write_a_line_of_their_own() {
+    fn a_client_can_not_write_a_line_of_their_own() {
         let forged = AccessLine {
             host: "a\u{1b}[31m",
             target: "/x\n14:03:41 hit \"q\" \\ é",

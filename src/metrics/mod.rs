@@ -8,7 +8,7 @@
 //! (bytes in memory, the state of an origin) is asked for at the scrape.
 //!
 //! Every label has a bounded set of values: enums of ours, and the routes and
-//! origins that the configuration names. Nothing a visitor sends is a label.
+//! origins that the configuration names. Nothing a client sends is a label.
 //!
 //! This room is a leaf: it reads no configuration and calls no other room
 //! (but asks the log how many lines it dropped).
@@ -132,7 +132,7 @@ impl Metrics {
     }
 
     /// A request was answered. `duration` runs from the end of its head to the
-    /// first byte of the answer, so that a slow visitor or an endless stream
+    /// first byte of the answer, so that a slow client or an endless stream
     /// does not look like a slow edge. A `route` that is none counts with an empty label: the
     /// request was answered before its route was known.
     #[inline]
@@ -182,7 +182,7 @@ impl Metrics {
         }
     }
 
-    /// A visitor's connection is open until the guard is dropped.
+    /// A client's connection is open until the guard is dropped.
     pub fn connection(&self) -> Guard {
         self.shared.connections.inc();
         Guard::up(&self.shared.connections_open)

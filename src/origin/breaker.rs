@@ -1,7 +1,7 @@
 //! The breaker of an origin (semantics §3): it keeps requests away from an
-//! origin that does not answer, and no visitor can open it.
+//! origin that does not answer, and no client can open it.
 //!
-//! Visitors choose what is asked for, and they can make up paths. So it takes
+//! Clients choose what is asked for, and they can make up paths. So it takes
 //! much to open it, and little to close it:
 //!
 //! - Only silence counts (see [`Verdict`]), and of one page only a few times.
@@ -67,7 +67,7 @@ const REMEMBERED: usize = 256;
 /// Pages of which it is remembered that they were served, about. A power of two.
 const SERVED: usize = 1024;
 
-/// What counts as one page: a path. Not its query, nor the host: visitors can
+/// What counts as one page: a path. Not its query, nor the host: clients can
 /// make those up for one broken page, and other spellings of its path, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PageId(u64);
@@ -350,7 +350,7 @@ impl Breaker {
         all.count + answered >= MIN_ATTEMPTS && all.count >= answered
     }
 
-    /// Whether no visitor can have a part in enough of those that failed: the origin
+    /// Whether no client can have a part in enough of those that failed: the origin
     /// could not even be asked. A page that was served may be silent for another query.
     fn is_certain(&self) -> bool {
         let certain = |attempt: &&Attempt| attempt.verdict == Verdict::Unreachable;
@@ -842,7 +842,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a visitor makes up, as long as the origin answers what was served.
+        /// Whatever a client makes up, as long as the origin answers what was served.
         #[test]
         fn made_up_pages_never_open_it(
             steps in prop::collection::vec((0usize..40, 0u64..300, 0u8..8), 0..400),
@@ -868,7 +868,7 @@ mod tests {
             }
         }
 
-        /// One visitor with a few broken pages does what they want, and it stays shut.
+        /// One client with a few broken pages does what they want, and it stays shut.
         #[test]
         fn a_few_pages_never_open_it(steps in steps(MIN_PAGES - 1)) {
             play(&steps, |bench, _, _, _| assert!(!bench.breaker.is_open()));

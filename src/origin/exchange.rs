@@ -49,7 +49,7 @@ const MAX_DETAIL: usize = 200;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{failure}: {detail}")]
 pub struct FetchError {
-    /// What visitors, metrics and `Cache-Status` are told.
+    /// What clients, metrics and `Cache-Status` are told.
     pub failure: Failure,
     /// How far the exchange had come.
     pub stage: Stage,

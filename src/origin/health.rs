@@ -63,7 +63,7 @@ pub(super) fn watch(
     })
 }
 
-/// What the server is called where `host: preserve` has no visitor's host to keep.
+/// What the server is called where `host: preserve` has no client's host to keep.
 fn authority(backend: &Backend, config: &config::Origin) -> String {
     let server = &config.servers[backend.index()];
     if server.host.contains(':') {

@@ -1,7 +1,7 @@
 //! How many fills run at once against an origin, and who goes next; likewise for
-//! what is passed through, where everybody is a visitor.
+//! what is passed through, where everybody is a client.
 //!
-//! Visitors go ahead of background regenerations; within a class it is first
+//! Clients go ahead of background regenerations; within a class it is first
 //! come, first served. The queue is bounded. Not `tokio::sync::Semaphore`,
 //! because that one knows no classes and no bound on who waits.
 
@@ -14,16 +14,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::rules::cache_status::Failure;
 
-/// So many visitors in a row go ahead of a background fill that waits; the
+/// So many clients in a row go ahead of a background fill that waits; the
 /// next place is its own. Regenerations thus get a seventeenth of the places
 /// even in the worst storm, and no page stays stale for ever.
-const VISITORS_IN_A_ROW: u32 = 16;
+const CLIENTS_IN_A_ROW: u32 = 16;
 
 /// Who asks for a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// Somebody waits for the answer.
-    Visitor,
+    Client,
     /// Nobody waits: a regeneration.
     Background,
 }
@@ -44,9 +44,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     running: usize,
-    visitors: VecDeque<Waiter>,
+    clients: VecDeque<Waiter>,
     background: VecDeque<Waiter>,
-    /// Visitors served since a background fill last was, while one waited.
+    /// Clients served since a background fill last was, while one waited.
     row: u32,
     /// The number of the next waiter.
     next: u64,
@@ -86,7 +86,7 @@ impl Limit {
     ///
     /// # Errors
     ///
-    /// [`Failure::Busy`] when the queue is full (a visitor then takes the place
+    /// [`Failure::Busy`] when the queue is full (a client then takes the place
     /// in the queue of the background fill that came last, which gets the
     /// error instead), [`Failure::Timeout`] when `deadline` comes first.
     pub(super) async fn acquire(
@@ -100,7 +100,7 @@ impl Limit {
                 state.running += 1;
                 return Ok(Permit(Some(self.0.clone())));
             }
-            if state.visitors.len() + state.background.len() >= self.0.max_waiting {
+            if state.clients.len() + state.background.len() >= self.0.max_waiting {
                 if priority == Priority::Background {
                     return Err(Failure::Busy);
                 }
@@ -133,14 +133,14 @@ impl Limit {
     #[must_use]
     pub(super) fn waiting(&self) -> usize {
         let state = self.0.state.lock();
-        state.visitors.len() + state.background.len()
+        state.clients.len() + state.background.len()
     }
 }
 
 impl State {
     fn queue(&mut self, priority: Priority) -> &mut VecDeque<Waiter> {
         match priority {
-            Priority::Visitor => &mut self.visitors,
+            Priority::Client => &mut self.clients,
             Priority::Background => &mut self.background,
         }
     }
@@ -149,13 +149,13 @@ impl State {
     fn pop(&mut self) -> Option<Waiter> {
         if self.background.is_empty() {
             self.row = 0;
-            return self.visitors.pop_front();
+            return self.clients.pop_front();
         }
-        if self.row < VISITORS_IN_A_ROW
-            && let Some(visitor) = self.visitors.pop_front()
+        if self.row < CLIENTS_IN_A_ROW
+            && let Some(client) = self.clients.pop_front()
         {
             self.row += 1;
-            return Some(visitor);
+            return Some(client);
         }
         self.row = 0;
         self.background.pop_front()
@@ -220,13 +220,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bounds_of_running_and_waiting() {
         let limit = Limit::new(2, 1);
-        let first = limit.acquire(Priority::Visitor, far()).await.unwrap();
+        let first = limit.acquire(Priority::Client, far()).await.unwrap();
         let _second = limit.acquire(Priority::Background, far()).await.unwrap();
         assert_eq!((limit.running(), limit.waiting()), (2, 0));
 
-        let third = ask(&limit, Priority::Visitor).await;
+        let third = ask(&limit, Priority::Client).await;
         assert_eq!((limit.running(), limit.waiting()), (2, 1));
-        assert_eq!(limit.acquire(Priority::Visitor, far()).await.unwrap_err(), Failure::Busy);
+        assert_eq!(limit.acquire(Priority::Client, far()).await.unwrap_err(), Failure::Busy);
         assert_eq!(limit.acquire(Priority::Background, far()).await.unwrap_err(), Failure::Busy);
 
         drop(first);
@@ -237,15 +237,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn visitors_go_first_and_each_class_in_order() {
+    async fn clients_go_first_and_each_class_in_order() {
         let limit = Limit::new(1, 10);
-        let mut held = Some(limit.acquire(Priority::Visitor, far()).await.unwrap());
+        let mut held = Some(limit.acquire(Priority::Client, far()).await.unwrap());
         let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
         for (name, priority) in [
             ("b1", Priority::Background),
-            ("v1", Priority::Visitor),
+            ("v1", Priority::Client),
             ("b2", Priority::Background),
-            ("v2", Priority::Visitor),
+            ("v2", Priority::Client),
         ] {
             let (limit, say) = (limit.clone(), say.clone());
             tokio::spawn(async move {
@@ -265,17 +265,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn background_fills_do_not_starve() {
         let limit = Limit::new(1, 1000);
-        let mut held = Some(limit.acquire(Priority::Visitor, far()).await.unwrap());
+        let mut held = Some(limit.acquire(Priority::Client, far()).await.unwrap());
         let background = ask(&limit, Priority::Background).await;
         let (say, mut said) = tokio::sync::mpsc::unbounded_channel();
-        for _ in 0..VISITORS_IN_A_ROW * 2 {
+        for _ in 0..CLIENTS_IN_A_ROW * 2 {
             let (limit, say) = (limit.clone(), say.clone());
             tokio::spawn(async move {
-                say.send(limit.acquire(Priority::Visitor, far()).await.unwrap()).unwrap();
+                say.send(limit.acquire(Priority::Client, far()).await.unwrap()).unwrap();
             });
             tokio::task::yield_now().await;
         }
-        for _ in 0..VISITORS_IN_A_ROW {
+        for _ in 0..CLIENTS_IN_A_ROW {
             held.take();
             held = Some(said.recv().await.unwrap());
             assert!(!background.is_finished());
@@ -285,16 +285,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_visitor_takes_the_place_of_the_last_background_fill_in_a_full_queue() {
+    async fn a_client_takes_the_place_of_the_last_background_fill_in_a_full_queue() {
         let limit = Limit::new(1, 2);
-        let held = limit.acquire(Priority::Visitor, far()).await.unwrap();
+        let held = limit.acquire(Priority::Client, far()).await.unwrap();
         let first = ask(&limit, Priority::Background).await;
         let last = ask(&limit, Priority::Background).await;
-        let visitor = ask(&limit, Priority::Visitor).await;
+        let client = ask(&limit, Priority::Client).await;
         assert_eq!(last.await.unwrap().unwrap_err(), Failure::Busy);
         assert_eq!(limit.waiting(), 2);
         drop(held);
-        drop(visitor.await.unwrap().unwrap());
+        drop(client.await.unwrap().unwrap());
         drop(first.await.unwrap().unwrap());
         assert_eq!((limit.running(), limit.waiting()), (0, 0));
     }
@@ -302,13 +302,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_deadline_and_cancelling_leave_the_queue() {
         let limit = Limit::new(1, 2);
-        let held = limit.acquire(Priority::Visitor, far()).await.unwrap();
+        let held = limit.acquire(Priority::Client, far()).await.unwrap();
         let soon = Instant::now() + Duration::from_secs(1);
-        assert_eq!(limit.acquire(Priority::Visitor, soon).await.unwrap_err(), Failure::Timeout);
+        assert_eq!(limit.acquire(Priority::Client, soon).await.unwrap_err(), Failure::Timeout);
         assert_eq!(limit.waiting(), 0);
 
-        let cancelled = ask(&limit, Priority::Visitor).await;
-        let patient = ask(&limit, Priority::Visitor).await;
+        let cancelled = ask(&limit, Priority::Client).await;
+        let patient = ask(&limit, Priority::Client).await;
         cancelled.abort();
         assert!(cancelled.await.unwrap_err().is_cancelled());
         assert_eq!(limit.waiting(), 1, "a place in the queue is free again");
@@ -323,9 +323,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_place_sent_to_one_who_left_is_passed_on() {
         let limit = Limit::new(1, 2);
-        let held = limit.acquire(Priority::Visitor, far()).await.unwrap();
-        let gone = ask(&limit, Priority::Visitor).await;
-        let next = ask(&limit, Priority::Visitor).await;
+        let held = limit.acquire(Priority::Client, far()).await.unwrap();
+        let gone = ask(&limit, Priority::Client).await;
+        let next = ask(&limit, Priority::Client).await;
         // The place is sent, and the task is aborted before it runs again.
         drop(held);
         gone.abort();
@@ -342,7 +342,7 @@ mod tests {
             let limit = limit.clone();
             tasks.spawn(async move {
                 let priority =
-                    if number % 3 == 0 { Priority::Background } else { Priority::Visitor };
+                    if number % 3 == 0 { Priority::Background } else { Priority::Client };
                 let wait = Instant::now() + Duration::from_micros(number % 7 * 50);
                 let deadline = if number % 5 == 0 { wait } else { far() };
                 if let Ok(_permit) = limit.acquire(priority, deadline).await {

@@ -231,11 +231,11 @@ impl Origin {
         &self.config
     }
 
-    /// The `Host` it is sent for a visitor who asked for `visitor_host`.
+    /// The `Host` it is sent for a client who asked for `client_host`.
     #[must_use]
-    pub fn host_field<'a>(&'a self, visitor_host: &'a str) -> &'a str {
+    pub fn host_field<'a>(&'a self, client_host: &'a str) -> &'a str {
         match &self.config.host {
-            HostField::Preserve => visitor_host,
+            HostField::Preserve => client_host,
             HostField::Name(name) => name,
         }
     }
@@ -288,7 +288,7 @@ impl Origin {
     ///
     /// Fields that would frame a request body or switch protocols are
     /// removed: a fill has none, and the next fill on the connection must not
-    /// pay for what a visitor sent.
+    /// pay for what a client sent.
     ///
     /// # Errors
     ///
@@ -307,7 +307,7 @@ impl Origin {
     }
 
     /// Waits for a place among the fills that may run at once against this
-    /// origin. Visitors go ahead of background fills. Cancel-safe.
+    /// origin. Clients go ahead of background fills. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -342,7 +342,7 @@ impl Origin {
             Pass::WebSocket => &self.websockets,
         };
         let deadline = Instant::now() + MAX_PASS_WAIT;
-        limit.acquire(Priority::Visitor, deadline).await.map_err(|_| Failure::Busy)
+        limit.acquire(Priority::Client, deadline).await.map_err(|_| Failure::Busy)
     }
 
     /// What is passed through now.

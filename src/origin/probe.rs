@@ -2,7 +2,7 @@
 //!
 //! When many pages are silent, the origin may be dead, or somebody may have made
 //! those pages up. So the origin is asked for others: requests of our own, with
-//! nothing of a visitor's but the URL. They take no place among the fills, for
+//! nothing of a client's but the URL. They take no place among the fills, for
 //! those that hang may hold all of them.
 //!
 //! What is asked for are pages that were served and stored for everybody, from
@@ -45,10 +45,10 @@ const MAX_BYTES: usize = 2048;
 /// asks for many at once gets one place, and others theirs.
 const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
-/// A site as visitors ask for it: what a request of our own needs beside a target.
+/// A site as clients ask for it: what a request of our own needs beside a target.
 #[derive(Clone, Copy, Debug)]
 pub struct Site<'a> {
-    /// The host the visitor named.
+    /// The host the client named.
     pub host: &'a str,
     /// `http` or `https`.
     pub scheme: &'static str,
@@ -66,7 +66,7 @@ pub struct Sample<'a> {
     /// Whose page it is.
     pub site: Site<'a>,
     /// It was asked for as the page of its route, so it answers the same again.
-    /// Otherwise with the fields of a visitor, of which none is remembered.
+    /// Otherwise with the fields of a client, of which none is remembered.
     pub page: bool,
     /// It is HTML. Other files may come from somebody in front of the renderer.
     pub html: bool,
@@ -74,7 +74,7 @@ pub struct Sample<'a> {
     pub took: Duration,
 }
 
-/// Pages that were served: a few, chosen so that no visitor alone chooses them.
+/// Pages that were served: a few, chosen so that no client alone chooses them.
 #[derive(Debug)]
 pub(super) struct Samples {
     /// By what they tell, the best first (see [`Sample::rank`]).
@@ -100,7 +100,7 @@ pub(super) struct Kept {
     /// Pages of the same section may break together.
     section: PageId,
     target: Box<str>,
-    /// As the visitor named it.
+    /// As the client named it.
     pub(super) host: Box<str>,
     scheme: &'static str,
     via: Via,

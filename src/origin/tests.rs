@@ -824,7 +824,7 @@ async fn the_host_field_and_the_limit() {
     config.max_waiting_fills = 0;
     let preserve = origin(config.clone());
     assert_eq!(preserve.host_field("www.example.com:8080"), "www.example.com:8080");
-    let permit = preserve.acquire(Priority::Visitor, far()).await.unwrap();
+    let permit = preserve.acquire(Priority::Client, far()).await.unwrap();
     assert_eq!((preserve.running(), preserve.waiting()), (1, 0));
     let busy = preserve.acquire(Priority::Background, far()).await.unwrap_err();
     assert_eq!(busy, Failure::Busy);

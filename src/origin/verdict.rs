@@ -17,7 +17,7 @@ pub enum Verdict {
     /// deadline passed, or a gateway in between says so (502, 503, 504).
     Silent,
     /// It could not even be asked: connecting was refused, failed, or took too
-    /// long. No visitor has a part in that.
+    /// long. No client has a part in that.
     Unreachable,
 }
 
@@ -40,9 +40,9 @@ pub enum Stage {
 pub enum RequestBody {
     /// There was none.
     None,
-    /// The visitor had sent all of it.
+    /// The client had sent all of it.
     Whole,
-    /// The visitor had not sent all of it.
+    /// The client had not sent all of it.
     Unfinished,
 }
 
@@ -81,7 +81,7 @@ impl Verdict {
                 RequestBody::None | RequestBody::Whole => Some(Verdict::Silent),
                 RequestBody::Unfinished => None,
             },
-            // It had answered; or it is a fault of ours, of the visitor's, or of the
+            // It had answered; or it is a fault of ours, of the client's, or of the
             // resolver's.
             _ => None,
         }

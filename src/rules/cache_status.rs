@@ -146,7 +146,7 @@ pub enum Bypass {
     /// The request names a form of a page that is not known: of another build, or
     /// with values that no client of the framework sends.
     Unknown,
-    /// The origin sends visitors of this URL elsewhere by what they say of themselves,
+    /// The origin sends clients of this URL elsewhere by what they say of themselves,
     /// such as their language.
     Negotiated,
 }
@@ -175,7 +175,7 @@ pub enum Failure {
     Tls,
     /// The origin broke off or answered no HTTP: 502.
     Reset,
-    /// The origin answered in a coding that the visitor does not accept: 502.
+    /// The origin answered in a coding that the client does not accept: 502.
     Coding,
     /// The origin did not answer in time: 504.
     Timeout,
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_visitors_see() {
+    fn what_clients_see() {
         // RFC 9211 §2; semantics §6
         let rows = [
             (Outcome::Hit { ttl: Some(41) }, "perennial; hit; ttl=41", "HIT", None),

@@ -1,5 +1,5 @@
 //! Fields of one hop (RFC 9110 §7.6.1, RFC 9111 §3.1), and fields that are for
-//! Perennial and not for visitors.
+//! Perennial and not for clients.
 
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,7 +21,7 @@ pub const HOP_BY_HOP: &[&str] = &[
     "upgrade",
 ];
 
-/// Fields that name the tags of a page, lower case. Visitors get them only where
+/// Fields that name the tags of a page, lower case. Clients get them only where
 /// the route says `forward_tags`; `Cache-Groups` is for other caches too.
 pub const TAG_FIELDS: &[&str] =
     &["cache-groups", "cache-tag", "netlify-cache-tag", "surrogate-key", "x-next-cache-tags"];

@@ -1,7 +1,7 @@
-//! Request fields that no visitor should send: by them an origin renders as if
+//! Request fields that no client should send: by them an origin renders as if
 //! it had been asked otherwise, at another host, under another path, by another
 //! method, over another scheme, from another address or by another user. Proxies
-//! set them. What a visitor says in them is in no key, so one request could
+//! set them. What a client says in them is in no key, so one request could
 //! change the page that everybody gets.
 //!
 //! This is the one list, for fills and for what is passed through alike.
@@ -23,7 +23,7 @@ const PREFIXES: &[&str] = &[
     // From the middleware of Next.js to its renderer.
     "x-middleware-",
     "x-invoke-",
-    // Networks in front of sites: address, country, scheme and device of the visitor.
+    // Networks in front of sites: address, country, scheme and device of the client.
     "akamai-",
     "x-akamai-",
     "cloudfront-",
@@ -35,7 +35,7 @@ const PREFIXES: &[&str] = &[
     "geoip-",
     "x-geo-",
     "x-geoip-",
-    // Who the visitor is, as the proxy found out.
+    // Who the client is, as the proxy found out.
     "ssl-client-",
     "x-ssl-",
     "x-client-cert",
@@ -88,7 +88,7 @@ const NAMES: &[&str] = &[
     "x-sendfile-type",
     // CGI makes of it the variable `HTTP_PROXY`.
     "proxy",
-    // The visitor's address and country.
+    // The client's address and country.
     "cf-connecting-ip",
     "cf-connecting-ipv6",
     "cf-ipcity",
@@ -123,7 +123,7 @@ const NAMES: &[&str] = &[
     "x-webauth-user",
 ];
 
-/// Whether a field, in any case, is one that no visitor should send.
+/// Whether a field, in any case, is one that no client should send.
 ///
 /// Also any whose name has another character than letters, digits and hyphens:
 /// CGI, WSGI, Rack and PHP make `X-Forwarded-Host` of `X_Forwarded_Host`, and
@@ -143,7 +143,7 @@ pub fn is_listed(name: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     /// Anybody.
-    Visitor,
+    Client,
     /// A proxy whose word is taken.
     TrustedProxy,
 }
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_visitor_should_send() {
+    fn what_no_client_should_send() {
         for name in [
             "X-Forwarded-Host",
             "x-forwarded-path",
@@ -259,7 +259,7 @@ mod tests {
         let trust = names(&["x-forwarded-for", "x-user"]);
         let drop = names(&["x-debug"]);
         let declared = names(&["cf-ipcountry"]);
-        for (name, visitor, proxy) in [
+        for (name, client, proxy) in [
             ("X-HTTP-Method-Override", true, true),
             ("My_Field", true, true),
             ("Other_Field", false, false),
@@ -271,7 +271,7 @@ mod tests {
             ("CF-Connecting-IP", false, false),
             ("Cookie", true, true),
         ] {
-            for (sender, passes) in [(Sender::Visitor, visitor), (Sender::TrustedProxy, proxy)] {
+            for (sender, passes) in [(Sender::Client, client), (Sender::TrustedProxy, proxy)] {
                 let (allow, trust, drop) = (&*allow, &*trust, &*drop);
                 let passing = Passing { allow, trust, drop, declared: &declared, sender };
                 assert_eq!(passing.passes(name), passes, "{name} from {sender:?}");

@@ -74,7 +74,7 @@ struct Preview {
 
 #[derive(Deserialize)]
 struct Prerendered {
-    /// It may have parts that are rendered for each visitor.
+    /// It may have parts that are rendered for each client.
     #[serde(rename = "experimentalPPR", default)]
     partial: bool,
     /// Newer builds say how much of it there is: `complete`, `initial` or `empty`.
@@ -98,7 +98,7 @@ impl Prerendered {
     }
 
     /// Of a page that is made when somebody asks for it. What may have parts for each
-    /// visitor is only known then, and what is not found may be rewritten.
+    /// client is only known then, and what is not found may be rewritten.
     fn made_later(&self) -> Option<Made> {
         let never = self.fallback == Some(serde_json::Value::Bool(false));
         (!self.partial && !never).then_some(Made::ForAll)
@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(read.middleware, Vec::new());
     }
 
-    /// Pages of other locales are listed by them, those for each visitor are not.
+    /// Pages of other locales are listed by them, those for each client are not.
     #[test]
     fn pages_of_locales() {
         let read = read(&[

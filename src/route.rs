@@ -30,8 +30,8 @@ pub struct Route {
     pub label: Arc<str>,
     /// Tags of every page of the route, sorted.
     pub tags: Arc<Tags>,
-    /// `Cache-Control` for browsers on `isr` and `dsg`, where the route sets it;
-    /// see [`Route::cache_control`].
+    /// `Cache-Control` for browsers on `isr` and `dsg`, where the route sets it; otherwise it
+    /// is [`BROWSER_DEFAULT`].
     pub browser: Option<HeaderValue>,
     /// Waiting after failed regenerations.
     pub backoff: Backoff,

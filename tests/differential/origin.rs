@@ -13,7 +13,6 @@ use crate::support::{Break, Origin, Response as Render};
 const ROUTES: &str = "
 - path: /isr/**
   isr: { revalidate: 1h }
-  backoff: { min: 1h, max: 1h }
 - path: /noted/**
   isr: { revalidate: origin }
 - path: /dsg/**
@@ -29,6 +28,7 @@ const ROUTES: &str = "
   pass: {}
 - path: /**
   ssr: {}
+backoff: { min: 1h, max: 1h }
 ";
 
 const ROUTES_OF_PATHS: &[&str] =

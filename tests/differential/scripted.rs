@@ -10,13 +10,13 @@ use crate::support::{Break, Origin, Response as Render};
 const ROUTES: &str = "
 - path: /isr/**
   isr: { revalidate: 1h }
-  backoff: { min: 1h, max: 1h }
 - path: /noted/**
   isr: { revalidate: origin }
 - path: /pass/**
   pass: {}
 - path: /**
   ssr: {}
+backoff: { min: 1h, max: 1h }
 ";
 
 const KINDS: [&str; 4] = ["isr", "noted", "pass", "ssr"];

@@ -11,8 +11,8 @@ use http::header::ACCEPT;
 
 use crate::config::Mode;
 use crate::fill::{
-    Ask, FORWARDED_FOR, GUARDED, Notes, SERVER_RENDERED, Subject, may_be_sent, selection,
-    variant_field, variant_fields, without,
+    Ask, Carries, FORWARDED_FOR, GUARDED, Notes, SERVER_RENDERED, Subject, Upstream, may_be_sent,
+    selection, variant_field, variant_fields, without,
 };
 use crate::framework::{Place, Preset, Rendering};
 use crate::host;
@@ -35,7 +35,7 @@ pub enum Plan {
     Page(Wanted),
 }
 
-/// A form of a page that somebody wants.
+/// A form of a page that is asked for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Its route.
@@ -50,7 +50,7 @@ pub struct Wanted {
     pub server_rendered: Option<Subject>,
     /// What the site's build says of it, where that counts.
     pub rendering: Rendering,
-    /// Where nothing is stored of it, nobody can say whether it is for all but the origin.
+    /// Where nothing is stored of it, only the origin can say whether it is for all.
     pub is_unknown: bool,
     url: Url,
 }
@@ -146,7 +146,7 @@ pub fn plan(
         }
     }
     if rendering.is_guarded() {
-        // Apart from what anybody gets. A copy is the same whatever the query.
+        // Apart from what is for all. A copy is the same whatever the query.
         key.variant(GUARDED, "");
     } else if for_each {
         // All of the query, and apart from the page that its route makes.
@@ -221,7 +221,7 @@ fn known(live: &Live, route: &Route, place: &Place<'_>, is_asset: bool) -> Known
     Known { rendering, is_unknown }
 }
 
-/// Whether a request names a form of a page that nobody has heard of: of a build
+/// Whether a request names a form of a page that is not known: of a build
 /// that is not known, or with values that no client of the framework sends. Anybody
 /// can make those up, so nothing of them is stored.
 fn is_unknown(live: &Live, route: &Route, request: &Request<'_>, place: &Place<'_>) -> bool {
@@ -301,13 +301,16 @@ pub fn ask(
     } else {
         client_fields(live, request, wanted)
     };
+    let carries = match page {
+        true => Carries::default(),
+        false => {
+            let &Facts { authorization, cookie, no_store, prefetch, .. } = facts;
+            Carries { authorization, cookie, no_store, prefetch }
+        }
+    };
     Ask {
-        origin: Arc::clone(live.origin(&wanted.route)),
+        upstream: upstream(live, &wanted.route),
         metrics: Arc::clone(&live.metrics),
-        via: live.via.clone(),
-        preset: live.preset.clone(),
-        request_fields: Arc::clone(&live.config.request_fields),
-        deployments: Arc::clone(live.deployments(&wanted.route)),
         build,
         anew: false,
         route: Arc::clone(&wanted.route),
@@ -317,16 +320,20 @@ pub fn ask(
         key: key.key(),
         form: wanted.form,
         target,
-        // As it is keyed: how a client writes it must not reach the page of others.
-        host: key.host().into(),
-        scheme: request.scheme,
         fields,
-        authorization: facts.authorization && !page,
-        cookie: facts.cookie && !page,
-        no_store: facts.no_store && !page,
-        prefetch: facts.prefetch && !page,
+        carries,
         of_a_client: !page,
         is_whole: false,
+    }
+}
+
+fn upstream(live: &Live, route: &Route) -> Upstream {
+    Upstream {
+        origin: Arc::clone(live.origin(route)),
+        preset: live.preset.clone(),
+        via: live.via.clone(),
+        request_fields: Arc::clone(&live.config.request_fields),
+        deployments: Arc::clone(live.deployments(route)),
     }
 }
 
@@ -405,8 +412,8 @@ fn end_to_end(request: &Request<'_>, passing: &Passing<'_>, deciding: &[&str]) -
     out.done()
 }
 
-/// `X-Forwarded-For` as it goes on: the address of who asks here, after what that
-/// one says of the way before if that is to be believed.
+/// `X-Forwarded-For` as it goes on: the address of the peer, after what it says
+/// of the proxies before it if it is trusted.
 #[must_use]
 pub fn forwarded_for<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
@@ -433,14 +440,12 @@ pub fn background_ask(ask: Ask, stale: &Representation) -> Ask {
     // What a client says of caches is about its own request, not about this one.
     let mut drop = vec!["cache-control", "pragma", "cookie", "authorization"];
     drop.retain(|name| !stale.vary.iter().any(|field| field.name.eq_ignore_ascii_case(name)));
-    Ask {
-        fields: without(&ask.fields, &drop),
-        authorization: ask.authorization && !drop.contains(&"authorization"),
-        cookie: ask.cookie && !drop.contains(&"cookie"),
-        no_store: false,
-        prefetch: false,
-        ..ask
-    }
+    let carries = Carries {
+        authorization: ask.carries.authorization && !drop.contains(&"authorization"),
+        cookie: ask.carries.cookie && !drop.contains(&"cookie"),
+        ..Carries::default()
+    };
+    Ask { fields: without(&ask.fields, &drop), carries, ..ask }
 }
 
 /// What a fill for a stored page asks for, without a request: for the webhook.
@@ -451,12 +456,8 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
     let build = live.deployments(&route).load().build_of(key.deployment());
     let target = live.preset.target(key.target(), form, build.as_deref());
     Ask {
-        origin: Arc::clone(live.origin(&route)),
+        upstream: upstream(live, &route),
         metrics: Arc::clone(&live.metrics),
-        via: live.via.clone(),
-        preset: live.preset.clone(),
-        request_fields: Arc::clone(&live.config.request_fields),
-        deployments: Arc::clone(live.deployments(&route)),
         page: route.mode.is_page() && !server_rendered,
         server_rendered: None,
         rendering: Rendering::Unknown,
@@ -465,13 +466,8 @@ pub fn ask_for_page(live: &Live, key: &PageKey, form: Form) -> Ask {
         target: target.map_or_else(|| key.target().into(), Into::into),
         build,
         anew: false,
-        host: key.host().into(),
-        scheme: key.scheme(),
         fields: variant_fields(key),
-        authorization: false,
-        cookie: false,
-        no_store: false,
-        prefetch: false,
+        carries: Carries::default(),
         of_a_client: false,
         is_whole: false,
         route,

@@ -22,7 +22,7 @@ pub struct Request<'a> {
     pub scheme: &'static str,
     /// The fields: names in any case, values as sent.
     pub fields: &'a [Header<'a>],
-    /// Who asks.
+    /// The address of the client, or of the proxy before this edge.
     pub peer: IpAddr,
 }
 

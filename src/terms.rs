@@ -54,7 +54,7 @@ pub struct Response<'a> {
 impl Judge<'_> {
     /// What a stored representation is good for now. One that was asked for with
     /// other fields than this route sends is good for nothing: on `isr` and `dsg`
-    /// what was rendered with a client's fields is for nobody else, and on `ssr`
+    /// what was rendered with a client's fields is for that client, and on `ssr`
     /// what was rendered without them is not what the client asked for.
     #[must_use]
     pub fn of(&self, rep: &Representation) -> Guard<Arc<Judgement>> {

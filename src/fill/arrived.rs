@@ -27,8 +27,8 @@ use crate::rules::vary::{self, Vary};
 use crate::rules::{Reason, Time, conditional, framing, hop, media, status, tags};
 use crate::terms::Response;
 
-/// Asked with nobody's fields: of those is nothing made that is kept where middleware runs
-/// before a page.
+/// Asked without a client's fields: what is kept of a page behind middleware does not
+/// depend on any.
 pub(super) const NOBODY: Asked =
     Asked::Client { authorization: false, cookie: false, no_store: false };
 
@@ -151,7 +151,7 @@ impl Arrived {
     /// What the origin wants as the mark of a request for a payload, if this is a redirect
     /// that says nothing else.
     pub(super) fn marked(&self, ask: &Ask) -> Option<Box<str>> {
-        let name = ask.preset.parameter()?;
+        let name = ask.upstream.preset.parameter()?;
         if ask.form != Form::Payload || !self.status.is_redirection() {
             return None;
         }
@@ -176,7 +176,7 @@ impl Arrived {
         let (own_path, own_query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
         // To what the origin made of it within is nowhere else, either. Its query is its own.
         let rewritten =
-            || ask.preset.rewritten(&self.headers).iter().any(|made| path.ends_with(made));
+            || ask.upstream.preset.rewritten(&self.headers).iter().any(|made| path.ends_with(made));
         let same = (path == own_path && rest == own_query) || (mark.is_some() && rewritten());
         same.then(|| mark.unwrap_or("").into())
     }
@@ -186,7 +186,7 @@ impl Arrived {
         if !self.status.is_success() {
             return Told::default();
         }
-        let mut told = ask.preset.told(ask.form, body);
+        let mut told = ask.upstream.preset.told(ask.form, body);
         if ask.form == Form::Data {
             told.build = ask.build.as_deref().map(Into::into);
         }
@@ -217,7 +217,7 @@ impl Arrived {
         if matches!(self.coded, Coded::Unknown(_)) {
             return refuse(Reason::ContentEncoding);
         }
-        // What proxies say of a client, anybody can say who comes past them.
+        // A client that bypasses the proxies can send what they say of clients.
         if !ask.page && ask.is_of_proxies(&self.headers) {
             return refuse(Reason::VaryStar);
         }
@@ -274,7 +274,7 @@ impl Arrived {
         if let Some(etag) = self.etag() {
             fields.push("ETag", etag.as_bytes());
         }
-        // What the origin said of its age holds for who gets it first, too.
+        // The origin's `Age` counts for the first client, too.
         let age_sent = !(ask.page && ask.route.browser.is_some());
         if audience == Audience::All && age_sent && self.headers.contains_key(AGE) {
             let age = self.response_time.since(self.generated()).as_secs();
@@ -318,7 +318,7 @@ impl Arrived {
     pub(super) fn vary_names(&self, ask: &Ask) -> Vec<Box<str>> {
         // What middleware goes by, it is asked each time.
         if ask.page || ask.rendering.is_guarded() {
-            return ask.preset.selecting(ask.form, &self.headers);
+            return ask.upstream.preset.selecting(ask.form, &self.headers);
         }
         match vary::parse(&self.headers) {
             Vary::Names(names) => {
@@ -404,7 +404,7 @@ const OF_CODED_BYTES: [&str; 7] = [
     "repr-digest",
 ];
 
-/// Hands an informational response to who waits for the fill.
+/// Relays an informational response to the leader of the fill.
 pub(super) fn relay(fill: &Fill, head: &ResponseHeader) {
     let mut fields = FieldsBuf::default();
     for (name, value) in hop::end_to_end(&head.headers) {
@@ -448,7 +448,8 @@ pub(super) fn refreshed(
         response_time: update.response_time,
         born: update.born,
     };
-    // What was rendered without cookies is not made of them by who had it validated.
+    // What was rendered without cookies does not depend on those of the client that had it
+    // validated.
     let asked = match (ask.asked(), prior.asked) {
         (Asked::Client { authorization, no_store, .. }, Asked::Client { cookie, .. }) => {
             Asked::Client { authorization, cookie, no_store }

@@ -33,18 +33,10 @@ pub struct Ask {
     pub server_rendered: Option<Subject>,
     /// What the site's build says of the page, where that counts.
     pub rendering: Rendering,
-    /// Where to ask.
-    pub origin: Arc<Origin>,
+    /// Where to ask, and how.
+    pub upstream: Upstream,
     /// Where to count.
     pub metrics: Arc<Metrics>,
-    /// How the framework names the forms of a page.
-    pub preset: Preset,
-    /// What the request is marked with.
-    pub via: Via,
-    /// Which of a client's fields are sent.
-    pub request_fields: Arc<RequestFields>,
-    /// The deployments of the site, to tell which one answers.
-    pub deployments: Arc<Deployments>,
     /// The build that the URLs of the page's data name, if it is known.
     pub build: Option<Arc<str>>,
     /// The renderer is told to render, whatever it has in a cache of its own.
@@ -55,28 +47,46 @@ pub struct Ask {
     pub form: Form,
     /// What the origin is asked for: path and query.
     pub target: Box<str>,
-    /// The host the client named.
-    pub host: Box<str>,
-    /// `http` or `https`.
-    pub scheme: &'static str,
     /// On page routes the declared variants with their normalised values, and what
     /// selects a representation; on `ssr` the end-to-end fields of the client's
     /// request.
     pub fields: Fields,
-    /// The request carries `Authorization` (RFC 9111 §3.5).
-    pub authorization: bool,
-    /// The request carries a cookie, and it is sent.
-    pub cookie: bool,
-    /// The request says `no-store` (RFC 9111 §5.2.1.5), and the route obeys it.
-    pub no_store: bool,
-    /// The request is a prefetch, and the origin is told.
-    pub prefetch: bool,
+    /// What the client's request carries that makes its answer the client's own, perhaps.
+    pub carries: Carries,
     /// It carries fields of a client beyond those that select what it asks for. How
     /// the origin answers it may be that client's doing.
     pub of_a_client: bool,
     /// On page routes: its leader carries nothing that it leaves out, and gets what it
     /// brings, whatever that is.
     pub is_whole: bool,
+}
+
+/// The site behind a route, and how it is asked.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Its servers.
+    pub origin: Arc<Origin>,
+    /// How the framework names the forms of a page.
+    pub preset: Preset,
+    /// What the request is marked with.
+    pub via: Via,
+    /// Which of a client's fields are sent.
+    pub request_fields: Arc<RequestFields>,
+    /// The deployments of the site, to tell which one answers.
+    pub deployments: Arc<Deployments>,
+}
+
+/// What a request on `ssr` carries of its client. On page routes none of it is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carries {
+    /// `Authorization` (RFC 9111 §3.5).
+    pub authorization: bool,
+    /// A cookie, and it is sent.
+    pub cookie: bool,
+    /// `no-store` (RFC 9111 §5.2.1.5), and the route obeys it.
+    pub no_store: bool,
+    /// It is a prefetch, and the origin is told.
+    pub prefetch: bool,
 }
 
 /// Fields that belong to the client's request and not to a fill: conditions and
@@ -117,7 +127,7 @@ const ORDINARY: &[&str] = &[
 /// Beginnings of the names of such fields: client hints, and fetch metadata.
 const ORDINARY_STARTS: &[&str] = &["sec-ch-", "sec-fetch-"];
 
-/// Fields that say who asks, or what one request wants of caches.
+/// Fields that identify the client, or say what one request wants of caches.
 const OF_ONE_REQUEST: &[&str] =
     &["authorization", "cache-control", "cookie", "pragma", "purpose", "sec-purpose"];
 
@@ -172,8 +182,8 @@ pub fn without(fields: &Fields, names: &[&str]) -> Fields {
 /// the page that its route makes of the same URL. No field has such a name.
 pub const SERVER_RENDERED: &str = "~server-rendered";
 
-/// Marks the key of a page that middleware runs before: what is stored there is for nobody
-/// without the origin's word.
+/// Marks the key of a page that middleware runs before: what is stored there is served only
+/// after the origin has confirmed it.
 pub const GUARDED: &str = "~guarded";
 
 /// The field that is sent for a declared variant.
@@ -201,7 +211,7 @@ impl Ask {
     /// What judges its response.
     #[must_use]
     pub fn judge(&self) -> Judge<'_> {
-        Judge { route: &self.route, page: self.page, preset: &self.preset }
+        Judge { route: &self.route, page: self.page, preset: &self.upstream.preset }
     }
 
     /// Whose fields it carries.
@@ -210,12 +220,12 @@ impl Ask {
         if self.page {
             return Asked::Route;
         }
-        let &Ask { authorization, cookie, no_store, .. } = self;
+        let Carries { authorization, cookie, no_store, .. } = self.carries;
         Asked::Client { authorization, cookie, no_store }
     }
 
     /// What is kept of its fields beside a response that varies on these names: what
-    /// browsers say, less the way that the request came and who asked. Not what only this
+    /// browsers say, less what proxies add and what identifies the client. Not what only this
     /// client may say, such as a key: it is not for us to say it again.
     pub(super) fn kept(&self, varies: &[Box<str>]) -> Fields {
         let selects = |name: &str| listed(varies, name) || self.decides_form(name);
@@ -233,18 +243,18 @@ impl Ask {
 
     /// A field by which the form or a declared variant is chosen.
     fn decides_form(&self, name: &str) -> bool {
-        listed(self.preset.vary(), name) || listed(&self.route.vary, name)
+        listed(self.upstream.preset.vary(), name) || listed(&self.route.vary, name)
     }
 
     /// The same as it was asked when a stored representation was rendered. Whoever
     /// asks now has no say in it. None if the page cannot have that form.
     pub(super) fn as_stored(&self, rep: &Representation) -> Option<Ask> {
         let fields = rep.request.clone();
-        let (authorization, cookie) =
-            (fields.get("authorization").is_some(), fields.get("cookie").is_some());
+        let authorization = fields.get("authorization").is_some();
+        let cookie = fields.get("cookie").is_some();
+        let carries = Carries { authorization, cookie, ..Carries::default() };
         let ask = self.for_form(rep.form, fields)?;
-        let (no_store, prefetch, of_a_client) = (false, false, false);
-        Some(Ask { authorization, cookie, no_store, prefetch, of_a_client, ..ask })
+        Some(Ask { carries, of_a_client: false, ..ask })
     }
 
     /// Whether it is [`as_stored`](Self::as_stored) already: how the origin answers is
@@ -252,30 +262,23 @@ impl Ask {
     pub(super) fn is_as_stored(&self, rep: &Representation) -> bool {
         let names = rep.names();
         let varies = |name: &str| listed(&names, name);
-        let own = (self.cookie && !varies("cookie"))
-            || (self.authorization && !varies("authorization"))
-            || self.no_store
-            || self.prefetch
+        let own = (self.carries.cookie && !varies("cookie"))
+            || (self.carries.authorization && !varies("authorization"))
+            || self.carries.no_store
+            || self.carries.prefetch
             || self.uncommon(&self.fields).any(|(n, _)| !varies(n) && !self.decides_form(n));
         !self.of_a_client || (!own && self.kept(&names) == rep.request)
     }
 
-    /// The same without who asks: no cookies, no credentials.
+    /// The same for no client in particular: no cookies, no credentials.
     pub(super) fn without_person(&self) -> Ask {
-        Ask {
-            fields: self.kept(&[]),
-            authorization: false,
-            cookie: false,
-            no_store: false,
-            prefetch: false,
-            ..self.clone()
-        }
+        Ask { fields: self.kept(&[]), carries: Carries::default(), ..self.clone() }
     }
 
     /// Whether what the origin renders is for this client alone: for its cookies, as
     /// far as is known. `varies`: names that the page is known to vary on.
     pub(super) fn is_personal(&self, varies: &[Box<str>]) -> bool {
-        self.cookie && self.route.cookies != Cookies::Shared && !listed(varies, "cookie")
+        self.carries.cookie && self.route.cookies != Cookies::Shared && !listed(varies, "cookie")
     }
 
     /// Whether this fill, which is for all, leaves out something that a client carries:
@@ -303,11 +306,11 @@ impl Ask {
         listed(ORDINARY, name)
             || ORDINARY_STARTS.iter().any(starts)
             || is_of_the_way(name)
-            || listed(&self.request_fields.trust, name)
+            || listed(&self.upstream.request_fields.trust, name)
     }
 
-    /// Who may wait for one another's answer before it is there: clients that send the
-    /// same beside what browsers send, hashed. It may be slow, or none, because of that.
+    /// Which clients may wait for one another's answer before its head is there: those that
+    /// send the same beside what browsers send, hashed. That may make it slow, or fail.
     pub(super) fn kind(&self, fields: &Fields) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         if !self.page {
@@ -334,9 +337,9 @@ impl Ask {
         let target = if own && !(self.page && form == Form::Data) {
             self.target.clone()
         } else {
-            match self.preset.target(self.key.target(), form, self.build.as_deref()) {
+            match self.upstream.preset.target(self.key.target(), form, self.build.as_deref()) {
                 Some(target) => target.into(),
-                // The preset would not have thought of it, but somebody asked for it.
+                // The preset does not know it, but a client asked for it.
                 None if own => self.target.clone(),
                 None => return None,
             }
@@ -369,7 +372,7 @@ impl Ask {
         names.dedup();
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         hash.update(&self.kind(fields).to_le_bytes());
-        hash.update(&[u8::from(self.cookie), u8::from(self.prefetch)]);
+        hash.update(&[u8::from(self.carries.cookie), u8::from(self.carries.prefetch)]);
         for name in names {
             add_field(&mut hash, name, vary::value(name, fields).as_deref());
         }
@@ -395,14 +398,14 @@ impl Ask {
         if !self.page {
             return 0;
         }
-        selection(&self.preset, form, fields)
+        selection(&self.upstream.preset, form, fields)
     }
 
     /// Whether requests that differ in this field, on which a response varies, may
     /// be answered differently. Not by what is in the key, nor by what no client
     /// has a say in.
     pub(super) fn selects_by(&self, name: &HeaderName) -> bool {
-        let rules = &self.request_fields;
+        let rules = &self.upstream.request_fields;
         let passing = Passing {
             allow: &rules.allow,
             trust: &rules.trust,
@@ -416,19 +419,21 @@ impl Ask {
     }
 
     /// Whether a response varies on what is believed of proxies alone. A client
-    /// who comes past them could say the same, and select it.
+    /// that bypasses them could send the same, and select it.
     pub(super) fn is_of_proxies(&self, response: &HeaderMap) -> bool {
         let Vary::Names(names) = vary::parse(response) else { return false };
-        let trusted =
-            |name: &HeaderName| name == FORWARDED_FOR || self.request_fields.trust.contains(name);
+        let trusted = |name: &HeaderName| {
+            name == FORWARDED_FOR || self.upstream.request_fields.trust.contains(name)
+        };
         names.iter().any(trusted)
     }
 
     /// What it sends in place of the fields that a mark is of (see
     /// [`Framework::asks_plainly`](crate::framework::Framework::asks_plainly)).
     fn asks_plainly(&self) -> Option<(&'static str, &'static str)> {
-        let none = || self.preset.marked_by().iter().all(|name| self.fields.get(name).is_none());
-        if self.page && none() { self.preset.asks_plainly(self.form) } else { None }
+        let none =
+            || self.upstream.preset.marked_by().iter().all(|name| self.fields.get(name).is_none());
+        if self.page && none() { self.upstream.preset.asks_plainly(self.form) } else { None }
     }
 
     /// What the mark of an RSC request is of (see [`head`](Self::head)), hashed.
@@ -437,7 +442,7 @@ impl Ask {
         if let Some((name, value)) = self.asks_plainly() {
             add_field(&mut hash, name, Some(value.as_bytes()));
         }
-        for name in self.preset.marked_by() {
+        for name in self.upstream.preset.marked_by() {
             for value in self.fields.lines(name) {
                 hash.update(name.as_bytes());
                 hash.update(&(value.len() as u64).to_le_bytes());
@@ -458,7 +463,7 @@ impl Ask {
         prior: Option<&Representation>,
         mark: &str,
     ) -> pingora::Result<Box<RequestHeader>> {
-        let preset = &self.preset;
+        let preset = &self.upstream.preset;
         let target = match preset.parameter() {
             Some(name) if self.form == Form::Payload => {
                 let separator = if self.target.contains('?') { '&' } else { '?' };
@@ -467,7 +472,7 @@ impl Ask {
             _ => Cow::Borrowed(&*self.target),
         };
         let mut head = RequestHeader::build("GET", target.as_bytes(), Some(16))?;
-        head.insert_header("Host", self.origin.host_field(&self.host))?;
+        head.insert_header("Host", self.upstream.origin.host_field(self.key.host()))?;
         if self.page {
             head.insert_header("User-Agent", preset.agent())?;
             if self.fields.get("accept").is_none() {
@@ -484,12 +489,12 @@ impl Ask {
         for (name, value) in self.fields.iter() {
             head.append_header(name.to_owned(), HeaderValue::from_bytes(value).unwrap_or(EMPTY))?;
         }
-        if self.origin.config().encoding == Encoding::Gzip {
+        if self.upstream.origin.config().encoding == Encoding::Gzip {
             head.insert_header(ACCEPT_ENCODING, "gzip")?;
         }
-        head.insert_header("X-Forwarded-Host", &*self.host)?;
-        head.insert_header("X-Forwarded-Proto", self.scheme)?;
-        head.insert_header("Via", self.via.member())?;
+        head.insert_header("X-Forwarded-Host", self.key.host())?;
+        head.insert_header("X-Forwarded-Proto", self.key.scheme())?;
+        head.insert_header("Via", self.upstream.via.member())?;
         if let Some(prior) = prior {
             // As the origin said it: what clients get may have been weakened.
             if let (Some(etag), true) = (prior.origin.get("etag"), prior.origin_etag) {

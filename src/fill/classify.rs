@@ -22,7 +22,7 @@ pub(super) enum For {
     /// The clients of an `ssr` route; how the origin answers may be the doing of the one
     /// whose fields were sent.
     Client,
-    /// The same, asked as it was for what is stored: nobody's doing.
+    /// The same, asked as it was for what is stored: the answer depends on no client.
     Clients,
     /// The client whom middleware has let through.
     Guarded,
@@ -86,11 +86,11 @@ pub(super) struct Facts {
 /// What becomes of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The page has no such form: who waits asks for the document.
+    /// The page has no such form: the readers ask for the document.
     NoData,
-    /// The path is server-rendered: who waits asks again as on `ssr`.
+    /// The path is server-rendered: the readers ask again as on `ssr`.
     ServerRendered,
-    /// It is stored when it is complete. Who waits streams it.
+    /// It is stored when it is complete. All readers stream it.
     Stored {
         terms: Terms,
         /// It is a stale copy of the origin's own.
@@ -98,7 +98,7 @@ pub(super) enum Fate {
     },
     /// It is not stored; its leader streams it, and the others ask for themselves.
     Private(Reason, Class),
-    /// It is not stored, and all who wait stream it: each would get the same error.
+    /// It is not stored, and all readers stream it: each would get the same error.
     SharedError(Reason),
 }
 
@@ -126,11 +126,11 @@ pub(super) enum Note {
     StillServerRendered,
     /// The origin sent a stale copy: it is asked again soon.
     OriginStale,
-    /// Nobody waits for an answer to the like of this request.
+    /// Requests like this one do not wait for one another.
     Uncollapsible,
 }
 
-/// What else is asked for because of a response, before anybody hears of it.
+/// What else is asked for because of a response, before it is announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Follow {
     Nothing,
@@ -212,14 +212,14 @@ fn fate(facts: &Facts, notes: &mut Vec<Note>) -> Fate {
             Fate::Stored { terms, origin_stale }
         }
         Verdict::Refuse { class: Class::ServerRendered, .. } => {
-            // A pair that nobody has asked for says nothing of the path.
+            // A form that no client asked for says nothing of the path.
             if !(facts.priority == Priority::Background && facts.stored == Stored::Nothing) {
                 notes.push(Note::ServerRendered);
             }
             let as_asked = Fate::Private(Reason::ServerRendered, Class::Unshared);
             return if is_whole { as_asked } else { Fate::ServerRendered };
         }
-        // All who wait get it, or each would try again at once.
+        // All readers get it, or each would try again at once.
         Verdict::Refuse { reason, class: Class::Failed }
             if asked_for.is_page() && facts.body != Body::Coded =>
         {
@@ -328,7 +328,7 @@ mod tests {
             let fate = Fate::Private(Reason::TooLarge, Class::Unshared);
             check(&large, fate, alone, Follow::Nothing);
         }
-        // Nobody waits in vain for what is good for its client alone.
+        // Followers would wait in vain for what only its leader may use.
         let verdict = Verdict::Store { terms: ASKED, origin_stale: false };
         for (asked_for, notes) in
             [(For::All, &[][..]), (For::Client, &[Note::Uncollapsible]), (For::Guarded, &[])]
@@ -362,7 +362,7 @@ mod tests {
         ] {
             check(&facts(asked_for, verdict), fate, notes, Follow::Nothing);
         }
-        // What cannot be read is nobody's but who takes that coding.
+        // What is not decoded here goes to a client that accepts its coding.
         let coded = Facts { body: Body::Coded, ..facts(All, ERROR) };
         check(&coded, error, ALONE, Follow::Nothing);
         // What one client is told says nothing of a page that another request brought.
@@ -380,7 +380,7 @@ mod tests {
         let whole = Facts { asked_for: For::AllAsAsked, ..each };
         let as_asked = Fate::Private(Reason::ServerRendered, Class::Unshared);
         check(&whole, as_asked, &[found, Note::Uncollapsible], Follow::Nothing);
-        // Data that nobody asked for are a guess; a regeneration is none.
+        // Data that no client asked for are a guess; a regeneration is none.
         let background = Facts { priority: Priority::Background, ..each };
         check(&background, Fate::ServerRendered, &[], Follow::Nothing);
         let renewed = Facts { stored: Stored::Page, ..background };

@@ -16,7 +16,7 @@ use crate::store::Store;
 /// Bodies compressed at once: the pages' clients have the processors first.
 const AT_ONCE: usize = 1;
 /// Bytes that may wait to be compressed. What waits is held in memory, stored or
-/// not; what finds no room is tried again when somebody asks for it.
+/// not; what finds no room is tried again at the next hit.
 const MAX_WAITING: usize = 8 << 20;
 /// A coding that saves less than one part in this many is not kept.
 const WORTH: usize = 16;

@@ -55,7 +55,7 @@ impl Context {
     /// The same for what is asked for.
     pub(super) fn lacks(&self, ask: &Ask, page: Option<&Page>) -> bool {
         let (form, selection, route) = (ask.form, ask.selection(), &ask.route.tags);
-        self.lacks_data(&ask.preset, &ask.key, form, selection, page, route)
+        self.lacks_data(&ask.upstream.preset, &ask.key, form, selection, page, route)
     }
 
     /// Whether the next attempt waits, because one has failed since the page was last

@@ -1,6 +1,6 @@
 //! Bodies that come coded (RFC 9110 §8.4). A fill asks for no coding, or for one
 //! that the configuration names, and pages are stored as they are: so what comes
-//! coded is decoded while it is streamed, and coded anew for who takes that.
+//! coded is decoded while it is streamed, and coded anew for clients that accept that.
 //!
 //! Memory is bounded whatever comes: a piece of output at a time, windows of at
 //! most 16 MiB. So is growth: see [`MOST_GROWTH`].
@@ -147,7 +147,7 @@ impl Body {
                 if decoder.has_exploded(self.max_object) {
                     return Err(Broken::Bomb);
                 }
-                // Whoever decodes much lets others run.
+                // Decoding much must not starve other tasks.
                 tokio::task::consume_budget().await;
                 return Ok(Some(piece));
             }

@@ -97,7 +97,7 @@ impl<'a> Opened<'a> {
         Opened { follow: Follow::Nothing, next: Next::Over(brought) }
     }
 
-    /// Tells those who wait what becomes of it, and brings it to its end.
+    /// Announces to the readers what becomes of it, and brings it to its end.
     pub(super) async fn finish(self) -> Brought {
         match self.next {
             Next::Over(brought) => brought,
@@ -125,7 +125,11 @@ impl<'a> Fetch<'a> {
     }
 
     fn site(&self) -> Site<'a> {
-        Site { host: &self.ask.host, scheme: self.ask.scheme, via: &self.ask.via }
+        Site {
+            host: self.ask.key.host(),
+            scheme: self.ask.key.scheme(),
+            via: &self.ask.upstream.via,
+        }
     }
 
     /// What the response is judged as an answer to.
@@ -153,7 +157,7 @@ impl<'a> Fetch<'a> {
         loop {
             match self.attempt(prior, &mark).await {
                 Ok(opened) => return opened,
-                // A 304 that forbids storing, or that answers a question nobody asked.
+                // A 304 that forbids storing, or to a request without conditions.
                 Err(Again::Unconditional) if prior.is_some() => prior = None,
                 Err(Again::Marked(new)) if !is_marked => {
                     is_marked = true;
@@ -187,11 +191,11 @@ impl<'a> Fetch<'a> {
         };
         let ask = self.ask;
         let mut arrived = Arrived::new(&sent.exchange, self.fill().born);
-        if let Some(deployment) = ask.deployments.of(&arrived.headers, None) {
-            ask.deployments.seen(&deployment);
+        if let Some(deployment) = ask.upstream.deployments.of(&arrived.headers, None) {
+            ask.upstream.deployments.seen(&deployment);
         }
         if self.judging().page {
-            arrived.drop_cookies(|line| ask.deployments.is_cookie(line));
+            arrived.drop_cookies(|line| ask.upstream.deployments.is_cookie(line));
         }
         if arrived.status == StatusCode::NOT_MODIFIED {
             let prior = prior.filter(|_| sent.conditional).ok_or(Again::Unconditional)?;
@@ -211,7 +215,7 @@ impl<'a> Fetch<'a> {
     /// the head of the response.
     async fn send(&self, prior: Option<&Arc<Representation>>, mark: &str) -> Result<Sent, Failure> {
         let (ask, fill, site) = (self.ask, self.fill(), self.site());
-        let patience = ask.origin.config().fill_timeout;
+        let patience = ask.upstream.origin.config().fill_timeout;
         let place = place(ask, fill, self.priority, Instant::now() + patience).await?;
         let running = match self.priority {
             Priority::Background => ask.metrics.regeneration_running(),
@@ -221,22 +225,22 @@ impl<'a> Fetch<'a> {
         // What is stored may have no validator to ask with.
         let conditional =
             [IF_NONE_MATCH, IF_MODIFIED_SINCE].iter().any(|name| head.headers.contains_key(name));
-        let attempt = ask.origin.admit(ask.key.path(), &site)?;
-        // The render has all of its time, however long it waited for its place: who
-        // fills the queue must not make others look dead.
+        let attempt = ask.upstream.origin.admit(ask.key.path(), &site)?;
+        // The render has all of its time, however long it waited for its place: a full
+        // queue must not make the origin look dead.
         let sent = Instant::now();
         let mut relay = |head: ResponseHeader| arrived::relay(fill, &head);
-        let fetched = ask.origin.fetch_with(head, sent + patience, &mut relay).await;
+        let fetched = ask.upstream.origin.fetch_with(head, sent + patience, &mut relay).await;
         let exchange = fetched.map_err(|error| {
             let server = error.server.map(|server| server.to_string());
             tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
             let verdict = OriginVerdict::of_failure(error.failure, error.stage, RequestBody::None);
-            ask.origin.record(attempt, verdict, &site);
+            ask.upstream.origin.record(attempt, verdict, &site);
             error.failure
         })?;
         fill.arrived();
         let answered = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
-        ask.origin.record(attempt, answered, &site);
+        ask.upstream.origin.record(attempt, answered, &site);
         let took = sent.elapsed();
         Ok(Sent { exchange, conditional, attempt, answered, took, place, running })
     }
@@ -259,7 +263,7 @@ impl<'a> Fetch<'a> {
         if !ask.is_personal(&prior.names()) {
             return Some(Opened::over(Brought::Refreshed(rep, arrived.cookies(), stale)));
         }
-        // What it says of the page it says to who has these cookies.
+        // It speaks of the page as clients with these cookies get it.
         let for_all = ask.judge().without_validation(&rep);
         fill.decide(Lead::Refreshed(rep, arrived.cookies().into()));
         let brought = Brought::Refused(Reason::Cookie, Class::Unshared);
@@ -287,7 +291,7 @@ impl<'a> Fetch<'a> {
                 let why = FillResult::Rejected(Reason::Truncated);
                 return Opened::over(Brought::Failed(why));
             };
-            if !(complete && ask.preset.is_for_all(ask.form, &start)) {
+            if !(complete && ask.upstream.preset.is_for_all(ask.form, &start)) {
                 let (reason, class) = (Reason::ServerRendered, Class::ServerRendered);
                 verdict = Verdict::Refuse { reason, class };
             }
@@ -295,16 +299,16 @@ impl<'a> Fetch<'a> {
         }
         let Decision { fate, notes, follow } =
             classify(&self.facts(&arrived, verdict, cache.max_object));
-        // First the notes: who hears of it makes the key of the request anew.
+        // First the notes: readers that hear of it plan their request anew.
         self.remember(&notes);
         let is_guarded = ask.rendering.is_guarded();
         if matches!(fate, Fate::Stored { .. })
             && sent.answered == Some(OriginVerdict::Served)
-            && !(ask.authorization || ask.cookie || is_guarded)
+            && !(ask.carries.authorization || ask.carries.cookie || is_guarded)
         {
             let (site, page, took) = (self.site(), ask.page, sent.took);
             let sample = Sample { target: &ask.target, site, page, html: is_html, took };
-            ask.origin.served(sent.attempt, &sample);
+            ask.upstream.origin.served(sent.attempt, &sample);
         }
         let response = Response {
             fetch: Fetch { ..*self },
@@ -322,14 +326,14 @@ impl<'a> Fetch<'a> {
 
     fn facts(&self, arrived: &Arrived, verdict: Verdict, max: u64) -> Facts {
         let (ask, judging) = (self.ask, self.judging());
-        let is_probe = judging.page && judging.preset.is_probe(judging.form);
+        let is_probe = judging.page && judging.upstream.preset.is_probe(judging.form);
         let by_cookie = matches!(verdict, Verdict::Refuse { reason: Reason::Cookie, .. });
         Facts {
             asked_for: self.asked_for(),
             priority: self.priority,
             kind: if is_probe && arrived.brought_no_data(judging.form) {
                 Kind::NotBrought
-            } else if ask.preset.can_be_made_up(ask.form, &ask.fields) {
+            } else if ask.upstream.preset.can_be_made_up(ask.form, &ask.fields) {
                 Kind::Part
             } else {
                 Kind::Usual
@@ -411,7 +415,7 @@ impl Response<'_> {
         // As they came, cookies and all.
         let sent = body.exchange.head.headers.clone();
         let (length, max, priority) = (arrived.length, cache.max_object, fetch.priority);
-        let idle = ask.origin.config().idle_timeout;
+        let idle = ask.upstream.origin.config().idle_timeout;
         let place = Some(place);
         let mut pump = Pump { fill, body, ahead, keep, length, max, priority, idle, place };
         let preview = Arc::new(arrived.preview(ask, &cache, fate, fetch.context.store.keeps()));
@@ -427,13 +431,13 @@ impl Response<'_> {
             (End::Complete(bytes), Fate::Stored { terms, origin_stale: stale }) => {
                 let page = kept.as_ref().map_or(&arrived, |kept| &kept.page);
                 if kept.as_ref().is_some_and(|kept| kept.if_exported)
-                    && !ask.preset.is_for_all(ask.form, &bytes)
+                    && !ask.upstream.preset.is_for_all(ask.form, &bytes)
                 {
                     fill.finish(Ok(None));
                     return Brought::Refused(Reason::Middleware, Class::Unshared);
                 }
                 let told = arrived.told(ask, &bytes);
-                let deployment = ask.deployments.of(&sent, told.build.as_deref());
+                let deployment = ask.upstream.deployments.of(&sent, told.build.as_deref());
                 let rep = Arc::new(page.store(ask, &cache, terms, bytes));
                 Brought::Page(Fetched { rep, told, deployment, stale })
             }
@@ -454,7 +458,7 @@ fn not_stored(end: &End, fate: Fate) -> Brought {
         (_, Fate::SharedError(reason)) => (reason, Class::Failed),
         (_, Fate::Private(reason @ Reason::TooLarge, _)) => (reason, Class::Failed),
         (End::Complete(_), Fate::Private(reason, class)) => (reason, class),
-        // Who left has no say in what is stored.
+        // A client that has left has no say in what is stored.
         (End::Deserted, Fate::Private(reason, _)) => (reason, Class::Unshared),
         // Its one reader left: what middleware let through has no other.
         _ => (Reason::Middleware, Class::Unshared),
@@ -466,7 +470,7 @@ fn not_stored(end: &End, fate: Fate) -> Brought {
     }
 }
 
-/// Bytes of a body nobody wants that are read to keep its connection.
+/// Bytes of an unwanted body that are read to keep its connection.
 const MAX_DRAINED: usize = 16 << 10;
 
 /// Reads what is left of a short response, and keeps its connection.
@@ -501,10 +505,10 @@ async fn place(
         };
         tokio::select! {
             biased;
-            place = ask.origin.acquire(class, deadline) => match place {
+            place = ask.upstream.origin.acquire(class, deadline) => match place {
                 // Displaced by a client, while one has come for this.
                 Err(Failure::Busy) if class == Priority::Background && fill.readers() > 0 => {}
-                // The origin was not asked: whoever waited in vain is told that it is busy.
+                // The origin was not asked: it is busy.
                 Err(Failure::Timeout) => return Err(Failure::Busy),
                 place => return place,
             },

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use tokio::task::JoinHandle;
 
 use super::arrived;
-use super::ask::{Ask, variant_fields};
+use super::ask::{Ask, Carries, variant_fields};
 use super::compress::Compressor;
 use super::context::Context;
 use super::generation::{Generations, Renewed};
@@ -134,12 +134,12 @@ impl Fills {
         let crowd = ask.crowd(ask.form, &ask.fields, seen.map(|page| &**page));
         // Where so many varied otherwise, the next one may, too.
         let alone = refused.len() >= MAX_REFUSED
-            || ask.authorization
-            || ask.no_store
+            || ask.carries.authorization
+            || ask.carries.no_store
             || ask.rendering.is_guarded()
-            || (ask.cookie && seen.is_none())
+            || (ask.carries.cookie && seen.is_none())
             || !notes.collapsible(ask.about(notes, ask.form, crowd));
-        // How the origin answers what it was asked for the stored page is nobody's doing.
+        // How the origin answers the request that the stored page came from depends on no client.
         let as_stored = prior.as_ref().is_some_and(|stale| ask.is_as_stored(stale));
         let of_a_client = ask.of_a_client && !as_stored;
         let joining = Joining { sends: ask, seen, refused, alone, looked, of_a_client };
@@ -201,7 +201,7 @@ impl Fills {
         alone: bool,
     ) -> Option<Subscriber> {
         let notes = self.notes();
-        // What one client is told makes nobody ask alone but who sends the same.
+        // What one client is told concerns only clients that send the same.
         let crowd = whole.crowd(whole.form, &whole.fields, None);
         let alone = alone || !notes.collapsible(whole.about(notes, whole.form, crowd));
         let (seen, refused, of_a_client) = (None, &[][..], true);
@@ -249,7 +249,7 @@ impl Fills {
         self.registry().fenced(ask, subscriber, tags)
     }
 
-    /// Brings what is asked for in the background, if nobody does it already.
+    /// Brings what is asked for in the background, if no fill does already.
     pub fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
         self.generations().bring(ask)
     }
@@ -355,10 +355,10 @@ impl Fills {
 
     /// A client who waited for it got no page where `stale` is stored, on `ssr`. Whether
     /// that is so for everybody is found out in the background, as in
-    /// [`renew_for`](Self::renew_for). Who has cookies or credentials may be answered
+    /// [`renew_for`](Self::renew_for). A client with cookies or credentials may be answered
     /// otherwise than others.
     fn verify(&self, ask: &Ask, stale: &Arc<Representation>) {
-        if ask.cookie || ask.authorization || ask.no_store || ask.prefetch {
+        if ask.carries != Carries::default() {
             return;
         }
         let context = self.context();
@@ -411,7 +411,7 @@ impl Fills {
     async fn renew_variants(&self, ask: &Ask, stored: &[Arc<Representation>]) -> Renewal {
         let of_variant =
             |stale: &Arc<Representation>| Some((ask.as_stored(stale)?, Arc::clone(stale)));
-        // Variants are for clients to make up: those that nobody asked for since
+        // Clients can make variants up: those that no client asked for since
         // they were stored stay stale. Something of the page is rendered in any case.
         let is_wanted = |rep: &&Arc<Representation>| !is_variant(rep) || rep.uses.any();
         let mut wanted: Vec<_> = stored.iter().filter(is_wanted).filter_map(of_variant).collect();
@@ -438,8 +438,8 @@ impl Fills {
 
     /// Renders a page now that a client has changed, as far as it is stored and was marked
     /// stale for that: then this client sees what it did, others do not wait, and what is
-    /// stored stays where the render fails. Who changes the same page meanwhile waits for
-    /// its turn, and then for one render with all the others.
+    /// stored stays where the render fails. Clients that change the same page meanwhile
+    /// wait for their turn, and then for one render together.
     pub async fn renew_changed(&self, ask: &Ask) {
         let store = &self.context().store;
         let hash = xxhash_rust::xxh3::xxh3_64(ask.key.as_str().as_bytes());
@@ -479,7 +479,7 @@ impl Fills {
     }
 
     /// The members that a regeneration of `stale` brings, and those that it drops:
-    /// of a page route all that are stored, less the variants that nobody asked for
+    /// of a page route all that are stored, less the variants that no client asked for
     /// since they were; elsewhere that variant alone.
     fn members(
         &self,
@@ -502,7 +502,7 @@ impl Fills {
         }
         let mut members: Vec<Member> = Vec::new();
         let mut unwanted = Vec::new();
-        for form in ask.preset.forms() {
+        for form in ask.upstream.preset.forms() {
             // What was stored while its path was server-rendered is none of them.
             let of_form = page.members.iter().filter(|m| m.form == *form);
             for rep in of_form.filter(|m| m.asked == Asked::Route) {

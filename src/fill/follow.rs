@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{Ask, variant_fields, without};
+use super::ask::{Ask, Carries, variant_fields, without};
 use super::context::Context;
 use crate::config::Mode;
 use crate::framework::Told;
@@ -27,7 +27,7 @@ pub(super) struct ForAll {
 }
 
 impl ForAll {
-    /// Behind a client's own request that went first, for those who wait.
+    /// Behind a client's own request that went first, for the others that wait.
     pub(super) fn first(ask: &Ask) -> ForAll {
         let (ask, priority) = (ask.clone(), Priority::Client);
         ForAll { ask, page: None, prior: None, replaces: None, priority }
@@ -73,7 +73,7 @@ impl ForAll {
 /// `dsg`, the first request for either brings the other in the background (semantics §4).
 pub(super) fn pair(context: &Context, ask: &Ask, key: &PageKey, told: &Told) -> Option<Ask> {
     let form = told.pair?;
-    let tried = ask.preset.is_probe(Form::Data);
+    let tried = ask.upstream.preset.is_probe(Form::Data);
     if !ask.page
         || (tried && !matches!(ask.route.mode, Mode::Dsg { .. }))
         || context.store.get(key.as_str()).is_none()
@@ -88,7 +88,7 @@ pub(super) fn pair(context: &Context, ask: &Ask, key: &PageKey, told: &Told) -> 
 /// On `ssr` data that are stored for all bring their document, too: the client who asked
 /// for them may be the only one who comes by a link (semantics §4). It is asked for as its browser
 /// would, without cookies. What data have in their query more than the page has, the
-/// preset says; the other way round nobody knows what a client will say.
+/// preset says; the other way round it is not known what a client will send.
 pub(super) fn document_of_data(
     context: &Context,
     ask: &Ask,
@@ -110,12 +110,13 @@ pub(super) fn document_of_data(
         "sec-fetch-site",
         "sec-purpose",
     ];
-    let of_all = !ask.page && !ask.cookie && !ask.authorization && !ask.no_store;
+    let carries = Carries { prefetch: false, ..ask.carries };
+    let of_all = !ask.page && carries == Carries::default();
     if !of_all || ask.form != Form::Data || told.pair != Some(Form::Document) {
         return None;
     }
     let (path, query) = key.target().split_once('?').unwrap_or((key.target(), ""));
-    let query = ask.preset.query_of_document(query)?;
+    let query = ask.upstream.preset.query_of_document(query)?;
     let mut of_document = KeyBuf::default();
     of_document.begin(key.deployment(), key.scheme(), key.host(), path);
     if !query.is_empty() {
@@ -127,11 +128,11 @@ pub(super) fn document_of_data(
     for (name, value) in without(&ask.fields, OF_DATA).iter() {
         fields.push(name, value);
     }
-    fields.push("accept", ask.preset.accept(Form::Document).as_bytes());
+    fields.push("accept", ask.upstream.preset.accept(Form::Document).as_bytes());
     let (target, form) = (key.target().into(), Form::Document);
     let fields = fields.done();
-    let ask = Ask { key, target, form, fields, anew: false, prefetch: false, ..ask.clone() };
-    // One that is not the same for all is asked for by those who want it.
+    let ask = Ask { key, target, form, fields, anew: false, carries, ..ask.clone() };
+    // One that is not the same for all is fetched when a client asks for it.
     let about = ask.about(&context.notes, form, ask.selection());
     context.notes.collapsible(about).then_some(ask)
 }

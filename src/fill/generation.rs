@@ -46,7 +46,7 @@ impl Renewed {
     #[must_use]
     pub(super) fn failure(&self) -> Option<&'static str> {
         match self {
-            // Nothing is wrong with the origin: who asks next finds what is there.
+            // Nothing is wrong with the origin: the next request finds what is stored.
             Renewed::Stored | Renewed::Overtaken | Renewed::Dropped(_) => None,
             Renewed::Elsewhere => Some("another deployment answered"),
             Renewed::Failed(why) => Some(why),
@@ -69,7 +69,7 @@ impl Renewed {
     }
 }
 
-/// What a commit means to who asked for the render; and why the render is not
+/// What a commit means to the caller that asked for the render; and why the render is not
 /// stored, if it is not. `moved`: to another deployment; `keeps`: whether there is a
 /// store at all.
 fn told_by(committed: &Committed, moved: bool, keeps: bool) -> (Renewed, Option<Reason>) {
@@ -87,7 +87,7 @@ fn told_by(committed: &Committed, moved: bool, keeps: bool) -> (Renewed, Option<
     (Renewed::Dropped(why), Some(why))
 }
 
-/// A member that has come, and who waits for it.
+/// A member that has come, and its fill.
 struct Arrival {
     fetched: Fetched,
     flight: Flight,
@@ -104,7 +104,7 @@ impl Arrival {
         Arrival { fetched, flight, crowd, lead, in_demand }
     }
 
-    /// Tells who waits.
+    /// Ends the fill for its readers.
     fn end(self) {
         self.lead.into_iter().for_each(|lead| self.flight.fill.decide(lead));
         self.flight.fill.finish(Ok(Some(self.fetched.rep)));
@@ -167,7 +167,7 @@ impl Generations {
             let brought = self.bring_member(&ask, &member, priority).await;
             let asked = brought.is_some();
             self.gather(&mut ask, member, brought, &mut gathered).await;
-            // Nobody knew the URL of it: the next one is the first that is asked.
+            // Its URL is not known: the next one is the first that is asked for.
             if asked {
                 break;
             }
@@ -207,9 +207,9 @@ impl Generations {
     async fn lead(&self, ask: &Ask, members: &[Member], priority: Priority) -> bool {
         let unknown = priority == Priority::Client
             && ask.route.mode.is_isr_by_origin()
-            && ask.preset.build().is_none()
+            && ask.upstream.preset.build().is_none()
             && members.iter().all(|member| member.replaces.is_none());
-        let needs = |member: &Member| ask.preset.needs_document_first(member.form);
+        let needs = |member: &Member| ask.upstream.preset.needs_document_first(member.form);
         let led = members.iter().any(|member| member.form == Form::Document);
         if !ask.page || unknown || led || !members.iter().any(needs) {
             return false;
@@ -226,7 +226,7 @@ impl Generations {
         true
     }
 
-    /// Fetches a member; none if nobody knows its URL.
+    /// Fetches a member; none if its URL is not known.
     async fn bring_member(
         &self,
         ask: &Ask,
@@ -238,7 +238,7 @@ impl Generations {
         let opened = Fetch { context, ask: &ask, member, priority, ahead_of: None }.open().await;
         if opened.follow == Follow::WithoutCookies
             && priority == Priority::Client
-            && !ask.prefetch
+            && !ask.carries.prefetch
             && let Some(for_all) = ForAll::without_cookies(context, &ask)
         {
             self.begin_for_all(for_all);
@@ -284,7 +284,7 @@ impl Generations {
         let member = self.0.member(&ask, ask.form, ask.fields.clone(), prior, replaces);
         let (this, running) = (self.clone(), self.0.running());
         tokio::spawn(async move {
-            if ask.page && is_new && ask.preset.needs_document_first(ask.form) {
+            if ask.page && is_new && ask.upstream.preset.needs_document_first(ask.form) {
                 // The client's own request may have been what made the renderer render.
                 this.bring_document(&Ask { anew: true, ..ask.clone() }).await;
             }
@@ -299,7 +299,7 @@ impl Generations {
         });
     }
 
-    /// Brings what is asked for in the background, if nobody does it already.
+    /// Brings what is asked for in the background, if no fill does already.
     pub(super) fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
         let member = self.0.claim(&ask)?;
         let (this, running) = (self.clone(), self.0.running());
@@ -321,7 +321,7 @@ impl Generations {
         // document says the same (semantics §4).
         let alone = gathered.regeneration && member.form != Form::Document;
         match brought {
-            // Nobody knows the URL of it any more.
+            // Its URL is not known any more.
             None => gathered.gone.extend(member.replaces),
             Some(Brought::NoData) => {
                 gathered.gone.extend(member.replaces);
@@ -422,7 +422,7 @@ impl Generations {
     async fn commit(&self, ask: &Ask, gathered: Gathered, began: Instant) -> Renewed {
         let Gathered { mut pages, gone, why_gone, result, .. } = gathered;
         let context = self.context();
-        let asset = ask.preset.is_asset(ask.key.path());
+        let asset = ask.upstream.preset.is_asset(ask.key.path());
         let deployment = pages
             .iter()
             .find_map(|page| page.fetched.deployment.clone())
@@ -431,12 +431,12 @@ impl Generations {
             .filter(|_| (ask.page || ask.key.deployment().is_empty()) && !asset);
         let key = match &deployment {
             Some(deployment) => {
-                ask.deployments.seen(deployment);
+                ask.upstream.deployments.seen(deployment);
                 ask.key.in_deployment(deployment)
             }
             // It does not say of which build it is: of the one that answers now.
-            None if ask.page && ask.preset.is_of_build(ask.key.path()) => {
-                match ask.deployments.load().newest() {
+            None if ask.page && ask.upstream.preset.is_of_build(ask.key.path()) => {
+                match ask.upstream.deployments.load().newest() {
                     "" => ask.key.clone(),
                     newest => ask.key.in_deployment(newest),
                 }
@@ -480,7 +480,7 @@ impl Generations {
                 if let Some(stored) = same.filter(|_| page.in_demand) {
                     context.compressor.compress(&ask.metrics, &key, stored);
                 }
-                context.assets.named_by(&ask.preset, &ask.key, &ask.target, rep);
+                context.assets.named_by(&ask.upstream.preset, &ask.key, &ask.target, rep);
             }
             // Readers hear of the end when the store has it, or their next
             // request would ask the origin again.
@@ -514,7 +514,7 @@ impl Generations {
                 whole || (rep.form == member.form && rep.is_selected_by(&member.fields))
             };
             let mut removed = store.withdraw(&ask.key, route, born, of).await;
-            let deployments = ask.deployments.load_full();
+            let deployments = ask.upstream.deployments.load_full();
             if *ask.key.deployment() == *deployments.current() {
                 for other in deployments.others() {
                     removed |= store.withdraw(&ask.key.in_deployment(other), route, born, of).await;

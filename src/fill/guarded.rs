@@ -3,7 +3,7 @@
 //! A 304 means that middleware let this client through to that very page.
 //!
 //! What is stored is the body, and what describes it. Whatever else a response says, it
-//! says to who asked.
+//! says to the client that asked.
 
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ pub(super) struct Kept {
 pub(super) fn kept(ask: &Ask, arrived: &Arrived) -> Result<Kept, Verdict> {
     let refuse = || Verdict::Refuse { reason: Reason::Middleware, class: Class::Unshared };
     let headers = &arrived.headers;
-    let silent = ask.preset.silent_is_static() && says_nothing_of_caching(headers);
-    let says = ask.preset.says_for_all(headers);
+    let silent = ask.upstream.preset.silent_is_static() && says_nothing_of_caching(headers);
+    let says = ask.upstream.preset.says_for_all(headers);
     if ask.rendering != (Rendering::Guarded { for_all: true })
         || arrived.status != StatusCode::OK
         || !headers.contains_key(ETAG)
@@ -52,7 +52,7 @@ pub(super) fn kept(ask: &Ask, arrived: &Arrived) -> Result<Kept, Verdict> {
             || hop::is_tag_field(name.as_str())
             || matches!(name.as_str(), "etag" | "vary" | "date")
     });
-    // Nothing goes to anybody without the origin's word.
+    // It is served only after the origin has confirmed it.
     page.add(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     Ok(Kept { page, if_exported: !says })
 }

@@ -85,7 +85,7 @@ impl Notes {
         Subject(self.hasher.hash_one((key, client)))
     }
 
-    /// A form of a page; `part`: what else tells apart who asks for it (see
+    /// A form of a page; `part`: what else tells requests for it apart (see
     /// `Ask::selection` and `Ask::crowd`).
     #[must_use]
     pub fn form(&self, key: &str, form: Form, part: u64) -> Subject {
@@ -249,7 +249,7 @@ mod tests {
         assert!(!notes.server_rendered(doc) && notes.no_data(data).is_none());
     }
 
-    /// Whoever makes up a hundred thousand long URLs takes no more than the bound.
+    /// A hundred thousand long URLs that clients make up take no more than the bound.
     #[tokio::test]
     async fn notes_have_a_bound_in_bytes() {
         let notes = Notes::new(64 << 10);

@@ -1,5 +1,5 @@
-//! Moves the body of a response from the origin to who reads the fill, and decides nothing
-//! but how far: within what may be kept, and as long as anybody wants it.
+//! Moves the body of a response from the origin to the readers of the fill, and decides
+//! nothing but how far: within what may be kept, and as long as there are readers.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::origin::{Permit, Priority};
 pub(super) enum Keep {
     /// All of it, to be stored.
     Store,
-    /// All of it, for all who wait.
+    /// All of it, for all readers.
     Share,
-    /// It was to be stored and is too large: a window, for those who read.
+    /// It was to be stored and is too large: a window, for the readers there are.
     Outgrown,
     /// As much as its reader is behind.
     Pipe,
@@ -29,9 +29,9 @@ pub(super) enum End {
     Complete(Vec<u8>),
     /// It is complete, and too large to be stored.
     Outgrown,
-    /// Nobody wants the rest, or may have more of it than this: it is too large.
+    /// It is too large to be stored, and has no readers, or to be decoded at all.
     TooLarge,
-    /// Nobody reads it any more.
+    /// It has no readers any more.
     Deserted,
     /// The origin broke off.
     BrokenOff,
@@ -48,7 +48,7 @@ pub(super) struct Pump<'a> {
     pub(super) length: Option<u64>,
     /// The largest body that is stored, in bytes.
     pub(super) max: u64,
-    /// In the background it goes on when nobody reads.
+    /// In the background it goes on without readers.
     pub(super) priority: Priority,
     /// How long the origin may pause in a body that has no deadline.
     pub(super) idle: Duration,
@@ -74,7 +74,7 @@ impl Pump<'_> {
             let next = match self.ahead.take() {
                 Some(ahead) => Ok(Some(ahead)),
                 None if is_kept || background => self.body.chunk().await,
-                // A pipe ends when nobody reads it any more.
+                // A pipe ends with its last reader.
                 None => tokio::select! {
                     next = self.body.chunk() => next,
                     () = self.fill.deserted() => return self.deserted(),
@@ -102,7 +102,7 @@ impl Pump<'_> {
             }
             if self.keep == Keep::Store {
                 body.extend_from_slice(&chunk);
-                // Who has read all of it finds it stored.
+                // A reader that has all of it finds it stored.
                 if self.length == Some(size) {
                     self.fill.hold(chunk);
                     continue;

@@ -1,5 +1,5 @@
-//! What is under way: where fills are found while they run, who joins which, and the guards
-//! that tell when they are over.
+//! What is under way: where fills are found while they run, which requests join which, and
+//! the guards that end them.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hasher;
@@ -44,7 +44,7 @@ pub(super) struct Member {
     /// What is sent to select it (see [`Ask::fields`]).
     pub(super) fields: Fields,
     pub(super) flight: Flight,
-    /// Who may wait for it (see `Ask::crowd`).
+    /// Which requests may wait for it (see `Ask::crowd`).
     pub(super) crowd: u64,
     /// What is stored, if the origin may say that it has not changed.
     pub(super) prior: Option<Arc<Representation>>,
@@ -60,7 +60,7 @@ pub(super) struct Joining<'a> {
     pub(super) seen: Option<&'a Arc<Page>>,
     /// Fills that turned out not to fit.
     pub(super) refused: &'a [Arc<Fill>],
-    /// It waits for nobody, and nobody for it.
+    /// It neither follows a fill nor may be followed.
     pub(super) alone: bool,
     /// It may be sent back to the store, at which it looked then (see [`Store::changes`]).
     pub(super) looked: Option<u64>,
@@ -119,7 +119,7 @@ impl Registry {
         }
         let fill = Fill::new(now, sends.fields.clone(), joining.of_a_client, kind);
         let subscriber = fill.lead_by(now);
-        // What it brings is for nobody else; it may well wait for what is for all.
+        // What it brings is for its leader alone; it may well wait for what is for all.
         if joining.alone || ask.is_personal(&varies) {
             fill.seal();
         } else {
@@ -129,7 +129,7 @@ impl Registry {
         Joined::Leads(subscriber, Flight { registry: Arc::clone(self), place, fill })
     }
 
-    /// Registers a fill for what is asked for that nobody waits for yet, unless there is one,
+    /// Registers a fill without readers for what is asked for, unless there is one,
     /// or the page has a member of that form, or none is to be had.
     pub(super) fn claim(self: &Arc<Registry>, ask: &Ask) -> Option<Member> {
         let place = place(ask);
@@ -266,7 +266,7 @@ pub(super) fn variant(rep: &Representation) -> u64 {
     hasher.finish() | 1
 }
 
-/// A fill under way. However its task ends, nobody is left waiting for it.
+/// A fill under way. However its task ends, no reader is left waiting for it.
 pub(super) struct Flight {
     registry: Arc<Registry>,
     place: Place,

@@ -3,7 +3,7 @@
 //!
 //! Two ways of keeping: *whole*, while the response may be stored (the buffer
 //! is the page to be), and *window*, once it will not be: then it is a bounded
-//! pipe, paced by its fastest reader, and it ends when nobody reads any more.
+//! pipe, paced by its fastest reader, and it ends with its last one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,14 +43,14 @@ pub struct Preview {
     pub date: Option<Box<[u8]>>,
     /// The length of the body, if the origin named it.
     pub length: Option<u64>,
-    /// The coding of its body where that is none of ours: only for who accepts it.
+    /// The coding of its body where it is not decoded here: only for clients that accept it.
     pub coding: Option<Box<str>>,
     /// Whether it will be stored, or why not.
     pub stored: Result<(), Reason>,
     /// Whether others than its leader may have it. A cache may use it without
     /// validation, or it is of a page route, where nothing of a client was sent.
     pub reusable: bool,
-    /// A failed render: whoever has something stale shows that instead.
+    /// A failed render: a stale page is served instead, where there is one.
     pub failed: bool,
     /// The request fields it varies on, lower case.
     pub vary: Vec<Box<str>>,
@@ -146,7 +146,7 @@ impl State {
         }
     }
 
-    /// Lets go of what is beyond the window, but never of what nobody has read.
+    /// Lets go of what is beyond the window, but never of what no reader has taken.
     fn trim(&mut self, window: usize) {
         while self.kept > window && self.first < self.fastest {
             self.drop_first();
@@ -196,7 +196,8 @@ impl Fill {
     /// byte on. `kind`: of its client (see `Ask::kind`).
     #[must_use]
     pub fn join(self: &Arc<Fill>, now: Born, kind: u64) -> Option<Subscriber> {
-        // Counted as long as nobody can close it: who reads alone reads alone for ever.
+        // Counted under the lock, with the fill still open: a reader that finds itself alone in a
+        // closed fill stays alone.
         let state = self.state.lock();
         let subscriber = (!state.closed).then(|| self.subscribe(false, now, kind));
         drop(state);
@@ -221,18 +222,18 @@ impl Fill {
         }
     }
 
-    /// Nobody may join it: it is its leader's alone.
+    /// No other may join it: it is its leader's alone.
     pub(super) fn seal(&self) {
         self.state.lock().closed = true;
     }
 
-    /// The head of a response has arrived: it goes on, whoever leaves.
+    /// The head of a response has arrived: it goes on, whichever reader leaves.
     pub(super) fn arrived(&self) {
         self.state.lock().head = Head::Arrived;
     }
 
-    /// Resolves when its leader has left, nobody else may join it, and the origin
-    /// has not answered yet. It is for nobody then.
+    /// Resolves when its leader has left, no other may join it, and the origin has not
+    /// answered yet.
     pub(super) async fn abandoned(&self) {
         loop {
             let moved = self.moved.notified();
@@ -281,8 +282,8 @@ impl Fill {
         });
     }
 
-    /// From here on only `window` bytes are kept, nobody joins any more, and
-    /// who lags further behind is cut off.
+    /// From here on only `window` bytes are kept, no reader joins any more, and
+    /// readers that lag further behind are cut off.
     pub(super) fn overflow(&self, window: usize) {
         self.change(|s| {
             s.window = Some(window.max(AHEAD));
@@ -291,7 +292,7 @@ impl Fill {
     }
 
     /// Appends to the body. In a pipe it waits for the fastest reader, and
-    /// answers false when nobody reads any more.
+    /// answers false when it has no readers any more.
     pub(super) async fn push(&self, chunk: Bytes) -> bool {
         let piped = self.change(|s| {
             s.brought += chunk.len() as u64;
@@ -316,13 +317,13 @@ impl Fill {
         }
     }
 
-    /// Keeps the last piece of a body back until [`Fill::finish`]: who has read
-    /// all of a page may ask for it again at once, and finds it stored.
+    /// Keeps the last piece of a body back until [`Fill::finish`]: a reader
+    /// that has all of a page may ask for it again at once, and finds it stored.
     pub(super) fn hold(&self, chunk: Bytes) {
         self.state.lock().tail = Some(chunk);
     }
 
-    /// Resolves when somebody reads it.
+    /// Resolves when it has a reader.
     pub(super) async fn wanted(&self) {
         loop {
             let moved = self.moved.notified();
@@ -333,7 +334,7 @@ impl Fill {
         }
     }
 
-    /// Resolves when nobody reads any more.
+    /// Resolves when it has no readers any more.
     pub(super) async fn deserted(&self) {
         loop {
             let moved = self.moved.notified();
@@ -397,7 +398,7 @@ impl Subscriber {
     }
 
     /// Waits for the head, or for an informational response before it; those go to
-    /// the leader alone, because nobody knows yet for whom the response is.
+    /// the leader alone, because it is not known yet for whom the response is.
     pub async fn head(&mut self) -> Next {
         loop {
             {
@@ -447,7 +448,7 @@ impl Subscriber {
                         s.fastest = self.next;
                         if s.window.is_some() {
                             if self.fill.readers() == 1 {
-                                // Nobody else will ask for it: a pipe keeps nothing.
+                                // No other reader will come: a pipe keeps nothing.
                                 s.trim(0);
                             }
                             drop(s);
@@ -467,7 +468,7 @@ impl Subscriber {
     }
 
     /// Waits for the end; the representation as stored. None as soon as it is
-    /// known that there will be none: what is not read then holds up who reads.
+    /// known that there will be none: what is not read then holds up the other readers.
     ///
     /// # Errors
     /// The body broke off.

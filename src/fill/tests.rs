@@ -67,24 +67,21 @@ async fn scripted(mode: &str, memory: &str) -> Scripted {
         route: Arc::clone(routes.find("example.com", "/a")),
         page: mode != "ssr",
         server_rendered: None,
-        preset: Preset::generic(),
-        request_fields: Arc::clone(&config.request_fields),
-        deployments: Arc::new(Deployments::new(&config.deployment, None)),
+        upstream: Upstream {
+            origin: Arc::clone(origins.get(0).unwrap()),
+            preset: Preset::generic(),
+            via: Via::default(),
+            request_fields: Arc::clone(&config.request_fields),
+            deployments: Arc::new(Deployments::new(&config.deployment, None)),
+        },
         build: None,
         anew: false,
-        origin: Arc::clone(origins.get(0).unwrap()),
         metrics: Arc::new(Metrics::new(&["/**".into()], &["web".into()])),
-        via: Via::default(),
         key: keys.key(),
         form: Form::Document,
         target: "/a".into(),
-        host: "example.com".into(),
-        scheme: "http",
         fields: Fields::default(),
-        authorization: false,
-        cookie: false,
-        no_store: false,
-        prefetch: false,
+        carries: Carries::default(),
         of_a_client: mode == "ssr",
         is_whole: false,
         rendering: Rendering::Unknown,
@@ -126,7 +123,10 @@ impl Scripted {
         soon(self.fills.idle()).await;
         assert!(self.fills.registry().is_empty());
         assert!(self.requests.try_recv().is_err(), "the origin was asked again");
-        assert_eq!((self.ask.origin.running(), self.ask.origin.waiting()), (0, 0));
+        assert_eq!(
+            (self.ask.upstream.origin.running(), self.ask.upstream.origin.waiting()),
+            (0, 0)
+        );
     }
 }
 
@@ -175,7 +175,8 @@ async fn what_is_rendered_for_cookies_keeps_no_path_server_rendered() {
         // This origin answers once on each connection.
         let answer = answer.replace("Content-Length", "Connection: close\r\nContent-Length");
         let page = site.fills.notes().page("its route's own");
-        site.ask = Ask { cookie: true, server_rendered: Some(page), ..site.ask };
+        let carries = Carries { cookie: true, ..Carries::default() };
+        site.ask = Ask { carries, server_rendered: Some(page), ..site.ask };
         let mut fields = FieldsBuf::default();
         fields.push("cookie", b"me");
         site.ask.fields = fields.done();

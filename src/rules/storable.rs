@@ -122,16 +122,16 @@ pub enum Verdict {
     Refuse {
         /// Why.
         reason: Reason,
-        /// What that means for what is stored and for those who wait.
+        /// What that means for what is stored and for followers.
         class: Class,
     },
 }
 
-/// What a refusal means for what is stored, and for those who wait.
+/// What a refusal means for what is stored, and for followers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// A failed render: what is stored stays. The response is delivered where
-    /// nothing stored may take its place, on page routes to all who waited.
+    /// nothing stored may take its place, on page routes to all followers.
     Failed,
     /// A complete answer that forbids storing, or says that the page is no
     /// longer public: removes what is stored and never reaches a follower.
@@ -260,7 +260,7 @@ impl PagePolicy {
                 fresh_for,
                 while_revalidating: match self.revalidate {
                     Lifetime::Forever => Window::Unbounded,
-                    // Who names a lifetime may name this one, too.
+                    // An origin that names a lifetime may name this one, too.
                     Lifetime::OriginOrForever => {
                         match governing.directives.stale_while_revalidate {
                             named if own.is_some() && named != Window::None => named,

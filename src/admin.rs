@@ -2,7 +2,7 @@
 //!
 //! By default it listens on loopback. It never touches a page, a route or a
 //! client, and needs nothing of the rest but a [`Metrics`] to render and a
-//! [`Health`] to ask. Many slow connections can't hurt it: there are few
+//! [`Readiness`] to ask. Many slow connections can't hurt it: there are few
 //! places, each has a deadline, and when all are taken one is given up for who
 //! comes: of those who said nothing yet the first, or the first of all.
 
@@ -46,7 +46,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What the rest of the program says about itself.
-pub trait Health: Send + Sync + 'static {
+pub trait Readiness: Send + Sync + 'static {
     /// What does not work as it should while pages are served all the same,
     /// in a few words each, for example `origin web: breaker open`.
     fn degraded(&self) -> Vec<String>;
@@ -92,7 +92,7 @@ impl Admin {
     pub async fn serve(
         self,
         metrics: Metrics,
-        health: Arc<dyn Health>,
+        health: Arc<dyn Readiness>,
         shutdown: impl Future<Output = ()>,
     ) {
         let mut shutdown = pin!(shutdown);
@@ -157,7 +157,7 @@ async fn accept(listener: &TcpListener) -> Option<TcpStream> {
 async fn connection(
     stream: TcpStream,
     metrics: Metrics,
-    health: Arc<dyn Health>,
+    health: Arc<dyn Readiness>,
     asked: Arc<AtomicBool>,
 ) -> hyper::Result<()> {
     let service = service_fn(|request| {
@@ -177,7 +177,7 @@ async fn connection(
 async fn answer<B>(
     request: &Request<B>,
     metrics: Metrics,
-    health: &dyn Health,
+    health: &dyn Readiness,
 ) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused =
@@ -214,7 +214,7 @@ async fn answer<B>(
 
 /// Ready as long as anything can be served: an edge whose origin is down
 /// still has its pages, and taking it out of the balancer would lose them.
-fn ready(health: &dyn Health) -> Response<Full<Bytes>> {
+fn ready(health: &dyn Readiness) -> Response<Full<Bytes>> {
     if health.draining() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n");
     }
@@ -257,7 +257,7 @@ mod tests {
         starting: Mutex<bool>,
     }
 
-    impl Health for Told {
+    impl Readiness for Told {
         fn degraded(&self) -> Vec<String> {
             self.degraded.lock().clone()
         }

@@ -11,7 +11,7 @@ use pingora::server::configuration::ServerConf;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Readiness};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::errands;
@@ -88,7 +88,7 @@ impl Edge {
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
         if let Some(admin) = admin {
             let metrics = Metrics::clone(&engine.live.load().metrics);
-            let health = Arc::clone(&engine) as Arc<dyn Health>;
+            let health = Arc::clone(&engine) as Arc<dyn Readiness>;
             tokio::spawn(admin.serve(metrics, health, async {
                 // Dropped or told: either way it is over.
                 let _ = end.await;

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::admin::Health;
+use crate::admin::Readiness;
 use crate::answer::{Answer, Choice, choose};
 use crate::assets::{Assets, Search};
 use crate::config::{self, Config};
@@ -249,7 +249,7 @@ impl Engine {
         if live.deployments(&wanted.route).load().is_before(key.deployment()) {
             return StaleWhy::Superseded;
         }
-        let shut = live.origin(&wanted.route).breaker_shut(key.path());
+        let shut = live.origin(&wanted.route).breaker_rejects(key.path());
         let ask = || background_ask(ask(), rep);
         self.fills.refresh(key, page, rep, &wanted.route.tags, wanted.page, shut, ask)
     }
@@ -342,7 +342,7 @@ fn judge<'a>(live: &'a Live, wanted: &'a Wanted) -> Judge<'a> {
     Judge { route: &wanted.route, page: wanted.page, preset: &live.preset }
 }
 
-impl Health for Engine {
+impl Readiness for Engine {
     fn degraded(&self) -> Vec<String> {
         let mut all = Vec::new();
         for origin in self.origins() {

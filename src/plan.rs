@@ -14,7 +14,7 @@ use crate::fill::{
     Ask, Carries, FORWARDED_FOR, GUARDED, Notes, SERVER_RENDERED, Subject, Upstream, may_be_sent,
     selection, variant_field, variant_fields, without,
 };
-use crate::framework::{Place, Preset, Rendering};
+use crate::framework::{Located, Preset, Rendering};
 use crate::host;
 use crate::live::Live;
 use crate::page::{Fields, FieldsBuf, Form, KeyBuf, PageKey, Representation, canonical_path};
@@ -171,7 +171,7 @@ fn bypass(
     route: &Route,
     request: &Request<'_>,
     facts: &Facts,
-    place: &Place<'_>,
+    place: &Located<'_>,
 ) -> Option<Bypass> {
     let preset = &live.preset;
     Some(match route.mode {
@@ -207,7 +207,7 @@ struct Known {
     is_unknown: bool,
 }
 
-fn known(live: &Live, route: &Route, place: &Place<'_>, is_asset: bool) -> Known {
+fn known(live: &Live, route: &Route, place: &Located<'_>, is_asset: bool) -> Known {
     let by_origin = route.mode.is_isr_by_origin();
     let asks = route.mode.is_page() && !is_asset && (route.preset || by_origin);
     let by_build = match asks {
@@ -224,7 +224,7 @@ fn known(live: &Live, route: &Route, place: &Place<'_>, is_asset: bool) -> Known
 /// Whether a request names a form of a page that is not known: of a build
 /// that is not known, or with values that no client of the framework sends. Anybody
 /// can make those up, so nothing of them is stored.
-fn is_unknown(live: &Live, route: &Route, request: &Request<'_>, place: &Place<'_>) -> bool {
+fn is_unknown(live: &Live, route: &Route, request: &Request<'_>, place: &Located<'_>) -> bool {
     let unknown_build = |build| !live.deployments(route).load().knows_build(build);
     place.build.is_some_and(unknown_build) || live.preset.is_foreign(request, place.form)
 }
@@ -232,7 +232,7 @@ fn is_unknown(live: &Live, route: &Route, request: &Request<'_>, place: &Place<'
 /// A query less what says nothing of the page, however its name is written: what
 /// is neither keyed nor sent.
 fn keyed_of<'a>(preset: &Preset, query: &'a str) -> Cow<'a, str> {
-    let Some(unkeyed) = preset.parameter() else { return Cow::Borrowed(query) };
+    let Some(unkeyed) = preset.cache_buster() else { return Cow::Borrowed(query) };
     let (bytes, name) = (query.as_bytes(), unkeyed.as_bytes());
     if memchr::memchr(b'%', bytes).is_none() && memchr::memmem::find(bytes, name).is_none() {
         return Cow::Borrowed(query);

@@ -133,7 +133,7 @@ impl Judge<'_> {
         };
         let expected = match response.form {
             Form::Document => Expected::Document,
-            Form::Data if self.preset.is_probe(Form::Data) => Expected::DataByAccept,
+            Form::Data if self.preset.is_speculative(Form::Data) => Expected::DataByAccept,
             Form::Data => Expected::Data,
             Form::Payload => Expected::Payload,
         };

@@ -14,7 +14,7 @@ use super::decode::Coded;
 use super::stream::{Fill, Preview};
 use crate::answer::head::{Audience, compressible};
 use crate::config;
-use crate::framework::{self, Told};
+use crate::framework::{self, PageHints};
 use crate::origin::Exchange;
 use crate::page::{
     Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement,
@@ -151,7 +151,7 @@ impl Arrived {
     /// What the origin wants as the mark of a request for a payload, if this is a redirect
     /// that says nothing else.
     pub(super) fn marked(&self, ask: &Ask) -> Option<Box<str>> {
-        let name = ask.upstream.preset.parameter()?;
+        let name = ask.upstream.preset.cache_buster()?;
         if ask.form != Form::Payload || !self.status.is_redirection() {
             return None;
         }
@@ -182,15 +182,15 @@ impl Arrived {
     }
 
     /// What the body of a complete response tells of its page.
-    pub(super) fn told(&self, ask: &Ask, body: &[u8]) -> Told {
+    pub(super) fn page_hints(&self, ask: &Ask, body: &[u8]) -> PageHints {
         if !self.status.is_success() {
-            return Told::default();
+            return PageHints::default();
         }
-        let mut told = ask.upstream.preset.told(ask.form, body);
+        let mut hints = ask.upstream.preset.page_hints(ask.form, body);
         if ask.form == Form::Data {
-            told.build = ask.build.as_deref().map(Into::into);
+            hints.build = ask.build.as_deref().map(Into::into);
         }
-        told
+        hints
     }
 
     pub(super) fn judge(&self, ask: &Ask) -> Verdict {

@@ -431,18 +431,23 @@ impl Ask {
     /// What it sends in place of the fields that a mark is of (see
     /// [`Framework::asks_plainly`](crate::framework::Framework::asks_plainly)).
     fn asks_plainly(&self) -> Option<(&'static str, &'static str)> {
-        let none =
-            || self.upstream.preset.marked_by().iter().all(|name| self.fields.get(name).is_none());
+        let none = || {
+            self.upstream
+                .preset
+                .cache_buster_fields()
+                .iter()
+                .all(|name| self.fields.get(name).is_none())
+        };
         if self.page && none() { self.upstream.preset.asks_plainly(self.form) } else { None }
     }
 
-    /// What the mark of an RSC request is of (see [`head`](Self::head)), hashed.
-    pub(super) fn marked_by(&self) -> u64 {
+    /// What the cache buster of a request for a payload depends on (see [`head`](Self::head)), hashed.
+    pub(super) fn cache_buster_subject(&self) -> u64 {
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         if let Some((name, value)) = self.asks_plainly() {
             add_field(&mut hash, name, Some(value.as_bytes()));
         }
-        for name in self.upstream.preset.marked_by() {
+        for name in self.upstream.preset.cache_buster_fields() {
             for value in self.fields.lines(name) {
                 hash.update(name.as_bytes());
                 hash.update(&(value.len() as u64).to_le_bytes());
@@ -453,8 +458,8 @@ impl Ask {
     }
 
     /// The request head. `prior` is what is stored, if the origin may answer
-    /// that it has not changed; `mark` the value of the parameter that RSC
-    /// requests carry: never a client's own, for it is in no key.
+    /// that it has not changed; `mark` the value of the parameter that such
+    /// requests for payloads carry: never a client's own, for it is in no key.
     ///
     /// # Errors
     /// The target cannot be sent.
@@ -464,7 +469,7 @@ impl Ask {
         mark: &str,
     ) -> pingora::Result<Box<RequestHeader>> {
         let preset = &self.upstream.preset;
-        let target = match preset.parameter() {
+        let target = match preset.cache_buster() {
             Some(name) if self.form == Form::Payload => {
                 let separator = if self.target.contains('?') { '&' } else { '?' };
                 Cow::Owned(format!("{}{separator}{name}={mark}", self.target))
@@ -479,7 +484,7 @@ impl Ask {
                 head.insert_header("Accept", preset.accept(self.form))?;
             }
         }
-        if let (true, Some((name, value))) = (self.page && self.anew, preset.anew()) {
+        if let (true, Some((name, value))) = (self.page && self.anew, preset.force_render()) {
             head.insert_header(name, value)?;
         }
         let asks = [preset.asks(self.form).filter(|_| self.page), self.asks_plainly()];

@@ -40,7 +40,7 @@ impl Context {
         page: Option<&Page>,
         route: &Tags,
     ) -> bool {
-        if !preset.is_probe(form) {
+        if !preset.is_speculative(form) {
             return false;
         }
         let about = self.notes.form(key.as_str(), form, selection);

@@ -20,10 +20,10 @@ use super::pump::{End, Keep, Pump};
 use super::registry::Member;
 use super::stream::{Broken, Fill, Lead};
 use crate::config;
-use crate::framework::Told;
+use crate::framework::PageHints;
 use crate::metrics::{FillResult, Guard};
 use crate::origin::{
-    Attempt, Exchange, Permit, Priority, RequestBody, Sample, Site, Verdict as OriginVerdict,
+    Attempt, Exchange, Liveness, Permit, Priority, ProbeSite, RequestBody, Sample,
 };
 use crate::page::Representation;
 use crate::rules::cache_status::Failure;
@@ -53,7 +53,7 @@ pub(super) enum Brought {
 pub(super) struct Fetched {
     pub(super) rep: Arc<Representation>,
     /// What its body tells.
-    pub(super) told: Told,
+    pub(super) hints: PageHints,
     /// The deployment that rendered it.
     pub(super) deployment: Option<Box<str>>,
     /// The origin sent a stale copy of its own.
@@ -112,7 +112,7 @@ struct Sent {
     /// The origin might say that what is stored has not changed.
     conditional: bool,
     attempt: Attempt,
-    answered: Option<OriginVerdict>,
+    answered: Option<Liveness>,
     /// How long the head took.
     took: Duration,
     place: Permit,
@@ -124,8 +124,8 @@ impl<'a> Fetch<'a> {
         &self.member.flight.fill
     }
 
-    fn site(&self) -> Site<'a> {
-        Site {
+    fn site(&self) -> ProbeSite<'a> {
+        ProbeSite {
             host: self.ask.key.host(),
             scheme: self.ask.key.scheme(),
             via: &self.ask.upstream.via,
@@ -152,7 +152,7 @@ impl<'a> Fetch<'a> {
     pub(super) async fn open(&self) -> Opened<'a> {
         let notes = &self.context.notes;
         let mut prior = self.member.prior.as_ref();
-        let mut mark = notes.mark(self.ask.marked_by());
+        let mut mark = notes.mark(self.ask.cache_buster_subject());
         let mut is_marked = false;
         loop {
             match self.attempt(prior, &mark).await {
@@ -161,7 +161,7 @@ impl<'a> Fetch<'a> {
                 Err(Again::Unconditional) if prior.is_some() => prior = None,
                 Err(Again::Marked(new)) if !is_marked => {
                     is_marked = true;
-                    notes.set_mark(self.ask.marked_by(), &new);
+                    notes.set_mark(self.ask.cache_buster_subject(), &new);
                     mark = new;
                 }
                 Err(again) => {
@@ -234,12 +234,12 @@ impl<'a> Fetch<'a> {
         let exchange = fetched.map_err(|error| {
             let server = error.server.map(|server| server.to_string());
             tracing::warn!(page = %ask.key, server, detail = error.detail, "the origin failed");
-            let verdict = OriginVerdict::of_failure(error.failure, error.stage, RequestBody::None);
+            let verdict = Liveness::of_failure(error.failure, error.stage, RequestBody::None);
             ask.upstream.origin.record(attempt, verdict, &site);
             error.failure
         })?;
         fill.arrived();
-        let answered = OriginVerdict::of_status(exchange.head.status, RequestBody::None);
+        let answered = Liveness::of_status(exchange.head.status, RequestBody::None);
         ask.upstream.origin.record(attempt, answered, &site);
         let took = sent.elapsed();
         Ok(Sent { exchange, conditional, attempt, answered, took, place, running })
@@ -303,7 +303,7 @@ impl<'a> Fetch<'a> {
         self.remember(&notes);
         let is_guarded = ask.rendering.is_guarded();
         if matches!(fate, Fate::Stored { .. })
-            && sent.answered == Some(OriginVerdict::Served)
+            && sent.answered == Some(Liveness::Served)
             && !(ask.carries.authorization || ask.carries.cookie || is_guarded)
         {
             let (site, page, took) = (self.site(), ask.page, sent.took);
@@ -326,7 +326,7 @@ impl<'a> Fetch<'a> {
 
     fn facts(&self, arrived: &Arrived, verdict: Verdict, max: u64) -> Facts {
         let (ask, judging) = (self.ask, self.judging());
-        let is_probe = judging.page && judging.upstream.preset.is_probe(judging.form);
+        let is_probe = judging.page && judging.upstream.preset.is_speculative(judging.form);
         let by_cookie = matches!(verdict, Verdict::Refuse { reason: Reason::Cookie, .. });
         Facts {
             asked_for: self.asked_for(),
@@ -436,10 +436,10 @@ impl Response<'_> {
                     fill.finish(Ok(None));
                     return Brought::Refused(Reason::Middleware, Class::Unshared);
                 }
-                let told = arrived.told(ask, &bytes);
-                let deployment = ask.upstream.deployments.of(&sent, told.build.as_deref());
+                let hints = arrived.page_hints(ask, &bytes);
+                let deployment = ask.upstream.deployments.of(&sent, hints.build.as_deref());
                 let rep = Arc::new(page.store(ask, &cache, terms, bytes));
-                Brought::Page(Fetched { rep, told, deployment, stale })
+                Brought::Page(Fetched { rep, hints, deployment, stale })
             }
             (end, fate) => {
                 let is_whole = matches!(end, End::Complete(_) | End::Outgrown);

@@ -281,7 +281,7 @@ impl Fills {
         stale: &Arc<Representation>,
         route: &Tags,
         whole: bool,
-        breaker_shut: bool,
+        breaker_rejects: bool,
         ask: impl FnOnce() -> Ask,
     ) -> StaleWhy {
         if self.waits(key, Some(page), route) {
@@ -293,7 +293,7 @@ impl Fills {
         }
         // A regeneration may be the probe: a site of which every page is stored
         // has nothing else to close the breaker with.
-        if breaker_shut {
+        if breaker_rejects {
             return StaleWhy::Breaker;
         }
         let Some(guard) = self.registry().mark(mark) else { return StaleWhy::Regenerating };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ask::{Ask, Carries, variant_fields, without};
 use super::context::Context;
 use crate::config::Mode;
-use crate::framework::Told;
+use crate::framework::PageHints;
 use crate::origin::Priority;
 use crate::page::{FieldsBuf, Form, KeyBuf, Page, PageKey, Representation, Standing};
 use crate::rules::freshness::State;
@@ -71,16 +71,16 @@ impl ForAll {
 
 /// The other form of a page that was stored under `key`: where its pair is known, and on
 /// `dsg`, the first request for either brings the other in the background (semantics §4).
-pub(super) fn pair(context: &Context, ask: &Ask, key: &PageKey, told: &Told) -> Option<Ask> {
-    let form = told.pair?;
-    let tried = ask.upstream.preset.is_probe(Form::Data);
+pub(super) fn pair(context: &Context, ask: &Ask, key: &PageKey, hints: &PageHints) -> Option<Ask> {
+    let form = hints.pair?;
+    let tried = ask.upstream.preset.is_speculative(Form::Data);
     if !ask.page
         || (tried && !matches!(ask.route.mode, Mode::Dsg { .. }))
         || context.store.get(key.as_str()).is_none()
     {
         return None;
     }
-    let build = told.build.as_deref().map(Into::into).or_else(|| ask.build.clone());
+    let build = hints.build.as_deref().map(Into::into).or_else(|| ask.build.clone());
     let ask = Ask { key: key.clone(), build, anew: false, ..ask.clone() };
     ask.for_form(form, variant_fields(key))
 }
@@ -93,7 +93,7 @@ pub(super) fn document_of_data(
     context: &Context,
     ask: &Ask,
     key: &PageKey,
-    told: &Told,
+    hints: &PageHints,
 ) -> Option<Ask> {
     /// What a browser says otherwise of documents.
     const OF_DATA: &[&str] = &[
@@ -112,7 +112,7 @@ pub(super) fn document_of_data(
     ];
     let carries = Carries { prefetch: false, ..ask.carries };
     let of_all = !ask.page && carries == Carries::default();
-    if !of_all || ask.form != Form::Data || told.pair != Some(Form::Document) {
+    if !of_all || ask.form != Form::Data || hints.pair != Some(Form::Document) {
         return None;
     }
     let (path, query) = key.target().split_once('?').unwrap_or((key.target(), ""));

@@ -14,7 +14,7 @@ use super::fetch::{Brought, Fetch, Fetched};
 use super::follow::{self, ForAll, NOT_FOR_ALL};
 use super::registry::{Flight, Member, Registry};
 use super::stream::Lead;
-use crate::framework::Told;
+use crate::framework::PageHints;
 use crate::metrics::FillResult;
 use crate::origin::Priority;
 use crate::page::{Form, Representation, Standing};
@@ -337,7 +337,7 @@ impl Generations {
                     gathered.gone.push(prior);
                 }
                 let lead = Lead::Refreshed(Arc::clone(&rep), cookies.into());
-                let fetched = Fetched { rep, told: Told::default(), deployment: None, stale };
+                let fetched = Fetched { rep, hints: PageHints::default(), deployment: None, stale };
                 gathered.pages.push(Arrival::new(member, fetched, Some(lead)));
             }
             Some(Brought::Confirmed) => {
@@ -353,7 +353,7 @@ impl Generations {
                     member.flight.fill.finish(Ok(Some(fetched.rep)));
                     return;
                 }
-                if let Some(build) = &fetched.told.build {
+                if let Some(build) = &fetched.hints.build {
                     // What belongs to it is of that build.
                     ask.build = Some((**build).into());
                 }
@@ -465,10 +465,10 @@ impl Generations {
             context.notes.succeeded(ask.failures(&context.notes));
         }
         // The pair of a stale copy might be of the next render.
-        let told = pages
+        let hints = pages
             .first_mut()
             .filter(|page| !page.fetched.stale)
-            .map(|page| std::mem::take(&mut page.fetched.told));
+            .map(|page| std::mem::take(&mut page.fetched.hints));
         for page in pages {
             let rep = &page.fetched.rep;
             let terms = ask.judge().of(rep).terms;
@@ -486,9 +486,9 @@ impl Generations {
             // request would ask the origin again.
             page.end();
         }
-        if let Some(told) = &told {
-            let pair = follow::pair(context, ask, &key, told);
-            let document = follow::document_of_data(context, ask, &key, told);
+        if let Some(hints) = &hints {
+            let pair = follow::pair(context, ask, &key, hints);
+            let document = follow::document_of_data(context, ask, &key, hints);
             for ask in pair.into_iter().chain(document) {
                 self.bring(ask);
             }

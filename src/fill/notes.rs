@@ -28,7 +28,7 @@ const NOTE_SIZE: u64 = 320;
 /// Kinds of notes that share the bound.
 const KINDS: u64 = 4;
 
-/// Marks of RSC requests: as many as there are kinds of payload, and on `ssr`
+/// Cache busters of requests for payloads: as many as there are kinds of payload, and on `ssr`
 /// states of a browser's router.
 const MARKS: u64 = 1000;
 
@@ -136,8 +136,8 @@ impl Notes {
         self.no_data.invalidate(&form);
     }
 
-    /// What the origin wants in the parameter of RSC requests with these fields
-    /// (see `Ask::marked_by`).
+    /// What the origin wants in the parameter of requests for payloads with these fields
+    /// (see `Ask::cache_buster_subject`).
     pub fn set_mark(&self, fields: u64, mark: &str) {
         self.marks.insert(fields, mark.into());
     }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use http::HeaderMap;
 
 use super::html::{Tag, hashed_files, tags};
-use super::preset::{Framework, Place, Recognised, Told};
+use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, immutable, rest, route};
 use super::urls::base_before;
 use crate::config::{self, Mode, Route};
@@ -37,16 +37,16 @@ impl Framework for Astro {
         false
     }
 
-    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
-        Place { path: Cow::Borrowed(path), form: Form::Document, build: None }
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Located<'a> {
+        Located { path: Cow::Borrowed(path), form: Form::Document, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
         (form == Form::Document).then_some(Cow::Borrowed(page))
     }
 
-    fn told(&self, _form: Form, _body: &[u8]) -> Told {
-        Told::default()
+    fn page_hints(&self, _form: Form, _body: &[u8]) -> PageHints {
+        PageHints::default()
     }
 
     fn forms(&self) -> &'static [Form] {

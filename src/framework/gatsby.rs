@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::html::{scripts, tags};
-use super::preset::{Doubt, Framework, Place, Recognised, Told, other};
+use super::preset::{Doubt, Framework, Located, PageHints, Recognised, other};
 use super::routes::{RENDERED, immutable, route};
 use super::urls::{MAX_NAME, Names, base_before, below, split};
 use crate::config::{self, Mode, Route};
@@ -67,12 +67,12 @@ impl Framework for Gatsby {
 
     /// `/page-data/p/page-data.json` is the data of `/p/`, and `index` stands for
     /// the root.
-    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Located<'a> {
         let page = below(path, &self.site.path_prefix)
             .and_then(|rest| rest.strip_prefix(DATA))
             .and_then(|rest| rest.strip_suffix(DATA_FILE));
         let Some(page) = page else {
-            return Place { path: Cow::Borrowed(path), form: Form::Document, build: None };
+            return Located { path: Cow::Borrowed(path), form: Form::Document, build: None };
         };
         let prefix = &self.site.path_prefix;
         let slash = if self.site.trailing_slash { "/" } else { "" };
@@ -80,7 +80,7 @@ impl Framework for Gatsby {
             "index" => format!("{prefix}/"),
             page => format!("{prefix}/{page}{slash}"),
         };
-        Place { path: Cow::Owned(path), form: Form::Data, build: None }
+        Located { path: Cow::Owned(path), form: Form::Data, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
@@ -101,13 +101,13 @@ impl Framework for Gatsby {
     }
 
     /// What a document or `app-data.json` tells.
-    fn told(&self, form: Form, body: &[u8]) -> Told {
+    fn page_hints(&self, form: Form, body: &[u8]) -> PageHints {
         let build = match form {
             Form::Document if body.trim_ascii_start().starts_with(b"{") => in_app_data(body),
             Form::Document => scripts(body).find_map(in_script),
             Form::Data | Form::Payload => None,
         };
-        Told { build, pair: Some(other(form)) }
+        PageHints { build, pair: Some(other(form)) }
     }
 
     /// What `getServerData` gave is in the page and in its data, and with deferred pages there
@@ -434,7 +434,7 @@ mod tests {
     fn the_build() {
         let html = b"<script>/*<![CDATA[*/window.pagePath=\"/\";\
             window.___webpackCompilationHash=\"0123456789abcdef\";/*]]>*/</script>";
-        let told_by = |form, body: &[u8]| site("", true).told(form, body).build;
+        let told_by = |form, body: &[u8]| site("", true).page_hints(form, body).build;
         assert_eq!(told_by(Form::Document, html).as_deref(), Some("0123456789abcdef"));
         let app = b"{\"webpackCompilationHash\":\"0123456789abcdef\"}\n";
         assert_eq!(told_by(Form::Document, app).as_deref(), Some("0123456789abcdef"));

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::preset::{DOCUMENTS, Framework, Place, Told, other};
+use super::preset::{DOCUMENTS, Framework, Located, PageHints, other};
 use crate::page::Form;
 use crate::request::Request;
 use crate::rules::Lines;
@@ -18,10 +18,10 @@ impl Framework for Generic {
         false
     }
 
-    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
+    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Located<'a> {
         let json = prefers_json(request.lines("accept"));
         let form = if json { Form::Data } else { Form::Document };
-        Place { path: Cow::Borrowed(path), form, build: None }
+        Located { path: Cow::Borrowed(path), form, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, _form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
@@ -29,8 +29,8 @@ impl Framework for Generic {
     }
 
     /// The other form is tried, see `is_probe`.
-    fn told(&self, form: Form, _body: &[u8]) -> Told {
-        Told { build: None, pair: Some(other(form)) }
+    fn page_hints(&self, form: Form, _body: &[u8]) -> PageHints {
+        PageHints { build: None, pair: Some(other(form)) }
     }
 
     fn accept(&self, form: Form) -> &'static str {
@@ -40,7 +40,7 @@ impl Framework for Generic {
         }
     }
 
-    fn is_probe(&self, form: Form) -> bool {
+    fn is_speculative(&self, form: Form) -> bool {
         form == Form::Data
     }
 

@@ -27,7 +27,7 @@ use strum::{Display, IntoStaticStr};
 
 use crate::config::{self, Route};
 
-pub use preset::{Changed, Framework, PAYLOAD_TYPE, Place, Rendering, Told};
+pub use preset::{Changed, Framework, Located, PAYLOAD_TYPE, PageHints, Rendering};
 pub use urls::MAX_NAMES;
 
 /// The presets. Each is a line here and a file beside this one, with a type of this name

@@ -15,11 +15,11 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use self::body::{PIECE, is_exported, next_data, told};
+use self::body::{PIECE, is_exported, next_data, page_hints};
 use self::build::Build;
 use self::expression::expression;
 use super::html::{scripts, tags};
-use super::preset::{Changed, Doubt, Framework, Place, Recognised, Rendering, Told};
+use super::preset::{Changed, Doubt, Framework, Located, PageHints, Recognised, Rendering};
 use super::routes::{BY_ORIGIN, RENDERED, YEAR, immutable, route};
 use super::urls::{base_before, below, split};
 use crate::config::{self, Made, Mode, NextPages, Route};
@@ -157,23 +157,23 @@ impl Framework for Nextjs {
         Some(format!("{}/_next/perennial-looks-for-a-new-build", self.site.base_path))
     }
 
-    fn anew(&self) -> Option<(&'static str, &str)> {
+    fn force_render(&self) -> Option<(&'static str, &str)> {
         Some(("x-prerender-revalidate", self.site.preview_mode_id.as_deref()?))
     }
 
-    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
+    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Located<'a> {
         if let Some((build, file)) = path.strip_prefix(&*self.data).and_then(|p| p.split_once('/'))
             && let Some(page) = file.strip_suffix(".json")
             && !build.is_empty()
         {
-            return Place {
+            return Located {
                 path: Cow::Owned(self.page_of(page)),
                 form: Form::Data,
                 build: Some(build),
             };
         }
         let form = if is_rsc(request) { Form::Payload } else { Form::Document };
-        Place { path: Cow::Borrowed(path), form, build: None }
+        Located { path: Cow::Borrowed(path), form, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, form: Form, build: Option<&str>) -> Option<Cow<'a, str>> {
@@ -224,7 +224,7 @@ impl Framework for Nextjs {
 
     /// With several locales Next redirects from `/` by the cookie `NEXT_LOCALE`, by
     /// `Accept-Language`, and to other domains; from no other path, and not for data.
-    fn is_negotiated(&self, place: &Place<'_>) -> bool {
+    fn is_negotiated(&self, place: &Located<'_>) -> bool {
         let root = || below(&place.path, &self.site.base_path) == Some("/");
         self.site.detects_locale && place.form == Form::Document && root()
     }
@@ -265,8 +265,8 @@ impl Framework for Nextjs {
         body::assets(&self.assets, path, body)
     }
 
-    fn told(&self, form: Form, body: &[u8]) -> Told {
-        told(form, body)
+    fn page_hints(&self, form: Form, body: &[u8]) -> PageHints {
+        page_hints(form, body)
     }
 
     /// Middleware that rewrites loses an empty mark, and Next 16 redirects to a URL without
@@ -309,7 +309,7 @@ impl Framework for Nextjs {
         &[Form::Document, Form::Data, Form::Payload]
     }
 
-    fn is_probe(&self, form: Form) -> bool {
+    fn is_speculative(&self, form: Form) -> bool {
         form == Form::Payload
     }
 
@@ -339,11 +339,11 @@ impl Framework for Nextjs {
         VARY
     }
 
-    fn parameter(&self) -> Option<&'static str> {
+    fn cache_buster(&self) -> Option<&'static str> {
         Some(RSC_PARAMETER)
     }
 
-    fn marked_by(&self) -> &'static [&'static str] {
+    fn cache_buster_fields(&self) -> &'static [&'static str] {
         MARKED_BY
     }
 
@@ -641,8 +641,8 @@ mod tests {
                 assert_eq!(known.draft(request, facts), with_known, "{fields:?}");
             });
         }
-        assert_eq!(known.anew(), Some(("x-prerender-revalidate", "secret")));
-        assert_eq!(open.anew(), None);
+        assert_eq!(known.force_render(), Some(("x-prerender-revalidate", "secret")));
+        assert_eq!(open.force_render(), None);
     }
 
     #[test]
@@ -746,7 +746,7 @@ mod tests {
             (Form::Payload, long.to_owned(), Some("B-3"), Some(Form::Document)),
             (Form::Data, "{\"b\":\"x\"}".to_owned(), None, Some(Form::Document)),
         ] {
-            let told = told(form, body.as_bytes());
+            let told = page_hints(form, body.as_bytes());
             assert_eq!((told.build.as_deref(), told.pair), (build, pair), "{body}");
         }
     }

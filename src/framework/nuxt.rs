@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 
 use super::html::{hashed_files, last_in_code, scripts, tags, word};
-use super::preset::{Framework, Place, Recognised, Told};
+use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, for_all, immutable, rest};
 use super::urls::{base_path, split};
 use crate::config::{self, Route};
@@ -44,12 +44,12 @@ impl Nuxt {
 
 impl Framework for Nuxt {
     /// The client says its build, less for the renderer than for caches on the way.
-    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Located<'a> {
         let Some(page) = path.strip_suffix(DATA) else {
-            return Place { path: Cow::Borrowed(path), form: Form::Document, build: None };
+            return Located { path: Cow::Borrowed(path), form: Form::Document, build: None };
         };
         let slash = if self.slash || page.is_empty() { "/" } else { "" };
-        Place { path: Cow::Owned(format!("{page}{slash}")), form: Form::Data, build: None }
+        Located { path: Cow::Owned(format!("{page}{slash}")), form: Form::Data, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, form: Form, build: Option<&str>) -> Option<Cow<'a, str>> {
@@ -70,16 +70,16 @@ impl Framework for Nuxt {
         }
     }
 
-    fn told(&self, form: Form, body: &[u8]) -> Told {
+    fn page_hints(&self, form: Form, body: &[u8]) -> PageHints {
         match form {
             Form::Document => {
                 // `data-src` of the element that stands for the payload.
                 let sources = tags(body).filter(|tag| tag.is("script"));
                 let mut sources = sources.filter_map(|tag| tag.get("data-src"));
                 let data = sources.any(|url| url.contains("/_payload.json?"));
-                Told { build: app(body).and_then(build), pair: data.then_some(Form::Data) }
+                PageHints { build: app(body).and_then(build), pair: data.then_some(Form::Data) }
             }
-            Form::Data | Form::Payload => Told { build: None, pair: Some(Form::Document) },
+            Form::Data | Form::Payload => PageHints { build: None, pair: Some(Form::Document) },
         }
     }
 
@@ -222,11 +222,11 @@ mod tests {
         };
         let plain = config(r#"baseURL:"/",buildId:"e8b2-1",buildAssetsDir:"/_nuxt/",cdnURL:"""#);
         assert_eq!(
-            nuxt.told(Form::Document, plain.as_bytes()),
-            Told { build: Some("e8b2-1".into()), pair: None }
+            nuxt.page_hints(Form::Document, plain.as_bytes()),
+            PageHints { build: Some("e8b2-1".into()), pair: None }
         );
         let payload = format!("{plain}<script data-src=\"/p/_payload.json?e8b2-1\"></script>");
-        assert_eq!(nuxt.told(Form::Document, payload.as_bytes()).pair, Some(Form::Data));
+        assert_eq!(nuxt.page_hints(Form::Document, payload.as_bytes()).pair, Some(Form::Data));
         // What clients wrote, in text, in an attribute, and in the payload.
         for own in [
             format!("<p>data-src=\"/_payload.json?b\"</p>{plain}"),
@@ -234,11 +234,11 @@ mod tests {
             plain.replace("={};", r#"={data:{a:"app:{buildId:",b:"app:{"}};"#),
             plain.replace("}}<", r#"},a:"app:{",b:"buildId:\"evil\""}<"#),
         ] {
-            let told = nuxt.told(Form::Document, own.as_bytes());
-            assert_eq!(told, Told { build: Some("e8b2-1".into()), pair: None }, "{own}");
+            let told = nuxt.page_hints(Form::Document, own.as_bytes());
+            assert_eq!(told, PageHints { build: Some("e8b2-1".into()), pair: None }, "{own}");
         }
         for none in [config(r#"buildId:"""#), config(r#"buildId:"<x>""#), String::new()] {
-            assert_eq!(nuxt.told(Form::Document, none.as_bytes()).build, None, "{none}");
+            assert_eq!(nuxt.page_hints(Form::Document, none.as_bytes()).build, None, "{none}");
         }
         let latest = br#"{"id":"e8b2-1","timestamp":1}"#;
         assert_eq!(nuxt.probed(latest).as_deref(), Some("e8b2-1"));

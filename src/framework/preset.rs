@@ -22,7 +22,7 @@ pub(crate) type Doubt = (Vec<&'static str>, String);
 
 /// What a URL means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct Located<'a> {
     /// The page, by the path of its document.
     pub path: Cow<'a, str>,
     /// Which form of it.
@@ -33,7 +33,7 @@ pub struct Place<'a> {
 
 /// What a stored body tells of its page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct PageHints {
     /// The build that rendered it.
     pub build: Option<Box<str>>,
     /// The other form that the page surely has.
@@ -78,7 +78,7 @@ pub struct Changed {
 /// renderer with documents and, for each of them, data at a URL of its own.
 pub trait Framework: Debug + Send + Sync {
     /// What a canonical path means.
-    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a>;
+    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Located<'a>;
 
     /// The target to ask the origin for, to get a form of the page at `page`
     /// (path and keyed query); none if the page cannot have that form, or if the
@@ -86,7 +86,7 @@ pub trait Framework: Debug + Send + Sync {
     fn target<'a>(&self, page: &'a str, form: Form, build: Option<&str>) -> Option<Cow<'a, str>>;
 
     /// What the body of a successful response tells of its page.
-    fn told(&self, form: Form, body: &[u8]) -> Told;
+    fn page_hints(&self, form: Form, body: &[u8]) -> PageHints;
 
     /// A path that is cheap to render and tells the build, to look for a new one.
     fn probe(&self) -> Option<String> {
@@ -95,7 +95,7 @@ pub trait Framework: Debug + Send + Sync {
 
     /// The build that the answer to this names.
     fn probed(&self, body: &[u8]) -> Option<Box<str>> {
-        self.told(Form::Document, body).build
+        self.page_hints(Form::Document, body).build
     }
 
     /// Whether what it renders tells the build.
@@ -155,7 +155,7 @@ pub trait Framework: Debug + Send + Sync {
     }
 
     /// The field that a fill on a page route sends for a form where it sends none of
-    /// [`marked_by`](Self::marked_by): one that has no say in what is static, so that there
+    /// [`cache_buster_fields`](Self::cache_buster_fields): one that has no say in what is static, so that there
     /// is a mark all the same.
     fn asks_plainly(&self, _form: Form) -> Option<(&'static str, &'static str)> {
         None
@@ -180,7 +180,7 @@ pub trait Framework: Debug + Send + Sync {
     /// Whether a form of a page can only be told by trying: its JSON, or the
     /// payload of a page of Next's other router, may not exist, and asking for it
     /// then brings something else.
-    fn is_probe(&self, _form: Form) -> bool {
+    fn is_speculative(&self, _form: Form) -> bool {
         false
     }
 
@@ -229,12 +229,12 @@ pub trait Framework: Debug + Send + Sync {
     /// A query parameter that says nothing of the page: neither keyed nor sent as
     /// the client wrote it. Payloads are asked for with a value of the origin's
     /// choice, a *mark*, that is learnt from it.
-    fn parameter(&self) -> Option<&'static str> {
+    fn cache_buster(&self) -> Option<&'static str> {
         None
     }
 
     /// The request fields that such a mark is of.
-    fn marked_by(&self) -> &'static [&'static str] {
+    fn cache_buster_fields(&self) -> &'static [&'static str] {
         &[]
     }
 
@@ -268,7 +268,7 @@ pub trait Framework: Debug + Send + Sync {
 
     /// Whether the origin may send clients of this place elsewhere, by what they say of
     /// themselves.
-    fn is_negotiated(&self, _place: &Place<'_>) -> bool {
+    fn is_negotiated(&self, _place: &Located<'_>) -> bool {
         false
     }
 
@@ -280,7 +280,7 @@ pub trait Framework: Debug + Send + Sync {
 
     /// The field with which a fill tells the renderer to render anew, instead of
     /// answering from a cache of its own.
-    fn anew(&self) -> Option<(&'static str, &str)> {
+    fn force_render(&self) -> Option<(&'static str, &str)> {
         None
     }
 

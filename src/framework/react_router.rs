@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::html::{hashed_files, scripts, word};
-use super::preset::{Framework, Place, Recognised, Told};
+use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, for_all, immutable, rest};
 use super::urls::{base_path, below, split, without};
 use crate::config::{self, Route};
@@ -50,9 +50,9 @@ impl ReactRouter {
 impl Framework for ReactRouter {
     /// Which routes are to be loaded stays in the query (`_routes`): they may say
     /// different lifetimes.
-    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Place<'a> {
+    fn locate<'a>(&self, path: &'a str, _request: &Request<'_>) -> Located<'a> {
         let Some(page) = path.strip_suffix(DATA).filter(|page| !page.ends_with('/')) else {
-            return Place { path: Cow::Borrowed(path), form: Form::Document, build: None };
+            return Located { path: Cow::Borrowed(path), form: Form::Document, build: None };
         };
         let base = &self.base;
         let page = if below(page, base) == Some(ROOT) {
@@ -65,7 +65,7 @@ impl Framework for ReactRouter {
         } else {
             format!("{page}{}", if self.slash { "/" } else { "" })
         };
-        Place { path: Cow::Owned(page), form: Form::Data, build: None }
+        Located { path: Cow::Owned(page), form: Form::Data, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
@@ -88,13 +88,13 @@ impl Framework for ReactRouter {
         }
     }
 
-    fn told(&self, form: Form, body: &[u8]) -> Told {
+    fn page_hints(&self, form: Form, body: &[u8]) -> PageHints {
         match form {
             Form::Document => {
                 let starts = scripts(body).any(is_context);
-                Told { build: build(body), pair: starts.then_some(Form::Data) }
+                PageHints { build: build(body), pair: starts.then_some(Form::Data) }
             }
-            Form::Data | Form::Payload => Told { build: None, pair: Some(Form::Document) },
+            Form::Data | Form::Payload => PageHints { build: None, pair: Some(Form::Document) },
         }
     }
 
@@ -361,9 +361,9 @@ mod tests {
             (r#"import "x"; const a = ["/manifest-evil.js"]"#, None),
         ] {
             let body = format!("{CONTEXT}<script type=\"module\" async=\"\">{script}</script>");
-            let told = router.told(Form::Document, body.as_bytes());
+            let told = router.page_hints(Form::Document, body.as_bytes());
             assert_eq!((told.build.as_deref(), told.pair), (build, Some(Form::Data)), "{script}");
         }
-        assert_eq!(router.told(Form::Document, b"{}").pair, None);
+        assert_eq!(router.page_hints(Form::Document, b"{}").pair, None);
     }
 }

@@ -8,7 +8,7 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::html::{hashed_files, scripts, word};
-use super::preset::{Framework, Place, Recognised, Told};
+use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, immutable, rest, route};
 use super::urls::{MAX_NAME, base_path, resolve, split, without};
 use crate::config::{self, Mode, Route};
@@ -48,8 +48,8 @@ impl Framework for Sveltekit {
     /// Which of a page's loaders are to run stays in the query ([`LOADERS`]):
     /// the client would take more than it asked for, but a layout that reads a cookie would
     /// run where it need not.
-    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Place<'a> {
-        let document = || Place { path: Cow::Borrowed(path), form: Form::Document, build: None };
+    fn locate<'a>(&self, path: &'a str, request: &Request<'_>) -> Located<'a> {
+        let document = || Located { path: Cow::Borrowed(path), form: Form::Document, build: None };
         if !path.ends_with("__data.json") {
             return document();
         }
@@ -61,7 +61,7 @@ impl Framework for Sveltekit {
         } else {
             return document();
         };
-        Place { path: Cow::Owned(page), form: Form::Data, build: None }
+        Located { path: Cow::Owned(page), form: Form::Data, build: None }
     }
 
     fn target<'a>(&self, page: &'a str, form: Form, _build: Option<&str>) -> Option<Cow<'a, str>> {
@@ -87,15 +87,15 @@ impl Framework for Sveltekit {
         }
     }
 
-    fn told(&self, form: Form, body: &[u8]) -> Told {
+    fn page_hints(&self, form: Form, body: &[u8]) -> PageHints {
         match form {
             Form::Document => {
-                let Some(script) = start(body) else { return Told::default() };
+                let Some(script) = start(body) else { return PageHints::default() };
                 // The server's data of the page, which it goes on with; `null` without.
                 let data = memmem::find(script, b"{type:\"data\"").map(|_| Form::Data);
-                Told { build: build(script), pair: data }
+                PageHints { build: build(script), pair: data }
             }
-            Form::Data | Form::Payload => Told { build: None, pair: Some(Form::Document) },
+            Form::Data | Form::Payload => PageHints { build: None, pair: Some(Form::Document) },
         }
     }
 
@@ -343,10 +343,10 @@ mod tests {
             ("other()", None, None),
             ("\"name\": \"__sveltekit_evil = \"", None, None),
         ] {
-            let told = kit.told(Form::Document, page(block).as_bytes());
+            let told = kit.page_hints(Form::Document, page(block).as_bytes());
             assert_eq!((told.build.as_deref(), told.pair), (build, pair), "{block}");
         }
-        assert_eq!(kit.told(Form::Data, b"{}").pair, Some(Form::Document));
+        assert_eq!(kit.page_hints(Form::Data, b"{}").pair, Some(Form::Document));
     }
 
     #[test]

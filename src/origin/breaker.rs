@@ -4,7 +4,7 @@
 //! Clients choose what is asked for, and they can make up paths. So it takes
 //! much to open it, and little to close it:
 //!
-//! - Only silence counts (see [`Verdict`]), and of one page only a few times.
+//! - Only silence counts (see [`Liveness`]), and of one page only a few times.
 //!   Many pages must be silent, and none may have answered since.
 //! - Where the origin took the connections, somebody may have made those pages up, or
 //!   queries that break pages that were served. Then the origin is asked for other
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::verdict::Verdict;
+use super::liveness::Liveness;
 use crate::page::canonical_path;
 
 /// How far back attempts count.
@@ -112,7 +112,7 @@ pub(super) enum Checks {
     Pass,
 }
 
-/// What a recorded verdict changed.
+/// What a recorded liveness changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.
@@ -155,12 +155,12 @@ pub(super) struct Turn {
 struct Attempt {
     at: Instant,
     page: PageId,
-    verdict: Verdict,
+    liveness: Liveness,
 }
 
 impl Attempt {
     const fn failed(&self) -> bool {
-        self.verdict.is_failure()
+        self.liveness.is_failure()
     }
 }
 
@@ -235,14 +235,14 @@ impl Breaker {
     pub(super) fn record(
         &mut self,
         page: PageId,
-        verdict: Verdict,
+        liveness: Liveness,
         checks: Checks,
         now: Instant,
     ) -> Change {
-        if verdict == Verdict::Silent && self.doubts(now) && !self.was_served(page) {
+        if liveness == Liveness::Silent && self.doubts(now) && !self.was_served(page) {
             return Change::None;
         }
-        let attempt = self.remember(page, verdict, now);
+        let attempt = self.remember(page, liveness, now);
         if !attempt.failed() {
             return self.close(now);
         }
@@ -261,16 +261,16 @@ impl Breaker {
     /// it could not be sent, or nobody knows how it went; that decides nothing.
     pub(super) fn probed(
         &mut self,
-        probe: Option<(PageId, Verdict)>,
+        probe: Option<(PageId, Liveness)>,
         checks: Checks,
         now: Instant,
     ) -> Change {
         let stands = matches!(self.question.take(), Some(Question::Asked { stands: true }));
-        let Some((page, verdict)) = probe else {
+        let Some((page, liveness)) = probe else {
             self.question = Some(Question::Later(now + ASK_AGAIN));
             return Change::None;
         };
-        let attempt = self.remember(page, verdict, now);
+        let attempt = self.remember(page, liveness, now);
         if attempt.failed() {
             let opens = stands && self.gate.is_none() && checks != Checks::Pass;
             return if opens { self.open(now) } else { Change::None };
@@ -317,9 +317,9 @@ impl Breaker {
         self.gate.is_some()
     }
 
-    fn remember(&mut self, page: PageId, verdict: Verdict, now: Instant) -> Attempt {
-        let attempt = Attempt { at: now, page, verdict };
-        if verdict == Verdict::Served {
+    fn remember(&mut self, page: PageId, liveness: Liveness, now: Instant) -> Attempt {
+        let attempt = Attempt { at: now, page, liveness };
+        if liveness == Liveness::Served {
             self.served[Self::place(page)] = page;
         }
         let old = |first: &Attempt| attempt.at.saturating_duration_since(first.at) > WINDOW;
@@ -353,7 +353,7 @@ impl Breaker {
     /// Whether no client can have a part in enough of those that failed: the origin
     /// could not even be asked. A page that was served may be silent for another query.
     fn is_certain(&self) -> bool {
-        let certain = |attempt: &&Attempt| attempt.verdict == Verdict::Unreachable;
+        let certain = |attempt: &&Attempt| attempt.liveness == Liveness::Unreachable;
         Failures::of(self.row().filter(certain)).pages >= MIN_PAGES
     }
 
@@ -396,7 +396,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use Verdict::{Answered, Served, Silent, Unreachable};
+    use Liveness::{Answered, Served, Silent, Unreachable};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -410,7 +410,7 @@ mod tests {
         now: Instant,
         checks: Checks,
         /// How a probe goes, at once. None: the test says it later.
-        probe: Option<Verdict>,
+        probe: Option<Liveness>,
     }
 
     const NO_TURN: Turn = Turn { admitted: false, probe: None };
@@ -428,16 +428,16 @@ mod tests {
             }
         }
 
-        fn record(&mut self, n: usize, verdict: Verdict) -> Change {
-            let change = self.breaker.record(page(n), verdict, self.checks, self.now);
+        fn record(&mut self, n: usize, liveness: Liveness) -> Change {
+            let change = self.breaker.record(page(n), liveness, self.checks, self.now);
             match (change, self.probe) {
-                (Change::Ask, Some(verdict)) => self.probed(Some((HOME, verdict))),
+                (Change::Ask, Some(liveness)) => self.probed(Some((HOME, liveness))),
                 _ => change,
             }
         }
 
-        fn probed(&mut self, probe: Option<(usize, Verdict)>) -> Change {
-            let probe = probe.map(|(n, verdict)| (page(n), verdict));
+        fn probed(&mut self, probe: Option<(usize, Liveness)>) -> Change {
+            let probe = probe.map(|(n, liveness)| (page(n), liveness));
             self.breaker.probed(probe, self.checks, self.now)
         }
 
@@ -460,9 +460,9 @@ mod tests {
         }
 
         /// So many pages fail, from `from` on.
-        fn fail(&mut self, from: usize, pages: usize, verdict: Verdict) {
+        fn fail(&mut self, from: usize, pages: usize, liveness: Liveness) {
             for n in from..from + pages {
-                self.record(n, verdict);
+                self.record(n, liveness);
             }
         }
 
@@ -488,10 +488,10 @@ mod tests {
         assert_eq!(PageId::section("/"), PageId::of("/"));
     }
 
-    /// attempts as (verdict, pages, attempts of each), in order; whether it opens
+    /// attempts as (liveness, pages, attempts of each), in order; whether it opens
     #[test]
     fn what_opens_it() {
-        type Attempts = &'static [(Verdict, usize, usize)];
+        type Attempts = &'static [(Liveness, usize, usize)];
         let cases: &[(Attempts, bool)] = &[
             // A dead origin, in whatever way it is dead.
             (&[(Unreachable, 20, 1)], true),
@@ -517,9 +517,9 @@ mod tests {
         for (attempts, opens) in cases {
             let mut bench = Bench::new();
             let mut first = 0;
-            for &(verdict, pages, each) in *attempts {
+            for &(liveness, pages, each) in *attempts {
                 for n in 0..each * pages {
-                    bench.record(first + n % pages, verdict);
+                    bench.record(first + n % pages, liveness);
                 }
                 first += pages;
             }
@@ -706,10 +706,10 @@ mod tests {
 
     #[test]
     fn a_probe_that_fails_opens_it_at_once() {
-        for verdict in [Silent, Unreachable] {
+        for liveness in [Silent, Unreachable] {
             let mut bench = in_question();
             bench.now += WINDOW * 2;
-            assert_eq!(bench.probed(Some((1000, verdict))), Change::Opened, "{verdict:?}");
+            assert_eq!(bench.probed(Some((1000, liveness))), Change::Opened, "{liveness:?}");
             assert!(!bench.admit(1));
             // As any other open one.
             assert_eq!(bench.record(1000, Served), Change::Closed);
@@ -763,7 +763,7 @@ mod tests {
         assert!(opens(Answered, Checks::Fail, made_up), "the checks say so, too");
         assert!(!opens(Silent, Checks::Pass, made_up));
         assert!(opens(Answered, Checks::None, |bench| bench.fail(0, 20, Unreachable)));
-        for (known, verdict, is) in [
+        for (known, liveness, is) in [
             (MIN_PAGES - 1, Unreachable, false),
             (MIN_PAGES, Unreachable, true),
             // With another query, perhaps.
@@ -775,9 +775,9 @@ mod tests {
             }
             bench.now += WINDOW + MS;
             bench.probe = None;
-            bench.fail(0, known, verdict);
+            bench.fail(0, known, liveness);
             bench.fail(100, 20, Silent);
-            assert_eq!(bench.breaker.is_open(), is, "{known} {verdict:?}");
+            assert_eq!(bench.breaker.is_open(), is, "{known} {liveness:?}");
         }
     }
 
@@ -797,11 +797,11 @@ mod tests {
     enum Step {
         Wait(u64),
         Ask(usize),
-        Record(usize, Verdict),
+        Record(usize, Liveness),
     }
 
     fn steps(pages: usize) -> impl Strategy<Value = Vec<Step>> {
-        let verdict = prop_oneof![
+        let liveness = prop_oneof![
             8 => Just(Silent),
             4 => Just(Unreachable),
             1 => Just(Answered),
@@ -810,7 +810,7 @@ mod tests {
         let step = prop_oneof![
             1 => (0u64..1500).prop_map(Step::Wait),
             4 => (0..pages).prop_map(Step::Ask),
-            8 => (0..pages, verdict).prop_map(|(page, verdict)| Step::Record(page, verdict)),
+            8 => (0..pages, liveness).prop_map(|(page, liveness)| Step::Record(page, liveness)),
         ];
         prop::collection::vec(step, 0..400)
     }
@@ -825,8 +825,8 @@ mod tests {
                     false
                 }
                 Step::Ask(n) => bench.turn(*n) != NO_TURN,
-                Step::Record(n, verdict) => {
-                    let change = bench.record(*n, *verdict);
+                Step::Record(n, liveness) => {
+                    let change = bench.record(*n, *liveness);
                     let is_open = bench.breaker.is_open();
                     let expected = match (was_open, is_open) {
                         (false, true) => Change::Opened,
@@ -893,8 +893,8 @@ mod tests {
                             assert!(this - last >= PROBE_INTERVAL - HEAD_START);
                         }
                     }
-                    Step::Record(n, verdict) => {
-                        let failed = matches!(verdict, Silent | Unreachable);
+                    Step::Record(n, liveness) => {
+                        let failed = matches!(liveness, Silent | Unreachable);
                         history.push((bench.now, n, failed));
                         if !failed {
                             assert!(!bench.breaker.is_open());

@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use super::backend::Target;
 use super::connect::{MAX_RELIEFS, connect_failure, lacks_descriptors};
 use super::exchange::{Exchange, FetchError, detail, exchange};
+use super::liveness::Stage;
 use super::pool::Connector;
 use super::servers::Servers;
-use super::verdict::Stage;
 use crate::rules::cache_status::Failure;
 
 /// Servers that are tried when connecting fails. A name may have dozens of

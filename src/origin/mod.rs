@@ -5,7 +5,7 @@
 //! that are passed through take a [`Target`] for pingora's proxy. Both see the
 //! same servers and the same health. What counts against the
 //! [limit](Origin::acquire) is for the caller to say; what counts for the
-//! [breaker](Origin::admit) says [`Verdict`].
+//! [breaker](Origin::admit) says [`Liveness`].
 //!
 //! pingora's connector is used as a library, on whatever tokio runtime calls
 //! it; nothing here needs pingora's `Server` or its runtimes. Its pool is not
@@ -20,12 +20,12 @@ mod fetch;
 mod health;
 mod keepalive;
 mod limit;
+mod liveness;
 mod pool;
 mod probe;
 mod resolve;
 mod servers;
 mod task;
-mod verdict;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -41,10 +41,10 @@ pub use backend::Target;
 pub use connect::{MAX_RELIEFS, connect_failure, lacks_descriptors};
 pub use exchange::{Exchange, FetchError, Interims};
 pub use limit::{Permit, Priority};
-pub use probe::{Sample, Site};
+pub use liveness::{Liveness, RequestBody, Stage};
+pub use probe::{ProbeSite, Sample};
 pub use resolve::{Resolve, System};
 pub use servers::ServerHealth;
-pub use verdict::{RequestBody, Stage, Verdict};
 
 use breaker::{Breaker, Change, Checks, PageId};
 use limit::Limit;
@@ -364,7 +364,7 @@ impl Origin {
     /// # Errors
     ///
     /// [`Failure::Breaker`] when it does not.
-    pub fn admit(&self, target: &str, site: &Site<'_>) -> Result<Attempt, Failure> {
+    pub fn admit(&self, target: &str, site: &ProbeSite<'_>) -> Result<Attempt, Failure> {
         let page = PageId::of(target);
         if !self.breaker_open() {
             return Ok(Attempt(page));
@@ -379,13 +379,13 @@ impl Origin {
     }
 
     /// Tells the breaker how a request went; none: nothing that would count.
-    pub fn record(&self, attempt: Attempt, verdict: Option<Verdict>, site: &Site<'_>) {
-        let Some(verdict) = verdict else { return };
-        if verdict == Verdict::Served {
+    pub fn record(&self, attempt: Attempt, liveness: Option<Liveness>, site: &ProbeSite<'_>) {
+        let Some(liveness) = liveness else { return };
+        if liveness == Liveness::Served {
             self.samples.lock().know(site, Instant::now());
         }
         let checks = self.servers.checks();
-        let changed = self.change(|breaker, now| breaker.record(attempt.0, verdict, checks, now));
+        let changed = self.change(|breaker, now| breaker.record(attempt.0, liveness, checks, now));
         if changed == Change::Ask {
             let pages = self.samples.lock().pick(site);
             self.settle(pages);
@@ -399,7 +399,7 @@ impl Origin {
     }
 
     /// Tells the breaker how the probe went that it wanted.
-    fn probed(&self, probe: Option<(PageId, Verdict)>) {
+    fn probed(&self, probe: Option<(PageId, Liveness)>) {
         let checks = self.servers.checks();
         self.change(|breaker, now| breaker.probed(probe, checks, now));
     }
@@ -413,17 +413,17 @@ impl Origin {
                 let Some(origin) = report.origin.upgrade() else { return };
                 if let Some(silent) = nth.checked_sub(1).map(|last| &pages[last]) {
                     // Not the last one, so it counts like any other request.
-                    origin.record(Attempt(silent.page), Some(Verdict::Silent), &silent.site());
+                    origin.record(Attempt(silent.page), Some(Liveness::Silent), &silent.site());
                 }
-                let verdict = origin.ask(kept).await;
-                report.found = verdict.map(|verdict| (kept.page, verdict));
-                match verdict {
-                    Some(Verdict::Silent) => {}
-                    Some(Verdict::Served | Verdict::Answered) => {
+                let liveness = origin.ask(kept).await;
+                report.found = liveness.map(|liveness| (kept.page, liveness));
+                match liveness {
+                    Some(Liveness::Silent) => {}
+                    Some(Liveness::Served | Liveness::Answered) => {
                         origin.samples.lock().forget(&pages[..nth]);
                         return;
                     }
-                    Some(Verdict::Unreachable) | None => return,
+                    Some(Liveness::Unreachable) | None => return,
                 }
             }
         });
@@ -435,23 +435,23 @@ impl Origin {
         let (origin, kept) = (self.this.clone(), Arc::clone(kept));
         tokio::spawn(async move {
             let Some(origin) = origin.upgrade() else { return };
-            let verdict = origin.ask(&kept).await;
-            origin.record(Attempt(kept.page), verdict, &kept.site());
+            let liveness = origin.ask(&kept).await;
+            origin.record(Attempt(kept.page), liveness, &kept.site());
         });
     }
 
     /// Asks for a page. The body is not read.
-    async fn ask(&self, kept: &Kept) -> Option<Verdict> {
+    async fn ask(&self, kept: &Kept) -> Option<Liveness> {
         let request = kept.request(self.host_field(&kept.host)).ok()?;
         let deadline = Instant::now() + probe::deadline(&self.config);
         match self.fetch(request, deadline).await {
-            Ok(exchange) => Verdict::of_status(exchange.head.status, RequestBody::None),
+            Ok(exchange) => Liveness::of_status(exchange.head.status, RequestBody::None),
             Err(error) => {
                 let server = error.server.map(|server| server.to_string());
                 tracing::warn!(
                     origin = %self.config.name, server, detail = error.detail, "the probe failed"
                 );
-                Verdict::of_failure(error.failure, error.stage, RequestBody::None)
+                Liveness::of_failure(error.failure, error.stage, RequestBody::None)
             }
         }
     }
@@ -460,7 +460,7 @@ impl Origin {
     /// [`admit`](Self::admit) would neither let it through nor ask anything in its
     /// place. Asking takes no turn.
     #[must_use]
-    pub fn breaker_shut(&self, target: &str) -> bool {
+    pub fn breaker_rejects(&self, target: &str) -> bool {
         if !self.breaker_open() {
             return false;
         }
@@ -523,7 +523,7 @@ impl Origin {
 /// Tells the breaker, however the task ends: it waits for that.
 struct Report {
     origin: Weak<Origin>,
-    found: Option<(PageId, Verdict)>,
+    found: Option<(PageId, Liveness)>,
 }
 
 impl Drop for Report {

@@ -47,7 +47,7 @@ const REPLACE_EVERY: Duration = Duration::from_secs(1);
 
 /// A site as clients ask for it: what a request of our own needs beside a target.
 #[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
+pub struct ProbeSite<'a> {
     /// The host the client named.
     pub host: &'a str,
     /// `http` or `https`.
@@ -64,7 +64,7 @@ pub struct Sample<'a> {
     /// for one use.
     pub target: &'a str,
     /// Whose page it is.
-    pub site: Site<'a>,
+    pub site: ProbeSite<'a>,
     /// It was asked for as the page of its route, so it answers the same again.
     /// Otherwise with the fields of a client, of which none is remembered.
     pub page: bool,
@@ -147,7 +147,7 @@ impl Samples {
     }
 
     /// Something was served here.
-    pub(super) fn know(&mut self, site: &Site<'_>, now: Instant) {
+    pub(super) fn know(&mut self, site: &ProbeSite<'_>, now: Instant) {
         let known = |kept: &Arc<Kept>| *kept.host == *site.host && kept.scheme == site.scheme;
         if site.host.len() <= MAX_BYTES && !self.homes.kept.iter().any(known) {
             self.homes.add(PageId::of(site.host), now, || Kept::home(site));
@@ -157,7 +157,7 @@ impl Samples {
     /// Some to ask for, in this order: of different sections if there are, and `/`
     /// last; where nothing was served yet, that of `site`. One at least and at most
     /// [`ASKED`].
-    pub(super) fn pick(&self, site: &Site<'_>) -> Vec<Arc<Kept>> {
+    pub(super) fn pick(&self, site: &ProbeSite<'_>) -> Vec<Arc<Kept>> {
         let mut picked: Vec<Arc<Kept>> = Vec::new();
         let mut others = Vec::new();
         for rank in &self.ranks {
@@ -217,13 +217,13 @@ impl Reservoir {
 }
 
 impl Kept {
-    fn new(page: PageId, section: PageId, target: &str, site: &Site<'_>) -> Kept {
-        let &Site { host, scheme, via } = site;
+    fn new(page: PageId, section: PageId, target: &str, site: &ProbeSite<'_>) -> Kept {
+        let &ProbeSite { host, scheme, via } = site;
         Kept { page, section, target: target.into(), host: host.into(), scheme, via: via.clone() }
     }
 
     /// Those of different hosts are of different sections.
-    fn home(site: &Site<'_>) -> Kept {
+    fn home(site: &ProbeSite<'_>) -> Kept {
         Kept::new(PageId::of(HOME), PageId::of(site.host), HOME, site)
     }
 
@@ -231,8 +231,8 @@ impl Kept {
         self.page == other.page && self.host == other.host
     }
 
-    pub(super) fn site(&self) -> Site<'_> {
-        Site { host: &self.host, scheme: self.scheme, via: &self.via }
+    pub(super) fn site(&self) -> ProbeSite<'_> {
+        ProbeSite { host: &self.host, scheme: self.scheme, via: &self.via }
     }
 
     /// The request for it, with what its origin wants as `Host`.
@@ -251,7 +251,7 @@ impl Kept {
 mod tests {
     use super::super::breaker::MIN_ATTEMPTS;
     use super::super::tests::{Server, config_of, eventually};
-    use super::super::{Origin, Origins, Verdict};
+    use super::super::{Liveness, Origin, Origins};
     use super::*;
 
     fn sample<'a>(target: &'a str, via: &'a Via) -> Sample<'a> {
@@ -259,8 +259,8 @@ mod tests {
         Sample { target, site: site("www.example.com", via), page: true, html: true, took }
     }
 
-    fn site<'a>(host: &'a str, via: &'a Via) -> Site<'a> {
-        Site { host, scheme: "https", via }
+    fn site<'a>(host: &'a str, via: &'a Via) -> ProbeSite<'a> {
+        ProbeSite { host, scheme: "https", via }
     }
 
     fn targets(kept: &[Arc<Kept>]) -> Vec<&str> {
@@ -423,13 +423,13 @@ mod tests {
     fn made_up(origin: &Origin, via: &Via) {
         for n in 0..MIN_ATTEMPTS {
             let attempt = origin.admit(&format!("/made-up/{n}"), &site(HOST, via)).unwrap();
-            origin.record(attempt, Some(Verdict::Silent), &site(HOST, via));
+            origin.record(attempt, Some(Liveness::Silent), &site(HOST, via));
         }
     }
 
     fn served(origin: &Origin, via: &Via, target: &str) {
         let attempt = origin.admit(target, &site(HOST, via)).unwrap();
-        origin.record(attempt, Some(Verdict::Served), &site(HOST, via));
+        origin.record(attempt, Some(Liveness::Served), &site(HOST, via));
         origin.served(attempt, &sample(target, via));
     }
 

@@ -730,8 +730,8 @@ async fn a_reload_carries_over_what_is_unchanged() {
     assert_eq!(server.accepted(), 1, "connections are carried over in any case");
 }
 
-fn site(via: &Via) -> Site<'_> {
-    Site { host: "www.example.com", scheme: "https", via }
+fn site(via: &Via) -> ProbeSite<'_> {
+    ProbeSite { host: "www.example.com", scheme: "https", via }
 }
 
 /// A dead origin: so many attempts, each to another page, find nobody.
@@ -739,7 +739,7 @@ fn dies(origin: &Origin) {
     for n in 0..MIN_ATTEMPTS {
         let via = Via::default();
         let attempt = origin.admit(&format!("/{n}?q"), &site(&via)).unwrap();
-        origin.record(attempt, Some(Verdict::Unreachable), &site(&via));
+        origin.record(attempt, Some(Liveness::Unreachable), &site(&via));
     }
 }
 
@@ -752,17 +752,17 @@ async fn the_breaker_through_the_origin() {
     assert!(origin.breaker_open());
     assert_eq!(origin.admit("/a", &site).unwrap_err(), Failure::Breaker);
     tokio::time::advance(PROBE_INTERVAL).await;
-    assert!(!origin.breaker_shut("/a") && !origin.breaker_shut("/b"), "asking takes no turn");
+    assert!(!origin.breaker_rejects("/a") && !origin.breaker_rejects("/b"), "asking takes no turn");
     assert_eq!(origin.admit("/a", &site).unwrap_err(), Failure::Breaker, "a probe goes instead");
-    assert!(origin.breaker_shut("/a") && origin.breaker_shut("/b"));
+    assert!(origin.breaker_rejects("/a") && origin.breaker_rejects("/b"));
     tokio::time::advance(PROBE_INTERVAL).await;
     let turn = origin.admit("/a", &site).unwrap();
-    assert!(origin.breaker_shut("/a") && origin.breaker_shut("/b"));
+    assert!(origin.breaker_rejects("/a") && origin.breaker_rejects("/b"));
     assert_eq!(origin.admit("/b", &site).unwrap_err(), Failure::Breaker);
     origin.record(turn, None, &site);
     assert!(origin.breaker_open(), "nothing is known of it");
-    origin.record(turn, Some(Verdict::Answered), &site);
-    assert!(!origin.breaker_open() && !origin.breaker_shut("/a"));
+    origin.record(turn, Some(Liveness::Answered), &site);
+    assert!(!origin.breaker_open() && !origin.breaker_rejects("/a"));
     assert!(origin.admit("/a", &site).is_ok());
 }
 
@@ -778,7 +778,10 @@ async fn health_checks_close_the_breaker() {
     dies(&origin);
     tokio::time::advance(PROBE_INTERVAL).await;
     let via = Via::default();
-    assert!(origin.breaker_shut("/a") && origin.admit("/a", &site(&via)).is_err(), "no requests");
+    assert!(
+        origin.breaker_rejects("/a") && origin.admit("/a", &site(&via)).is_err(),
+        "no requests"
+    );
     server.checked(Ok(()));
     assert!(origin.admit("/a", &site(&via)).is_ok() && !origin.breaker_open());
     dies(&origin);

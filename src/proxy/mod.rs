@@ -31,7 +31,7 @@ use self::hops::{Hops, set_upgrade, upgrades};
 use crate::answer::{cache_fields, failure};
 use crate::engine::Engine;
 use crate::live::Live;
-use crate::origin::{Site, connect_failure};
+use crate::origin::{ProbeSite, connect_failure};
 use crate::page::KeyBuf;
 use crate::plan::{Plan, plan};
 use crate::request::{Facts, Request};
@@ -106,8 +106,8 @@ fn host(head: &RequestHeader) -> &str {
 }
 
 /// The site that was asked.
-fn site<'a>(live: &'a Live, head: &'a RequestHeader, scheme: &'static str) -> Site<'a> {
-    Site { host: host(head), scheme, via: &live.via }
+fn site<'a>(live: &'a Live, head: &'a RequestHeader, scheme: &'static str) -> ProbeSite<'a> {
+    ProbeSite { host: host(head), scheme, via: &live.via }
 }
 
 /// A pingora head as the cache sees it.

@@ -12,8 +12,8 @@ use pingora::upstreams::peer::HttpPeer;
 use tokio::time::Instant;
 
 use crate::origin::{
-    Attempt, Interims, MAX_RELIEFS, Origin, Pass, Permit, RequestBody, Site, Stage, Target,
-    Verdict, connect_failure, lacks_descriptors,
+    Attempt, Interims, Liveness, MAX_RELIEFS, Origin, Pass, Permit, ProbeSite, RequestBody, Stage,
+    Target, connect_failure, lacks_descriptors,
 };
 use crate::rules::cache_status::Failure;
 use crate::server::left;
@@ -65,7 +65,7 @@ impl Passage {
         session: &mut Session,
         origin: &Origin,
         head: &RequestHeader,
-        site: &Site<'_>,
+        site: &ProbeSite<'_>,
     ) -> Result<Box<HttpPeer>, NoServer> {
         if self.place.is_none() {
             let pass = if is_websocket(head) { Pass::WebSocket } else { Pass::Request };
@@ -90,7 +90,7 @@ impl Passage {
         &mut self,
         origin: &Origin,
         head: &RequestHeader,
-        site: &Site<'_>,
+        site: &ProbeSite<'_>,
     ) -> Result<Box<HttpPeer>, Failure> {
         if self.attempt.is_none() {
             self.attempt = Some(origin.admit(head.uri.path(), site)?);
@@ -138,7 +138,7 @@ impl Passage {
         origin: &Origin,
         response: &ResponseHeader,
         body: RequestBody,
-        site: &Site<'_>,
+        site: &ProbeSite<'_>,
     ) {
         let status = response.status;
         self.stage = Stage::Body;
@@ -150,7 +150,7 @@ impl Passage {
             self.place = None;
         }
         if let Some(attempt) = self.attempt.take() {
-            origin.record(attempt, Verdict::of_status(status, body), site);
+            origin.record(attempt, Liveness::of_status(status, body), site);
         }
     }
 
@@ -165,10 +165,10 @@ impl Passage {
         origin: &Origin,
         why: Failure,
         body: RequestBody,
-        site: &Site<'_>,
+        site: &ProbeSite<'_>,
     ) {
         if let Some(attempt) = self.attempt.take() {
-            origin.record(attempt, Verdict::of_failure(why, self.stage, body), site);
+            origin.record(attempt, Liveness::of_failure(why, self.stage, body), site);
         }
     }
 }

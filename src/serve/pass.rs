@@ -12,7 +12,7 @@ use super::heads::{
     Conditions, Passed, end_to_end, passed, passing_shape, request as request_head,
 };
 use super::{Client, Follows, Head, Record};
-use crate::origin::{Exchange, FetchError, Pass, RequestBody, Site, Verdict};
+use crate::origin::{Exchange, FetchError, Liveness, Pass, ProbeSite, RequestBody};
 use crate::request::Request;
 use crate::route::Route;
 use crate::rules::cache_status::{Bypass, Failure};
@@ -56,7 +56,7 @@ async fn ask<C: Client>(
         Ok(place) => place,
         Err(why) => return Ok(Err(why)),
     };
-    let site = Site { host: request.host, scheme: request.scheme, via: &live.via };
+    let site = ProbeSite { host: request.host, scheme: request.scheme, via: &live.via };
     let attempt = match origin.admit(request.path(), &site) {
         Ok(attempt) => attempt,
         Err(why) => return Ok(Err(why)),
@@ -80,12 +80,12 @@ async fn ask<C: Client>(
     interims.relay(client).await?;
     let (verdict, fetched) = match fetched {
         Ok(exchange) => {
-            (Verdict::of_status(exchange.head.status, RequestBody::None), Ok((exchange, asked)))
+            (Liveness::of_status(exchange.head.status, RequestBody::None), Ok((exchange, asked)))
         }
         Err(FetchError { failure, stage, server, detail }) => {
             let origin = &origin.config().name;
             tracing::debug!(%origin, ?server, %detail, "passing through failed");
-            (Verdict::of_failure(failure, stage, RequestBody::None), Err(failure))
+            (Liveness::of_failure(failure, stage, RequestBody::None), Err(failure))
         }
     };
     origin.record(attempt, verdict, &site);

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::html::{Tag, scripts, tags};
-use super::super::preset::Told;
+use super::super::preset::PageHints;
 use super::super::urls::{MAX_NAME, Names};
 use crate::page::Form;
 
@@ -49,24 +49,24 @@ pub(super) fn is_exported(body: &[u8]) -> bool {
 }
 
 /// What a document tells.
-pub(super) fn told(form: Form, body: &[u8]) -> Told {
+pub(super) fn page_hints(form: Form, body: &[u8]) -> PageHints {
     match form {
         Form::Document => of_document(body),
-        Form::Payload => Told { build: in_flight(body), pair: Some(Form::Document) },
-        Form::Data => Told { build: None, pair: Some(Form::Document) },
+        Form::Payload => PageHints { build: in_flight(body), pair: Some(Form::Document) },
+        Form::Data => PageHints { build: None, pair: Some(Form::Document) },
     }
 }
 
-fn of_document(body: &[u8]) -> Told {
+fn of_document(body: &[u8]) -> PageHints {
     if let Some(data) = next_data(body) {
         let pair = (data.gsp && !data.fallback).then_some(Form::Data);
-        return Told { build: data.build.as_deref().and_then(plain), pair };
+        return PageHints { build: data.build.as_deref().and_then(plain), pair };
     }
     let flight = flight_of(body);
     if flight.is_empty() {
-        return Told::default();
+        return PageHints::default();
     }
-    Told { build: in_flight(&flight), pair: Some(Form::Payload) }
+    PageHints { build: in_flight(&flight), pair: Some(Form::Payload) }
 }
 
 /// The payload that a document of the app router carries along, piece by piece.

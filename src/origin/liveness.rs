@@ -6,7 +6,7 @@ use crate::rules::cache_status::Failure;
 
 /// How an exchange counts for the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Liveness {
     /// The page was served: a status below 400.
     Served,
     /// The origin answered, with any other status than those of a gateway that
@@ -46,39 +46,39 @@ pub enum RequestBody {
     Unfinished,
 }
 
-impl Verdict {
+impl Liveness {
     /// Whether it speaks against the origin.
     #[must_use]
     pub const fn is_failure(self) -> bool {
-        matches!(self, Verdict::Silent | Verdict::Unreachable)
+        matches!(self, Liveness::Silent | Liveness::Unreachable)
     }
 
     /// What the status of a response tells; none: nothing.
     #[must_use]
-    pub fn of_status(status: StatusCode, body: RequestBody) -> Option<Verdict> {
+    pub fn of_status(status: StatusCode, body: RequestBody) -> Option<Liveness> {
         match status.as_u16() {
-            502..=504 => (body != RequestBody::Unfinished).then_some(Verdict::Silent),
-            ..400 => Some(Verdict::Served),
-            _ => Some(Verdict::Answered),
+            502..=504 => (body != RequestBody::Unfinished).then_some(Liveness::Silent),
+            ..400 => Some(Liveness::Served),
+            _ => Some(Liveness::Answered),
         }
     }
 
     /// What it tells that no response came, or not all of it; none: nothing.
     #[must_use]
-    pub const fn of_failure(why: Failure, stage: Stage, body: RequestBody) -> Option<Verdict> {
+    pub const fn of_failure(why: Failure, stage: Stage, body: RequestBody) -> Option<Liveness> {
         match (stage, why) {
             (Stage::Connect, Failure::Connect | Failure::Tls | Failure::Timeout) => {
-                Some(Verdict::Unreachable)
+                Some(Liveness::Unreachable)
             }
             // Somebody is there, and does not get this one page right.
-            (Stage::Malformed, _) => Some(Verdict::Answered),
+            (Stage::Malformed, _) => Some(Liveness::Answered),
             // Who does not want an upload closes the connection in the middle of it.
             (Stage::Head, Failure::Reset) => match body {
-                RequestBody::None => Some(Verdict::Silent),
+                RequestBody::None => Some(Liveness::Silent),
                 RequestBody::Whole | RequestBody::Unfinished => None,
             },
             (Stage::Head, Failure::Timeout) => match body {
-                RequestBody::None | RequestBody::Whole => Some(Verdict::Silent),
+                RequestBody::None | RequestBody::Whole => Some(Liveness::Silent),
                 RequestBody::Unfinished => None,
             },
             // It had answered; or it is a fault of ours, of the client's, or of the
@@ -94,8 +94,8 @@ mod tests {
 
     use super::*;
 
+    use Liveness::{Answered, Served, Silent, Unreachable};
     use RequestBody::{None as Empty, Unfinished, Whole};
-    use Verdict::{Answered, Served, Silent, Unreachable};
 
     #[test]
     fn statuses() {
@@ -111,7 +111,7 @@ mod tests {
         ] {
             for &status in statuses {
                 let status = StatusCode::from_u16(status).unwrap();
-                assert_eq!(Verdict::of_status(status, body), expected, "{status} {body:?}");
+                assert_eq!(Liveness::of_status(status, body), expected, "{status} {body:?}");
             }
         }
     }
@@ -130,8 +130,8 @@ mod tests {
                         (Stage::Head, Failure::Timeout, Empty | Whole) => Some(Silent),
                         _ => None,
                     };
-                    let verdict = Verdict::of_failure(why, stage, body);
-                    assert_eq!(verdict, expected, "{why:?} {stage:?} {body:?}");
+                    let liveness = Liveness::of_failure(why, stage, body);
+                    assert_eq!(liveness, expected, "{why:?} {stage:?} {body:?}");
                 }
             }
         }

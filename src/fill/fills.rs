@@ -274,6 +274,7 @@ impl Fills {
     /// `page` is what was found, `key` where the new one goes: that is another
     /// place when the page is of the deployment before. `route`: the tags of its route;
     /// `whole`: its members are renewed together.
+    #[expect(clippy::too_many_arguments, reason = "all of them are of one request")]
     pub fn refresh(
         &self,
         key: &PageKey,

@@ -98,6 +98,14 @@ pub struct Found {
     pub asked: bool,
 }
 
+/// The members of a page after a commit.
+struct Swapped {
+    /// Those that it brings.
+    fresh: Vec<Arc<Representation>>,
+    /// All, with these.
+    members: Vec<Arc<Representation>>,
+}
+
 /// A page that was found in a search.
 struct Searched {
     listed: Listed,
@@ -522,7 +530,8 @@ impl Store {
         gone: impl Fn(&Representation) -> bool,
     ) -> Committed {
         // 1. Who stays, who goes.
-        let Some((fresh, mut members)) = self.replaced(key, old.as_deref(), new, gone) else {
+        let Some(Swapped { fresh, mut members }) = self.swapped(key, old.as_deref(), new, gone)
+        else {
             return Committed::Superseded;
         };
 
@@ -572,15 +581,15 @@ impl Store {
         if stored { Committed::Stored { page, standing: worst } } else { Committed::NoRoom }
     }
 
-    /// What takes the place of what, and all members of the page then; none if what is
-    /// stored began later, or nothing changes.
-    fn replaced(
+    /// The members of a page after a commit; none if what is stored began later, or
+    /// nothing changes.
+    fn swapped(
         &self,
         key: &PageKey,
         old: Option<&Page>,
         new: Vec<Representation>,
         gone: impl Fn(&Representation) -> bool,
-    ) -> Option<(Vec<Arc<Representation>>, Vec<Arc<Representation>>)> {
+    ) -> Option<Swapped> {
         let stored = old.map_or(&[][..], |page| &page.members);
         let (dropped, mut members): (Vec<_>, Vec<_>) =
             stored.iter().cloned().partition(|member| gone(member));
@@ -606,7 +615,7 @@ impl Store {
             // last one to go.
             members.push(Arc::clone(rep));
         }
-        Some((fresh, members))
+        Some(Swapped { fresh, members })
     }
 
     /// The tags that a page had when it was removed because of one.

@@ -326,7 +326,7 @@ pub trait Framework: Debug + Send + Sync {
         true
     }
 
-    /// The hashed assets that a body names, by path: the first [`MAX_NAMES`] of
+    /// The hashed assets that a body names, by path: the first [`MAX_NAMES`](super::MAX_NAMES) of
     /// them. Takes time in proportion to the body's size, whatever is in it.
     fn assets(&self, _path: &str, _body: &[u8]) -> Vec<String> {
         Vec::new()

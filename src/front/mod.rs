@@ -25,7 +25,7 @@ use crate::route::Route;
 use crate::rules::Outcome;
 use crate::rules::cache_status::{Bypass, Failure};
 use crate::serve::{self, Asked, Record};
-use crate::server::{self, Door, Plain, Reply, Sent, Version, Withhold};
+use crate::server::{self, Handler, Plain, Reply, Sent, Version, Withhold};
 use client::Direct;
 
 /// What stands behind the front: the plain case, and the way to `HttpProxy`.
@@ -100,7 +100,7 @@ fn method(name: &str) -> &'static str {
     if name == "HEAD" { "HEAD" } else { "GET" }
 }
 
-impl Door for Front {
+impl Handler for Front {
     type Token = Token;
     type Open = Guard;
 

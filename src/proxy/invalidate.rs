@@ -10,7 +10,7 @@ use http::header::{CONTENT_LOCATION, CONTENT_TYPE, LOCATION};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 
-use super::{Ctx, Proxy, fields, host, request};
+use super::ctx::{Ctx, Proxy, fields, host, request};
 use crate::host;
 use crate::metrics::Invalidation;
 use crate::page::Form;

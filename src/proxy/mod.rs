@@ -1,6 +1,7 @@
 //! pingora's `ProxyHttp`, in phase order: each phase a few lines that call the
 //! rooms. Requests that the front did not answer itself come through here.
 
+mod ctx;
 mod fate;
 mod hops;
 mod invalidate;
@@ -12,13 +13,14 @@ mod write;
 #[cfg(test)]
 pub(crate) use tunnel::may_open;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+pub use ctx::{Ctx, Proxy};
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{HOST, MAX_FORWARDS};
+use http::header::MAX_FORWARDS;
 use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -26,16 +28,14 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use self::ctx::{fields, host, request, site, target};
 use self::fate::{Answer, Body, Fate, fate};
 use self::hops::{Hops, set_upgrade, upgrades};
 use crate::answer::{cache_fields, failure};
-use crate::engine::Engine;
-use crate::live::Live;
-use crate::origin::{ProbeSite, connect_failure};
+use crate::origin::connect_failure;
 use crate::page::KeyBuf;
 use crate::plan::{Plan, plan};
-use crate::request::{Facts, Request};
-use crate::revalidate::Throttle;
+use crate::request::Facts;
 use crate::rules::cache_status::{Bypass, Failure};
 use crate::rules::{Outcome, date};
 use crate::serve::{
@@ -44,88 +44,6 @@ use crate::serve::{
 use crate::server::{stream_of, suit_http10};
 
 use pass::{NoServer, Passage};
-
-/// The proxy behind the front.
-pub struct Proxy {
-    engine: Arc<Engine>,
-    throttle: Throttle,
-}
-
-/// What is known of a request on its way.
-pub struct Ctx {
-    record: Record,
-    /// Its way to the origin, where the cache has no part in it.
-    passage: Passage,
-    /// What the origin is asked.
-    asked: Conditions,
-    /// The head as the visitor sent it.
-    head: Option<Box<RequestHeader>>,
-    /// How the visitor asked: `http` or `https`.
-    scheme: &'static str,
-    /// The beginning of an answer that may send its client to a page that it changed.
-    sends: Option<Vec<u8>>,
-}
-
-impl Ctx {
-    fn set(&mut self, outcome: Outcome) {
-        self.record.outcome = outcome;
-    }
-}
-
-impl Proxy {
-    /// A proxy over the rooms of an edge.
-    pub(crate) fn new(engine: Arc<Engine>) -> Proxy {
-        Proxy { engine, throttle: Throttle::default() }
-    }
-
-    fn peer(session: &Session) -> IpAddr {
-        session
-            .client_addr()
-            .and_then(|addr| addr.as_inet())
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip)
-    }
-}
-
-/// The fields of a pingora head as the cache reads them.
-fn fields(head: &RequestHeader) -> Vec<httparse::Header<'_>> {
-    head.headers
-        .iter()
-        .map(|(name, value)| httparse::Header { name: name.as_str(), value: value.as_bytes() })
-        .collect()
-}
-
-/// Path and query as sent, in origin form.
-fn target(head: &RequestHeader) -> &str {
-    head.uri.path_and_query().map_or("/", |target| target.as_str())
-}
-
-/// The host that the request names.
-fn host(head: &RequestHeader) -> &str {
-    let authority = head.uri.authority().map(|a| a.as_str());
-    authority.or_else(|| head.headers.get(HOST).and_then(|v| v.to_str().ok())).unwrap_or("")
-}
-
-/// The site that was asked.
-fn site<'a>(live: &'a Live, head: &'a RequestHeader, scheme: &'static str) -> ProbeSite<'a> {
-    ProbeSite { host: host(head), scheme, via: &live.via }
-}
-
-/// A pingora head as the cache sees it.
-fn request<'a>(
-    live: &Live,
-    head: &'a RequestHeader,
-    fields: &'a [httparse::Header<'a>],
-    peer: IpAddr,
-) -> Request<'a> {
-    Request {
-        method: head.method.as_str(),
-        target: target(head),
-        host: host(head),
-        scheme: live.scheme(peer, fields),
-        fields,
-        peer,
-    }
-}
 
 #[async_trait]
 impl ProxyHttp for Proxy {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::Proxy;
+use super::ctx::Proxy;
 use super::write::{append, invite};
 use crate::answer::cache_fields;
 use crate::live::Live;

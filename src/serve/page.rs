@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
-use super::{Client, Head, Record, stream};
+use super::client::{Client, Head, stream};
+use super::record::Record;
 use crate::answer::{Answer, Choice, Stale};
 use crate::cookies::Taken;
 use crate::engine::Engine;

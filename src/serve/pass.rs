@@ -8,10 +8,11 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::client::{Client, Follows, Head};
 use super::heads::{
     Conditions, Passed, end_to_end, passed, passing_shape, request as request_head,
 };
-use super::{Client, Follows, Head, Record};
+use super::record::Record;
 use crate::origin::{Exchange, FetchError, Liveness, Pass, ProbeSite, RequestBody};
 use crate::request::Request;
 use crate::route::Route;

@@ -8,20 +8,20 @@ use std::task::Poll;
 
 use tokio::time::Instant;
 
+use super::handler::{Handler, Shared};
 use super::head::{self, Length};
 use super::places::Place;
 use super::refusal::Refusal;
-use super::reply::{Asked, Queue, Request};
+use super::reply::{Asked, Plain, Queue, Request};
 use super::socket::Socket;
 use super::timer::Timer;
 use super::withhold::{Lending, Withhold};
-use super::{Door, Plain, Shared};
 
 /// Empty lines before a request line that are forgiven (RFC 9112 §2.2).
 const EMPTY_LINES: u32 = 4;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>, place: Arc<Place>) {
+pub(super) async fn serve<D: Handler>(socket: Socket, shared: Arc<Shared<D>>, place: Arc<Place>) {
     // Polled once: that leaves this task's waker to be called when draining
     // begins, and `read` asks the flag whenever the task wakes. Waiting for
     // the news anew before each request would take a lock each time.
@@ -51,7 +51,7 @@ pub(super) async fn serve<D: Door>(socket: Socket, shared: Arc<Shared<D>>, place
     }
 }
 
-struct Connection<'s, D: Door> {
+struct Connection<'s, D: Handler> {
     socket: Socket,
     shared: &'s Arc<Shared<D>>,
     place: &'s Place,
@@ -115,7 +115,7 @@ enum Step<W> {
     Refused(Refusal),
 }
 
-impl<'s, D: Door> Connection<'s, D> {
+impl<'s, D: Handler> Connection<'s, D> {
     fn new(socket: Socket, shared: &'s Arc<Shared<D>>, place: &'s Place) -> Self {
         Connection {
             socket,
@@ -196,9 +196,9 @@ impl<'s, D: Door> Connection<'s, D> {
             let last = !head.persistent || self.shared.shutdown.is_draining();
             let connection: &[u8] =
                 if last { b"Connection: close\r\n\r\n" } else { b"Connection: keep-alive\r\n\r\n" };
-            let door = &self.shared.door;
+            let handler = &self.shared.handler;
             let asked = Asked { head: self.start..self.start + len, at: self.read_at.into_std() };
-            match self.queue.push(connection, asked, |reply| door.plain(&request, reply)) {
+            match self.queue.push(connection, asked, |reply| handler.plain(&request, reply)) {
                 Plain::Answered(()) => {
                     self.used(len);
                     return Step::Answered { last };
@@ -320,15 +320,15 @@ impl<'s, D: Door> Connection<'s, D> {
             }
         })
         .await;
-        let door = &self.shared.door;
+        let handler = &self.shared.handler;
         let (peer, buf) = (socket.peer(), &self.buf);
         queue.settle(peer, written.err(), |token, sent, head| {
-            door.served(token, sent, buf.get(head).unwrap_or_default());
+            handler.served(token, sent, buf.get(head).unwrap_or_default());
         });
         written
     }
 
-    /// Lends the connection to the door for one request. None: it did not come back.
+    /// Lends the connection to the handler for one request. None: it did not come back.
     async fn lend(mut self, way: Way<D::Wait>) -> Option<Self> {
         let (shared, place) = (self.shared, self.place);
         let limits = shared.limits.load_full();
@@ -356,8 +356,8 @@ impl<'s, D: Door> Connection<'s, D> {
             shutdown: shared.shutdown.clone(),
         });
         let back = match way.wait {
-            Some(wait) => shared.door.wait(wait, stream).await,
-            None => shared.door.long_way(stream).await,
+            Some(wait) => shared.handler.wait(wait, stream).await,
+            None => shared.handler.long_way(stream).await,
         };
         match back.and_then(Withhold::reclaim).or_else(|| slot.take_kept()) {
             Some((socket, buf)) => {
@@ -380,7 +380,11 @@ impl<'s, D: Door> Connection<'s, D> {
     async fn refuse(mut self, refusal: Refusal) {
         let bytes = &self.buf[self.start..];
         let page = refusal.page(crate::clock::now(), bytes.starts_with(b"HEAD "));
-        self.shared.door.refused(self.socket.peer(), refusal.failure(), refusal.status().as_u16());
+        self.shared.handler.refused(
+            self.socket.peer(),
+            refusal.failure(),
+            refusal.status().as_u16(),
+        );
         let limit = self.shared.limits.load().write_timeout;
         let mut rest = &page[..];
         let write = poll_fn(|cx| {

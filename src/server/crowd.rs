@@ -7,9 +7,18 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::connection;
+use super::handler::{Handler, Shared};
 use super::places::{Place, Places};
 use super::socket::Socket;
-use super::{Door, Shared, Summary, connection};
+
+/// How [`run`](super::run) ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Connections with a request in flight that were cut off when time was up; zero after a
+    /// clean stop.
+    pub cut_off: usize,
+}
 
 /// The connections there are.
 pub(super) struct Crowd<D> {
@@ -21,7 +30,7 @@ pub(super) struct Crowd<D> {
     outside: Option<(TcpStream, SocketAddr)>,
 }
 
-impl<D: Door> Crowd<D> {
+impl<D: Handler> Crowd<D> {
     pub(super) fn new(shared: Arc<Shared<D>>) -> Self {
         let (connections, places) = (JoinSet::new(), Places::default());
         Crowd { shared, connections, places, outside: None }
@@ -109,7 +118,7 @@ impl<D: Door> Crowd<D> {
     }
 }
 
-async fn admit<D: Door>(
+async fn admit<D: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
     shared: Arc<Shared<D>>,
@@ -120,7 +129,7 @@ async fn admit<D: Door>(
         tracing::debug!(%error, %peer, "the client left before anything was read");
         return;
     }
-    let _open = shared.door.opened();
+    let _open = shared.handler.opened();
     connection::serve(Socket::new(stream, peer), shared, place).await;
 }
 

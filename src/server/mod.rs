@@ -4,24 +4,25 @@
 //! ```text
 //! Listeners::bind ── run ──┬── serve (a task per connection)   crowd, places
 //!                          │     read a head       head, refusal
-//!                          │     plain?  ──────────  Door::plain, reply
-//!                          │       it waits  ──────  Door::wait, withhold
-//!                          │     otherwise  ───────  Door::long_way, withhold, through
+//!                          │     plain?  ──────────  Handler::plain, reply
+//!                          │       it waits  ──────  Handler::wait, withhold
+//!                          │     otherwise  ───────  Handler::long_way, withhold, through
 //!                          └── drain                 shutdown
 //! ```
 //!
-//! What the answer to a request is, is not known here: that is the [`Door`]'s.
+//! What the answer to a request is, is not known here: that is the [`Handler`]'s.
 //! And whatever is not byte for byte plain goes the long way, so that there is
 //! one opinion on framing.
 //!
 //! TLS will be another kind of stream in `socket`, and a connection that
-//! negotiated HTTP/2 will go to the door whole, before `connection::serve`;
+//! negotiated HTTP/2 will go to the handler whole, before `connection::serve`;
 //! nothing above the socket knows that it is TCP.
 
 mod connection;
 mod crowd;
 mod departure;
 mod descriptors;
+mod handler;
 mod head;
 mod listener;
 mod places;
@@ -39,95 +40,29 @@ mod withhold;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::{Instant, sleep, sleep_until};
 
+pub use crowd::Summary;
 pub use descriptors::raise_descriptor_limit;
+pub use handler::Handler;
 pub use head::Version;
 pub use listener::{BindError, Listeners};
 pub(crate) use refusal::ALLOWED;
-pub use reply::{Parts, Reply, Request, Sent};
+pub use reply::{Parts, Plain, Reply, Request, Sent};
 pub use shutdown::{Shutdown, Trigger, shutdown};
 pub use through::{left, stream_of, suit_http10, through};
 pub use withhold::Withhold;
 
 use crate::config::Limits;
 use crate::relief::Relief;
-use crate::rules::cache_status::Failure;
 use crowd::Crowd;
+use handler::Shared;
 use listener::Acceptor;
 use places::Room;
-
-/// What stands behind the front.
-pub trait Door: Send + Sync + 'static {
-    /// What [`Door::plain`] wants back in [`Door::served`]: all that log and metrics need, for
-    /// the request is gone by then. Small, and `()` where nothing is wanted.
-    type Token: Send;
-
-    /// What is held while a connection is open: a guard that counts, or `()`.
-    type Open: Send;
-
-    /// A visitor connected.
-    fn opened(&self) -> Self::Open;
-
-    /// What is known of a plain request whose answer has to be waited for.
-    type Wait: Send;
-
-    /// Answers a plain request if that needs no waiting. Unless it is answered, what was written
-    /// into `reply` is thrown away.
-    fn plain(&self, request: &Request<'_>, reply: &mut Reply<'_>)
-    -> Plain<Self::Token, Self::Wait>;
-
-    /// Answers a plain request on the connection's own task, whatever that waits for. The stream
-    /// begins with its head. Returning the stream keeps the connection, as in
-    /// [`long_way`](Self::long_way).
-    fn wait(
-        &self,
-        wait: Self::Wait,
-        stream: Withhold,
-    ) -> impl Future<Output = Option<Withhold>> + Send;
-
-    /// A reply was written, or could not be. `head` is that of its request, as it came.
-    fn served(&self, token: Self::Token, sent: Sent, head: &[u8]);
-
-    /// The front answered a request with `status` itself, and closes the connection.
-    fn refused(&self, peer: SocketAddr, why: Failure, status: u16);
-
-    /// Takes a request the long way: mostly [`through`]. Returning the stream keeps the
-    /// connection. Whatever becomes of the stream, the front sees to its proper end.
-    fn long_way(&self, stream: Withhold) -> impl Future<Output = Option<Withhold>> + Send;
-}
-
-/// What became of a plain request.
-#[derive(Debug)]
-pub enum Plain<T, W> {
-    /// It is answered.
-    Answered(T),
-    /// Its answer has to be waited for.
-    Waits(W),
-    /// It is not plain after all: it takes the long way.
-    No,
-}
-
-/// What all connections share.
-struct Shared<D> {
-    door: Arc<D>,
-    limits: Arc<ArcSwap<Limits>>,
-    shutdown: Shutdown,
-    room: Room,
-}
-
-/// How [`run`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Connections with a request in flight that were cut off when time was up; zero after a
-    /// clean stop.
-    pub cut_off: usize,
-}
 
 /// How long accepting rests when the system is out of descriptors or memory.
 const REST: Duration = Duration::from_millis(100);
@@ -150,9 +85,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// The listeners can't be handed to the runtime.
-pub async fn run<D: Door>(
+pub async fn run<D: Handler>(
     listeners: Listeners,
-    door: Arc<D>,
+    handler: Arc<D>,
     limits: Arc<ArcSwap<Limits>>,
     relief: Relief,
     shutdown: Shutdown,
@@ -160,7 +95,7 @@ pub async fn run<D: Door>(
 ) -> io::Result<Summary> {
     let mut acceptor = Acceptor::new(listeners)?;
     let room = Room::new();
-    let shared = Arc::new(Shared { door, limits, shutdown: shutdown.clone(), room });
+    let shared = Arc::new(Shared { handler, limits, shutdown: shutdown.clone(), room });
     let mut crowd = Crowd::new(shared);
     let mut shortage = Shortage::default();
     let mut resting: Option<Instant> = None;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Plain;
 use super::head::Version;
 
 /// A plain request: GET or HEAD of a path, with one Host, without a body, and with nothing in its
@@ -39,6 +38,17 @@ pub struct Reply<'a> {
     pub head: &'a mut Vec<u8>,
     /// The body; stays empty for HEAD and 304.
     pub body: &'a mut Parts,
+}
+
+/// What became of a plain request.
+#[derive(Debug)]
+pub enum Plain<T, W> {
+    /// It is answered.
+    Answered(T),
+    /// Its answer has to be waited for.
+    Waits(W),
+    /// It is not plain after all: it takes the long way.
+    No,
 }
 
 /// A body in one piece, mostly: several only where a multipart range is answered.

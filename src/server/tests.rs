@@ -1,8 +1,9 @@
-//! The front as visitors see it: over loopback sockets, with a door that
+//! The front as visitors see it: over loopback sockets, with a handler that
 //! answers `/plain…` itself and gives the rest to a real `HttpProxy`.
 //!
 //! Every wait ends with an event, or fails after some seconds.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::rules::cache_status::Failure;
 
 pub(super) use crate::kit::patient as within;
 use crate::kit::server::{Server, read_head};
@@ -35,7 +37,7 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-/// What the door was told.
+/// What the handler was told.
 #[derive(Debug)]
 enum Event {
     Served(String, Sent),
@@ -46,7 +48,7 @@ enum Event {
     Left,
 }
 
-struct TestDoor {
+struct TestHandler {
     events: mpsc::UnboundedSender<Event>,
     proxy: Arc<HttpProxy<TestProxy>>,
     long_ways: AtomicUsize,
@@ -62,7 +64,7 @@ fn find(text: &[u8], part: &str) -> bool {
     memchr::memmem::find(text, part.as_bytes()).is_some()
 }
 
-impl Door for TestDoor {
+impl Handler for TestHandler {
     type Token = String;
     type Open = ();
 
@@ -242,7 +244,7 @@ struct Edge {
     limits: Arc<ArcSwap<Limits>>,
     relief: Relief,
     go: Arc<Notify>,
-    door: Arc<TestDoor>,
+    handler: Arc<TestHandler>,
 }
 
 impl Edge {
@@ -256,7 +258,7 @@ impl Edge {
         let origin = origin(answer).await;
         let proxy = TestProxy { events: sender.clone(), go: Arc::clone(&go), origin };
         let conf = Arc::new(ServerConf { max_retries: 1, ..ServerConf::default() });
-        let door = Arc::new(TestDoor {
+        let handler = Arc::new(TestHandler {
             events: sender,
             proxy: Arc::new(http_proxy(&conf, proxy)),
             long_ways: AtomicUsize::new(0),
@@ -268,13 +270,13 @@ impl Edge {
         let relief = Relief::default();
         let run = tokio::spawn(run(
             listeners,
-            Arc::clone(&door),
+            Arc::clone(&handler),
             Arc::clone(&limits),
             relief.clone(),
             stop,
             move || patience,
         ));
-        Edge { addr, trigger, run, events, limits, relief, go, door }
+        Edge { addr, trigger, run, events, limits, relief, go, handler }
     }
 
     async fn client(&self) -> Client {
@@ -385,7 +387,7 @@ async fn plain_requests_are_answered_on_one_connection() {
     let head = client.head().await;
     assert!(head.contains("Content-Length: 7") && head.contains("Connection: close"), "{head}");
     client.closed().await;
-    assert_eq!(edge.door.long_ways.load(Ordering::Relaxed), 0);
+    assert_eq!(edge.handler.long_ways.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -414,7 +416,7 @@ async fn pipelined_requests_are_answered_in_order_whichever_way_they_take() {
     for expected in expected {
         assert_eq!(client.response().await.body, expected);
     }
-    assert_eq!(edge.door.long_ways.load(Ordering::Relaxed), 60);
+    assert_eq!(edge.handler.long_ways.load(Ordering::Relaxed), 60);
 }
 
 #[tokio::test]
@@ -1113,7 +1115,7 @@ async fn new_limits_hold_for_the_next_request() {
 #[tokio::test]
 async fn a_door_may_drop_the_stream() {
     struct Dropping;
-    impl Door for Dropping {
+    impl Handler for Dropping {
         type Token = ();
         type Open = ();
         fn opened(&self) {}
@@ -1127,7 +1129,7 @@ async fn a_door_may_drop_the_stream() {
         fn served(&self, (): (), _: Sent, _: &[u8]) {}
         fn refused(&self, _: SocketAddr, _: Failure, _: u16) {}
         async fn long_way(&self, stream: Withhold) -> Option<Withhold> {
-            // Unanswered: not to be used again, whatever the door thinks.
+            // Unanswered: not to be used again, whatever the handler thinks.
             let _session = ServerSession::new_http1(Box::new(stream));
             None
         }

@@ -8,7 +8,7 @@ use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, LOCATION, SET_CO
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
-use super::ask::Ask;
+use super::ask::{Ask, without};
 use super::classify::Fate;
 use super::decode::Coded;
 use super::stream::{Fill, Preview};
@@ -338,37 +338,38 @@ impl Arrived {
         body: Vec<u8>,
     ) -> Representation {
         let size = body.len() as u64;
-        let origin_etag = self.etag();
-        let has_etag = origin_etag.is_some();
-        let etag = origin_etag
-            .unwrap_or_else(|| format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into());
-        let mut origin = FieldsBuf::default();
-        for (name, value) in self.fields.iter() {
-            if !name.eq_ignore_ascii_case("set-cookie") {
-                origin.push(name, value);
-            }
-        }
+        let own = || format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into();
+        let etag = self.etag().unwrap_or_else(own);
+        let bytes = Bytes::from(body.into_boxed_slice());
         let vary = self.vary_names(ask);
-        let guarded = ask.rendering.is_guarded();
-        let request = if ask.page || guarded { Fields::default() } else { ask.kept(&vary) };
+        let is_for_all = ask.page || ask.rendering.is_guarded();
+        Representation {
+            request: if is_for_all { Fields::default() } else { ask.kept(&vary) },
+            vary: vary.into_iter().map(|name| selected_by(name, ask)).collect(),
+            bodies: Box::new([Body { coding: Coding::Identity, etag, bytes }]),
+            ..self.without_body(ask, cache, terms, size)
+        }
+    }
+
+    /// What is stored of it, but for its body of `size` bytes and the fields that select it.
+    fn without_body(
+        &self,
+        ask: &Ask,
+        cache: &config::Cache,
+        terms: Terms,
+        size: u64,
+    ) -> Representation {
         Representation {
             form: ask.form,
-            vary: vary
-                .into_iter()
-                .map(|name| VaryField { value: vary::value(&name, &ask.fields), name })
-                .collect(),
+            vary: Box::default(),
             status: self.status,
-            origin: origin.done(),
+            origin: without(&self.fields, &["set-cookie"]),
             set_cookie: self.headers.contains_key(SET_COOKIE),
-            asked: if guarded { NOBODY } else { ask.asked() },
-            request,
-            origin_etag: has_etag,
+            asked: if ask.rendering.is_guarded() { NOBODY } else { ask.asked() },
+            request: Fields::default(),
+            origin_etag: self.etag().is_some(),
             last_modified: last_modified(&self.headers, self.response_time),
-            bodies: Box::new([Body {
-                coding: Coding::Identity,
-                etag,
-                bytes: Bytes::from(body.into_boxed_slice()),
-            }]),
+            bodies: Box::default(),
             compress: Compress::new(self.compressible(cache, size)),
             judged: self.judged(ask, cache, terms, size),
             uses: Uses::default(),
@@ -462,8 +463,7 @@ pub(super) fn refreshed(
     let mut selected = prior.vary.to_vec();
     for name in merged.vary_names(ask) {
         if !selected.iter().any(|field| field.name == name) {
-            let value = vary::value(&name, &ask.fields);
-            selected.push(VaryField { name, value });
+            selected.push(selected_by(name, ask));
         }
     }
     // Then it is not selected by what brought its body, either.
@@ -473,30 +473,21 @@ pub(super) fn refreshed(
         let names: Vec<Box<str>> = selected.iter().map(|field| field.name.clone()).collect();
         ask.kept(&names)
     };
+    let fresh = merged.without_body(ask, cache, terms, size);
     let rep = Representation {
         form: prior.form,
         vary: selected.into(),
-        status: prior.status,
-        origin: merged.fields.clone(),
         set_cookie: prior.set_cookie,
         asked: prior.asked,
         request,
         origin_etag: prior.origin_etag,
-        last_modified: last_modified(&merged.headers, merged.response_time),
         bodies: prior.bodies.clone(),
         // What was begun for the prior one may come too late to be attached.
-        compress: if prior.bodies.len() == 1 {
-            Compress::new(merged.compressible(cache, size))
-        } else {
-            Compress::new(true).done()
+        compress: match prior.bodies.len() {
+            1 => fresh.compress.clone(),
+            _ => Compress::new(true).done(),
         },
-        judged: merged.judged(ask, cache, terms, size),
-        uses: Uses::default(),
-        request_time: merged.request_time,
-        response_time: merged.response_time,
-        generated: merged.generated(),
-        born: update.born,
-        tags: Arc::new(sent_tags(&merged.headers)),
+        ..fresh
     };
     Some((rep, origin_stale))
 }
@@ -505,6 +496,11 @@ pub(super) fn refreshed(
 fn sent_tags(headers: &HeaderMap) -> Tags {
     let (sent, overflow) = tags::tags(headers);
     Tags { names: sent.into(), overflow }
+}
+
+/// A field of what is asked for as one that selects its answer.
+fn selected_by(name: Box<str>, ask: &Ask) -> VaryField {
+    VaryField { value: vary::value(&name, &ask.fields), name }
 }
 
 /// Whether a response that varies on `names` and answered a request with the

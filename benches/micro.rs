@@ -11,26 +11,13 @@ use divan::{Bencher, black_box};
 use futures::executor::block_on;
 use http::StatusCode;
 use httparse::Header;
-use perennial::answer::{Answer, Choice, choose};
-use perennial::config::Config;
-use perennial::deployment::Deployments;
-use perennial::fill::Notes;
-use perennial::framework::Preset;
-use perennial::live::Live;
-use perennial::log::AccessLog;
-use perennial::metrics::Metrics;
-use perennial::origin::Origins;
-use perennial::page::{
-    Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, KeyBuf, Page,
-    Representation, Tags, Uses, canonical_path,
+use perennial::bench::{
+    AccessLog, Answer, Asked, Body, Born, Choice, Coding, Compress, Deployments, Facts, Fields,
+    FieldsBuf, Form, Hardness, Judge, Judged, Judgement, KeyBuf, Live, Metrics, Name, Notes,
+    Origins, Outcome, Page, Plan, Preset, Representation, Request, Routes, Store, Tags, Time, Uses,
+    Via, canonical_path, choose, plan,
 };
-use perennial::plan::{Plan, plan};
-use perennial::request::{Facts, Request};
-use perennial::route::Routes;
-use perennial::rules::{Outcome, Time};
-use perennial::store::Store;
-use perennial::terms::Judge;
-use perennial::via::Via;
+use perennial::config::Config;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,7 +76,7 @@ impl World {
             origins: Origins::new(&config.origins),
             preset: Preset::new(&config.framework),
             deployments: [Arc::new(Deployments::new(&config.deployment, None))].into(),
-            metrics: Arc::new(Metrics::for_tests()),
+            metrics: Arc::new(Metrics::new(&["/**".to_owned()], &["web".to_owned()])),
             access: AccessLog::off(),
             via: Via::default(),
             config,
@@ -256,7 +243,6 @@ fn hit(bencher: Bencher<'_, '_>) {
 /// 100,000 tagged pages, and one purge of their tag: what its acknowledgement takes.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn purge_of_100_000_pages(bencher: Bencher<'_, '_>) {
-    use perennial::store::{Hardness, Name};
     let world = World::new();
     let tags = Arc::new(Tags { names: Box::new(["t".into()]), overflow: false });
     let mut key = KeyBuf::default();

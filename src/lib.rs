@@ -88,40 +88,69 @@
 //! (`only-if-cached` and, on `ssr`, `no-store` are obeyed): the origin and the
 //! routes say what may be reused.
 
-pub mod admin;
-pub mod answer;
-pub mod assets;
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "this page is for who works on the crate: only main.rs, tests/ and benches/ use it"
+)]
+
+mod admin;
+mod answer;
+mod assets;
 pub mod clock;
 pub mod config;
-pub mod cookies;
+mod cookies;
 pub mod demo;
-pub mod deployment;
+mod deployment;
 pub mod edge;
 mod engine;
 mod errands;
-pub mod fill;
+mod fill;
 pub mod framework;
 mod front;
-pub mod host;
+mod host;
 #[cfg(test)]
 #[path = "../tests/kit/mod.rs"]
 #[expect(dead_code, reason = "tests/ uses the rest of it")]
 mod kit;
-pub mod live;
+mod live;
 pub mod log;
-pub mod metrics;
-pub mod origin;
-pub mod page;
-pub mod plan;
-pub mod proxy;
-pub mod relief;
+mod metrics;
+mod origin;
+mod page;
+mod plan;
+mod proxy;
+mod relief;
 pub mod reload;
-pub mod request;
-pub mod revalidate;
-pub mod route;
+mod request;
+mod revalidate;
+mod route;
 pub mod rules;
 mod serve;
 pub mod server;
-pub mod store;
-pub mod terms;
-pub mod via;
+mod store;
+mod terms;
+mod via;
+
+/// What `benches/micro` measures, and no interface for anybody else.
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::answer::{Answer, Choice, choose};
+    pub use crate::deployment::Deployments;
+    pub use crate::fill::Notes;
+    pub use crate::framework::Preset;
+    pub use crate::live::Live;
+    pub use crate::log::AccessLog;
+    pub use crate::metrics::Metrics;
+    pub use crate::origin::Origins;
+    pub use crate::page::{
+        Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement, KeyBuf,
+        Page, Representation, Tags, Uses, canonical_path,
+    };
+    pub use crate::plan::{Plan, plan};
+    pub use crate::request::{Facts, Request};
+    pub use crate::route::Routes;
+    pub use crate::rules::{Outcome, Time};
+    pub use crate::store::{Hardness, Name, Store};
+    pub use crate::terms::Judge;
+    pub use crate::via::Via;
+}

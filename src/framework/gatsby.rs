@@ -395,7 +395,7 @@ mod tests {
     /// hours.
     #[test]
     fn pages_that_name_thousands_of_assets() {
-        use super::super::MAX_NAMES;
+        use super::super::urls::MAX_NAMES;
         let gatsby = site("", true);
         let many: String = (0..4000).map(|n| format!("\"/app-{n:020}.js\" ")).collect();
         let names = gatsby.assets("/", many.as_bytes());

@@ -357,6 +357,6 @@ mod tests {
             assert!(names("/docs/_x/a.js", &body).len() <= MAX_NAME, "{bad}");
         }
         let many: String = (0..4000).map(|n| format!("\"/_x/{n}.js\" ")).collect();
-        assert_eq!(names("/", &many).len(), super::super::MAX_NAMES);
+        assert_eq!(names("/", &many).len(), super::super::urls::MAX_NAMES);
     }
 }

@@ -27,8 +27,7 @@ use strum::{Display, IntoStaticStr};
 
 use crate::config::{self, Route};
 
-pub use preset::{Changed, Framework, Located, PAYLOAD_TYPE, PageHints, Rendering};
-pub use urls::MAX_NAMES;
+pub use preset::{Framework, Located, PAYLOAD_TYPE, PageHints, Rendering};
 
 /// The presets. Each is a line here and a file beside this one, with a type of this name
 /// that implements [`Framework`] and has `new`, and the functions `recognise` and `routes`.
@@ -139,7 +138,7 @@ pub struct Preset(Arc<dyn Framework>);
 
 impl Preset {
     /// The one for any renderer.
-    #[must_use]
+    #[cfg(test)]
     pub fn generic() -> Preset {
         Preset::new(&Known::Generic)
     }

@@ -313,11 +313,6 @@ impl Framework for Nextjs {
         form == Form::Payload
     }
 
-    /// Data at a URL of their own, and one segment of a payload.
-    fn is_part(&self, form: Form, fields: &Fields) -> bool {
-        form == Form::Data || self.can_be_made_up(form, fields)
-    }
-
     /// A segment of a payload, by its name.
     fn can_be_made_up(&self, form: Form, fields: &Fields) -> bool {
         form == Form::Payload && fields.get("next-router-segment-prefetch").is_some()

@@ -10,7 +10,7 @@ use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, for_all, immutable, rest};
 use super::urls::{base_path, split};
 use crate::config::{self, Route};
-use crate::page::{Fields, Form};
+use crate::page::Form;
 use crate::request::Request;
 
 /// A Nuxt site.
@@ -101,10 +101,6 @@ impl Framework for Nuxt {
     /// The build is a parameter without a value.
     fn query_of_document(&self, query: &str) -> Option<String> {
         Some(query.split('&').filter(|pair| pair.contains('=')).collect::<Vec<_>>().join("&"))
-    }
-
-    fn is_part(&self, form: Form, _fields: &Fields) -> bool {
-        form == Form::Data
     }
 
     fn is_asset(&self, path: &str) -> bool {

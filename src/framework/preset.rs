@@ -190,14 +190,8 @@ pub trait Framework: Debug + Send + Sync {
         false
     }
 
-    /// Whether a fill with these fields asks for a part of a page only: that there
-    /// is none, or that it is private, says nothing of the page.
-    fn is_part(&self, _form: Form, _fields: &Fields) -> bool {
-        false
-    }
-
-    /// Whether clients can make up such parts without end: that there is none is not stored,
-    /// or it would take the place of what there is.
+    /// Whether a fill with these fields asks for a part of a page whose name clients can make
+    /// up: that there is none is not stored, or it would take the place of what there is.
     fn can_be_made_up(&self, _form: Form, _fields: &Fields) -> bool {
         false
     }
@@ -326,7 +320,7 @@ pub trait Framework: Debug + Send + Sync {
         true
     }
 
-    /// The hashed assets that a body names, by path: the first [`MAX_NAMES`](super::MAX_NAMES) of
+    /// The hashed assets that a body names, by path: the first [`MAX_NAMES`](super::urls::MAX_NAMES) of
     /// them. Takes time in proportion to the body's size, whatever is in it.
     fn assets(&self, _path: &str, _body: &[u8]) -> Vec<String> {
         Vec::new()

@@ -12,7 +12,7 @@ use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, for_all, immutable, rest};
 use super::urls::{base_path, below, split, without};
 use crate::config::{self, Route};
-use crate::page::{Fields, Form};
+use crate::page::Form;
 use crate::request::Request;
 
 /// A site of React Router or Remix.
@@ -102,10 +102,6 @@ impl Framework for ReactRouter {
     /// URL does not, to who does not know it.
     fn probe(&self) -> Option<String> {
         Some(format!("{}/__perennial-looks-for-a-new-build", self.base))
-    }
-
-    fn is_part(&self, form: Form, _fields: &Fields) -> bool {
-        form == Form::Data
     }
 
     fn sends_by(&self) -> Option<&'static str> {

@@ -12,7 +12,7 @@ use super::preset::{Framework, Located, PageHints, Recognised};
 use super::routes::{BY_ORIGIN, folder, immutable, rest, route};
 use super::urls::{MAX_NAME, base_path, resolve, split, without};
 use crate::config::{self, Mode, Route};
-use crate::page::{Fields, Form};
+use crate::page::Form;
 use crate::request::Request;
 
 /// A SvelteKit site.
@@ -110,10 +110,6 @@ impl Framework for Sveltekit {
             version: String,
         }
         serde_json::from_slice::<Version>(body).ok().map(|file| hash(&file.version).into())
-    }
-
-    fn is_part(&self, form: Form, _fields: &Fields) -> bool {
-        form == Form::Data
     }
 
     fn sends_by(&self) -> Option<&'static str> {

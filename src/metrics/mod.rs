@@ -104,7 +104,7 @@ impl Metrics {
 
     /// Metrics that nobody scrapes, for tests: one route `/**`, one origin
     /// `web`; every other index is counted without a label.
-    #[must_use]
+    #[cfg(test)]
     pub fn for_tests() -> Metrics {
         Metrics::new(&["/**".to_owned()], &["web".to_owned()])
     }

@@ -248,7 +248,8 @@ impl Origin {
     ///
     /// [`Failure::Dns`] while no address is known, [`Failure::Unhealthy`] when
     /// all of them are in `not`.
-    pub fn pick(&self, not: &[SocketAddr]) -> Result<Target, Failure> {
+    #[cfg(test)]
+    pub(crate) fn pick(&self, not: &[SocketAddr]) -> Result<Target, Failure> {
         let backend = self.servers.pick(not, Instant::now())?;
         Ok(Target { backend, keepalive: self.config.keepalive })
     }

@@ -25,7 +25,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use invalidation::Invalidations;
-pub use invalidation::{Entry, Hardness, Log, LogError, MemoryLog};
+pub use invalidation::{Hardness, Log, LogError, MemoryLog};
 pub use name::Name;
 use name::Names;
 pub use tier::{Listed, Tier};

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::executor::block_on as now;
 use proptest::prelude::*;
 
+use super::invalidation::Entry;
 use super::tier::testing::Slow;
 use super::*;
 use crate::page::testing::{key, rep};

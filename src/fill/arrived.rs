@@ -17,8 +17,8 @@ use crate::config;
 use crate::framework::{self, PageHints};
 use crate::origin::Exchange;
 use crate::page::{
-    Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Judgement,
-    Representation, Tags, Uses, VaryField,
+    Asked, Body, Born, Coding, Compress, Fields, FieldsBuf, Form, Judged, Representation, Tags,
+    Uses, VaryField,
 };
 use crate::rules::cache_control::governing;
 use crate::rules::freshness::{Terms, initial_age, last_modified};
@@ -303,15 +303,6 @@ impl Arrived {
         ask.judge().head(&self.fields, audience, self.status, compressible, received)
     }
 
-    /// How it is judged, to be stored with it.
-    fn judged(&self, ask: &Ask, cache: &config::Cache, terms: Terms, size: u64) -> Judged {
-        Judged::new(Judgement {
-            stamp: ask.judge().stamp(),
-            terms: Some(terms),
-            head: self.shape(ask, cache, Audience::All, size),
-        })
-    }
-
     /// The names that select between stored representations: on page routes what
     /// the framework tells apart (anything else was not sent), elsewhere what the
     /// response says, less what is in the key or was not the client's to say.
@@ -330,13 +321,7 @@ impl Arrived {
     }
 
     /// The representation that is stored.
-    pub(super) fn store(
-        &self,
-        ask: &Ask,
-        cache: &config::Cache,
-        terms: Terms,
-        body: Vec<u8>,
-    ) -> Representation {
+    pub(super) fn store(&self, ask: &Ask, cache: &config::Cache, body: Vec<u8>) -> Representation {
         let size = body.len() as u64;
         let own = || format!("\"p{:032x}\"", xxhash_rust::xxh3::xxh3_128(&body)).into();
         let etag = self.etag().unwrap_or_else(own);
@@ -347,18 +332,12 @@ impl Arrived {
             request: if is_for_all { Fields::default() } else { ask.kept(&vary) },
             vary: vary.into_iter().map(|name| selected_by(name, ask)).collect(),
             bodies: Box::new([Body { coding: Coding::Identity, etag, bytes }]),
-            ..self.without_body(ask, cache, terms, size)
+            ..self.without_body(ask, cache, size)
         }
     }
 
     /// What is stored of it, but for its body of `size` bytes and the fields that select it.
-    fn without_body(
-        &self,
-        ask: &Ask,
-        cache: &config::Cache,
-        terms: Terms,
-        size: u64,
-    ) -> Representation {
+    fn without_body(&self, ask: &Ask, cache: &config::Cache, size: u64) -> Representation {
         Representation {
             form: ask.form,
             vary: Box::default(),
@@ -371,7 +350,7 @@ impl Arrived {
             last_modified: last_modified(&self.headers, self.response_time),
             bodies: Box::default(),
             compress: Compress::new(self.compressible(cache, size)),
-            judged: self.judged(ask, cache, terms, size),
+            judged: Judged::default(),
             uses: Uses::default(),
             request_time: self.request_time,
             response_time: self.response_time,
@@ -457,7 +436,7 @@ pub(super) fn refreshed(
         }
         (asked, _) => asked,
     };
-    let Verdict::Store { terms, origin_stale } = merged.judge_as(ask, asked) else { return None };
+    let Verdict::Store { origin_stale, .. } = merged.judge_as(ask, asked) else { return None };
     let size = prior.identity().bytes.len() as u64;
     // It may vary on more than it did: then it is for requests like this one.
     let mut selected = prior.vary.to_vec();
@@ -473,7 +452,7 @@ pub(super) fn refreshed(
         let names: Vec<Box<str>> = selected.iter().map(|field| field.name.clone()).collect();
         ask.kept(&names)
     };
-    let fresh = merged.without_body(ask, cache, terms, size);
+    let fresh = merged.without_body(ask, cache, size);
     let rep = Representation {
         form: prior.form,
         vary: selected.into(),

@@ -428,7 +428,7 @@ impl Response<'_> {
             fill.decide(Lead::Shared(preview));
         }
         match (pump.run().await, fate) {
-            (End::Complete(bytes), Fate::Stored { terms, origin_stale: stale }) => {
+            (End::Complete(bytes), Fate::Stored { origin_stale: stale, .. }) => {
                 let page = kept.as_ref().map_or(&arrived, |kept| &kept.page);
                 if kept.as_ref().is_some_and(|kept| kept.if_exported)
                     && !ask.upstream.preset.is_for_all(ask.form, &bytes)
@@ -438,7 +438,7 @@ impl Response<'_> {
                 }
                 let hints = arrived.page_hints(ask, &bytes);
                 let deployment = ask.upstream.deployments.of(&sent, hints.build.as_deref());
-                let rep = Arc::new(page.store(ask, &cache, terms, bytes));
+                let rep = Arc::new(page.store(ask, &cache, bytes));
                 Brought::Page(Fetched { rep, hints, deployment, stale })
             }
             (end, fate) => {

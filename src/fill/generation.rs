@@ -471,8 +471,8 @@ impl Generations {
             .map(|page| std::mem::take(&mut page.fetched.hints));
         for page in pages {
             let rep = &page.fetched.rep;
-            let terms = ask.judge().of(rep).terms;
-            if ask.page || terms.is_some_and(|terms| !terms.always_validate()) {
+            let terms = || ask.judge().of(rep).terms;
+            if ask.page || terms().is_some_and(|terms| !terms.always_validate()) {
                 context.notes.set_collapsible(ask.about(&context.notes, rep.form, page.crowd));
             }
             if let Committed::Stored { page: stored, .. } = &committed {

@@ -8,8 +8,8 @@ mod standing;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -182,10 +182,23 @@ pub struct Judgement {
     pub head: Fields,
 }
 
-/// The latest judgement on a representation. It is made anew when the options of
-/// its route have changed.
+/// The latest judgement on a representation: made when it is read first, and anew when
+/// the options of its route have changed. It is not part of what is stored.
 #[derive(Debug)]
 pub struct Judged(ArcSwap<Judgement>);
+
+/// The stamp of no route.
+const NOT_JUDGED: u64 = u64::MAX;
+
+impl Default for Judged {
+    fn default() -> Judged {
+        /// One for all.
+        static NONE: LazyLock<Arc<Judgement>> = LazyLock::new(|| {
+            Arc::new(Judgement { stamp: NOT_JUDGED, terms: None, head: Fields::default() })
+        });
+        Judged(ArcSwap::new(Arc::clone(&NONE)))
+    }
+}
 
 impl Judged {
     /// Judged like this.
@@ -205,9 +218,11 @@ impl Judged {
         self.0.load()
     }
 
-    /// Bytes of heap that it takes.
-    fn size(&self) -> usize {
-        size_of::<Judgement>() + 2 * size_of::<usize>() + self.0.load().head.size()
+    /// Bytes of heap that it takes, or will: clients get about what the `origin` sent.
+    fn size(&self, origin: &Fields) -> usize {
+        let known = self.0.load();
+        let head = if known.stamp == NOT_JUDGED { origin } else { &known.head };
+        size_of::<Judgement>() + 2 * size_of::<usize>() + head.size()
     }
 }
 
@@ -290,7 +305,7 @@ pub struct Representation {
     pub bodies: Box<[Body]>,
     /// Whether the body is to be compressed, or was.
     pub compress: Compress,
-    /// What it is good for under its route.
+    /// What it is good for under its route, once it is read.
     pub judged: Judged,
     /// How often it was served since it was stored.
     pub uses: Uses,
@@ -352,7 +367,7 @@ impl Representation {
             + vary
             + self.origin.size()
             + self.request.size()
-            + self.judged.size()
+            + self.judged.size(&self.origin)
             + size_of::<Tags>()
             + self.tags.size()
             + bodies

@@ -23,14 +23,14 @@ const REMEMBERED: usize = 4;
 /// The deployments of a site.
 #[derive(Debug)]
 pub struct Deployments {
-    state: ArcSwap<State>,
-    /// As configured. Whoever changes the state holds it, one at a time.
+    known: ArcSwap<Known>,
+    /// As configured. Who changes what is known holds it, one at a time.
     config: Mutex<config::Deployment>,
 }
 
 /// What is known now.
 #[derive(Clone, Debug, Default)]
-pub struct State {
+pub struct Known {
     /// How deployments are told apart.
     names: Names,
     /// The current deployment; empty as long as none is known.
@@ -70,7 +70,7 @@ impl Names {
     }
 }
 
-impl State {
+impl Known {
     /// The current deployment; empty as long as none is known.
     #[must_use]
     pub fn current(&self) -> &str {
@@ -141,7 +141,7 @@ impl Deployments {
     #[must_use]
     pub fn new(config: &config::Deployment, build: Option<&str>) -> Deployments {
         let deployments = Deployments {
-            state: ArcSwap::from_pointee(State::default()),
+            known: ArcSwap::from_pointee(Known::default()),
             config: Mutex::new(config.clone()),
         };
         deployments.configure(config, build);
@@ -171,21 +171,20 @@ impl Deployments {
 
     /// What is known now.
     #[must_use]
-    pub fn load(&self) -> Guard<Arc<State>> {
-        self.state.load()
+    pub fn load(&self) -> Guard<Arc<Known>> {
+        self.known.load()
     }
 
     /// The same, to keep.
     #[must_use]
-    pub fn load_full(&self) -> Arc<State> {
-        self.state.load_full()
+    pub fn load_full(&self) -> Arc<Known> {
+        self.known.load_full()
     }
 
     /// The deployment that a response is of, by its fields or by the build that
-    /// rendered it.
-    #[must_use]
-    pub fn of(&self, headers: &HeaderMap, build: Option<&str>) -> Option<Box<str>> {
-        let state = self.state.load();
+    /// rendered it; none where responses do not tell. Notes which build a deployment has.
+    pub fn learn_from(&self, headers: &HeaderMap, build: Option<&str>) -> Option<Box<str>> {
+        let state = self.known.load();
         let id: Option<Box<str>> = match state.names {
             Names::Given => Some((&*state.current).into()),
             Names::Sent => sent(&self.config.lock(), headers),
@@ -199,7 +198,7 @@ impl Deployments {
         id.filter(|_| state.names != Names::Given)
     }
 
-    /// Whether a `Set-Cookie` names the deployment and nothing of a visitor.
+    /// Whether a `Set-Cookie` names the deployment and nothing of a client.
     #[must_use]
     pub fn is_cookie(&self, line: &[u8]) -> bool {
         let config = self.config.lock();
@@ -210,7 +209,7 @@ impl Deployments {
 
     /// A response of this deployment came from the origin.
     pub fn seen(&self, id: &str) {
-        let state = self.state.load();
+        let state = self.known.load();
         if *state.current == *id && state.candidate.is_none() {
             return;
         }
@@ -223,9 +222,9 @@ impl Deployments {
         self.update(|state| state.promote(id.into()));
     }
 
-    fn update(&self, change: impl FnOnce(&mut State)) {
+    fn update(&self, change: impl FnOnce(&mut Known)) {
         let _one_at_a_time = self.config.lock();
-        let before = self.state.load_full();
+        let before = self.known.load_full();
         let mut state = (*before).clone();
         change(&mut state);
         if state.current != before.current && !before.current.is_empty() {
@@ -235,11 +234,11 @@ impl Deployments {
                 "a new deployment"
             );
         }
-        self.state.store(Arc::new(state));
+        self.known.store(Arc::new(state));
     }
 }
 
-impl State {
+impl Known {
     fn saw(&mut self, id: &str, now: Instant, settle: Duration) {
         if self.names == Names::Given {
             return;
@@ -374,9 +373,9 @@ mod tests {
         let given = |id: &str| config::Deployment { id: Some(id.to_owned()), ..config() };
         let deployments = Deployments::new(&given("v1"), None);
         let headers = HeaderMap::new();
-        assert_eq!(deployments.of(&headers, None), None);
+        assert_eq!(deployments.learn_from(&headers, None), None);
         assert_eq!(deployments.load().of_build("b0"), "v1", "as long as no build is known");
-        assert_eq!(deployments.of(&headers, Some("b1")), None);
+        assert_eq!(deployments.learn_from(&headers, Some("b1")), None);
         deployments.seen("b1");
         let state = deployments.load();
         assert_eq!(
@@ -403,8 +402,8 @@ mod tests {
         assert_eq!(state.build_of("b1").as_deref(), Some("b1"));
         assert_eq!(state.build_of(""), None);
         let headers = HeaderMap::new();
-        assert_eq!(deployments.of(&headers, Some("b2")).as_deref(), Some("b2"));
-        assert_eq!(deployments.of(&headers, None), None);
+        assert_eq!(deployments.learn_from(&headers, Some("b2")).as_deref(), Some("b2"));
+        assert_eq!(deployments.learn_from(&headers, None), None);
     }
 
     #[test]
@@ -412,7 +411,7 @@ mod tests {
         let deployments = Deployments::new(&config(), None);
         let mut headers = HeaderMap::new();
         headers.insert("x-deployment-id", HeaderValue::from_static("v1"));
-        assert_eq!(deployments.of(&headers, Some("b1")).as_deref(), Some("v1"));
+        assert_eq!(deployments.learn_from(&headers, Some("b1")).as_deref(), Some("v1"));
         deployments.seen("v1");
         let state = deployments.load();
         assert_eq!(
@@ -432,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn its_cookie_is_of_no_visitor() {
+    fn its_cookie_is_of_no_client() {
         let deployments = Deployments::new(&config(), None);
         for (line, own) in [
             ("dpl=v2; Path=/", true),

@@ -174,7 +174,7 @@ async fn notice(live: &Live, warned: &mut Option<Box<str>>) -> bool {
         *warned = Some(told.into());
     }
     let deployments = live.deployments(&route);
-    if let Some(deployment) = deployments.of(&headers, build.as_deref()) {
+    if let Some(deployment) = deployments.learn_from(&headers, build.as_deref()) {
         deployments.seen(&deployment);
     }
     true

@@ -191,7 +191,7 @@ impl<'a> Fetch<'a> {
         };
         let ask = self.ask;
         let mut arrived = Arrived::new(&sent.exchange, self.fill().born);
-        if let Some(deployment) = ask.upstream.deployments.of(&arrived.headers, None) {
+        if let Some(deployment) = ask.upstream.deployments.learn_from(&arrived.headers, None) {
             ask.upstream.deployments.seen(&deployment);
         }
         if self.judging().page {
@@ -437,7 +437,7 @@ impl Response<'_> {
                     return Brought::Refused(Reason::Middleware, Class::Unshared);
                 }
                 let hints = arrived.page_hints(ask, &bytes);
-                let deployment = ask.upstream.deployments.of(&sent, hints.build.as_deref());
+                let deployment = ask.upstream.deployments.learn_from(&sent, hints.build.as_deref());
                 let rep = Arc::new(page.store(ask, &cache, bytes));
                 Brought::Page(Fetched { rep, hints, deployment, stale })
             }

@@ -1,4 +1,4 @@
-//! What a visitor names with a URL, as one canonical string.
+//! What a client names with a URL, as one canonical string.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -187,7 +187,7 @@ impl PageKey {
         &self.0.text[self.0.host.start as usize..self.0.host.end as usize]
     }
 
-    /// The host's name without its port, and the port that visitors connected to.
+    /// The host's name without its port, and the port that clients connected to.
     #[must_use]
     pub fn name_and_port(&self) -> (&str, u16) {
         let (name, port) = host::split(self.host());

@@ -241,7 +241,7 @@ fn forms_of_a_page_of_next() {
         assert_eq!(site.of(line, fields), expected, "{line} {fields:?}");
     }
     let deployments = site.live.deployments(site.live.routes.find("a.test", "/docs/a"));
-    let _ = deployments.of(&http::HeaderMap::new(), Some("BUILD"));
+    let _ = deployments.learn_from(&http::HeaderMap::new(), Some("BUILD"));
     assert_eq!(
         site.of("GET /_next/data/BUILD/docs/a.json", &[]),
         "page Data v2|http://a.test/docs/a -> /_next/data/BUILD/docs/a.json []"

@@ -244,7 +244,7 @@ impl ProxyHttp for Proxy {
         let also = ctx.record.live.preset.cache_field();
         if let Some(route) = &ctx.record.route {
             let deployments = ctx.record.live.deployments(route);
-            if let Some(deployment) = deployments.of(&response.headers, None) {
+            if let Some(deployment) = deployments.learn_from(&response.headers, None) {
                 deployments.seen(&deployment);
             }
         }

@@ -583,7 +583,7 @@ mod tests {
             let engine = engine(preset);
             let live = engine.live();
             // Data of a build that nobody has heard of is no page.
-            let _ = live.deployments[0].of(&http::HeaderMap::new(), Some("B"));
+            let _ = live.deployments[0].learn_from(&http::HeaderMap::new(), Some("B"));
             let hook = live.config.revalidate.clone().expect("there is a secret");
             let mut runner = TestRunner::default();
             let hit = |(page, (scheme, host, named)): (String, (&'static str, &str, &str))| {

@@ -104,7 +104,7 @@ async fn answer<C: Client>(
 ) -> Result<(), C::Gone> {
     let live = Arc::clone(&record.live);
     let deployments = live.deployments(route);
-    if let Some(deployment) = deployments.of(&exchange.head.headers, None) {
+    if let Some(deployment) = deployments.learn_from(&exchange.head.headers, None) {
         deployments.seen(&deployment);
     }
     let received = date::format(exchange.response_time);

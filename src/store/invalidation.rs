@@ -376,7 +376,7 @@ type Host<'a> = (&'a str, Option<u16>);
 /// What the numbers name.
 #[derive(Debug)]
 struct Table {
-    /// Keyed, because visitors choose the paths of unsafe methods.
+    /// Keyed, because clients choose the paths of unsafe methods.
     hasher: RandomState,
     all: Reach,
     names: Recent,

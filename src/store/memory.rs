@@ -1,7 +1,7 @@
 //! The memory tier: pages in moka, least recently used goes first.
 //!
 //! TinyLFU, moka's default, refuses new pages when it is full: then a page that
-//! was just rendered is not there for the next visitor.
+//! was just rendered is not there for the next client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

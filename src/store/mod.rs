@@ -82,7 +82,7 @@ pub enum Committed {
     Superseded,
     /// The forms named were dropped, and no member is left: the page is gone.
     Removed,
-    /// No tier has room for it. An older page of that key is gone, or its visitors
+    /// No tier has room for it. An older page of that key is gone, or its clients
     /// would never see a newer one.
     NoRoom,
 }
@@ -1159,7 +1159,7 @@ mod tests {
         let own = (16 << 10) + fields.size();
         let overhead = page.size() + memory::ENTRY_OVERHEAD - own;
         // The head counts once as the page's own: the copy made ready for
-        // visitors is overhead.
+        // clients is overhead.
         println!("overhead: {overhead} bytes, {} of them the ready head", fields.size());
         assert!(overhead - fields.size() <= 1024, "{overhead}");
     }

@@ -539,7 +539,7 @@ proptest! {
 }
 
 /// An editor changes the content and purges; the origin renders what the content
-/// is; a visitor who comes after the purge was acknowledged never gets older
+/// is; a client that comes after the purge was acknowledged never gets older
 /// content as live.
 #[test]
 fn threads_never_see_old_content_as_live() {

@@ -267,10 +267,8 @@ impl Arrived {
             Err(_) => Audience::One,
         };
         let head = self.shape(ask, cache, audience, self.length.unwrap_or(u64::MAX));
-        let mut fields = FieldsBuf::default();
-        for (name, value) in head.iter() {
-            fields.push(name, value);
-        }
+        let date = head.get("date").map(Into::into);
+        let mut fields = FieldsBuf::from(head);
         if let Some(etag) = self.etag() {
             fields.push("ETag", etag.as_bytes());
         }
@@ -283,7 +281,7 @@ impl Arrived {
         Preview {
             status: self.status.as_u16(),
             fields: fields.done(),
-            date: head.get("date").map(Into::into),
+            date,
             length: self.length,
             coding: match &self.coded {
                 Coded::Unknown(coding) => Some(coding.clone()),

@@ -165,7 +165,7 @@ impl Fills {
         let stale = prior.clone().filter(|_| !ask.rendering.is_guarded());
         let (form, fields, replaces) = (ask.form, ask.fields.clone(), prior.clone());
         let member = Member { form, fields, flight, crowd, prior, replaces };
-        tokio::spawn(async move {
+        tokio::spawn(Box::pin(async move {
             let priority = Priority::Client;
             let renewed = tokio::select! {
                 biased;
@@ -182,7 +182,7 @@ impl Fills {
                 }
             }
             drop(running);
-        });
+        }));
     }
 
     /// Nothing is known of the path of a page, and the client carries more than a fill that
@@ -215,14 +215,14 @@ impl Fills {
         let (form, fields) = (ask.form, whole.fields.clone());
         let member = Member { form, fields, flight, crowd, prior: None, replaces: None };
         let (this, ask, running) = (self.clone(), ask.clone(), self.registry().running());
-        tokio::spawn(async move {
+        tokio::spawn(Box::pin(async move {
             tokio::select! {
                 biased;
                 () = this.generations().go_first(&whole, &member, &ask) => {}
                 () = fill.abandoned() => {}
             }
             drop(running);
-        });
+        }));
         Some(subscriber)
     }
 
@@ -314,7 +314,7 @@ impl Fills {
         let (this, lifetime) = (self.clone(), ask.judge().lifetime(stale));
         let (page, stale) = (Arc::clone(page), Arc::clone(stale));
         let running = self.registry().running();
-        tokio::spawn(async move {
+        tokio::spawn(Box::pin(async move {
             let renewed = match as_stored {
                 Some(as_stored) => {
                     let renewed = this.renew_for(&ask, &as_stored, members, &page, &stale).await;
@@ -327,7 +327,7 @@ impl Fills {
                 this.failed(&ask, lifetime, born, why);
             }
             drop((guard, running));
-        });
+        }));
         StaleWhy::Regenerating
     }
 

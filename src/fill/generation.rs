@@ -283,7 +283,7 @@ impl Generations {
         let is_new = replaces.is_none();
         let member = self.0.member(&ask, ask.form, ask.fields.clone(), prior, replaces);
         let (this, running) = (self.clone(), self.0.running());
-        tokio::spawn(async move {
+        tokio::spawn(Box::pin(async move {
             if ask.page && is_new && ask.upstream.preset.needs_document_first(ask.form) {
                 // The client's own request may have been what made the renderer render.
                 this.bring_document(&Ask { anew: true, ..ask.clone() }).await;
@@ -296,17 +296,17 @@ impl Generations {
                 notes.wait(about, NOT_FOR_ALL, born);
             }
             drop((guard, running));
-        });
+        }));
     }
 
     /// Brings what is asked for in the background, if no fill does already.
     pub(super) fn bring(&self, ask: Ask) -> Option<JoinHandle<()>> {
         let member = self.0.claim(&ask)?;
         let (this, running) = (self.clone(), self.0.running());
-        Some(tokio::spawn(async move {
+        Some(tokio::spawn(Box::pin(async move {
             this.run(&ask, vec![member], Vec::new(), Priority::Background).await;
             drop(running);
-        }))
+        })))
     }
 
     /// Takes note of what a member has come to.

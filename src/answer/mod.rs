@@ -237,14 +237,7 @@ impl Answer {
     /// The whole response head but the empty line at its end, appended to
     /// `out` as HTTP/1.1 writes it.
     pub fn write_head(&self, out: &mut Vec<u8>) {
-        let status = self.status();
-        if status == StatusCode::OK {
-            out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        } else {
-            // Writing into a Vec cannot fail.
-            let reason = status.canonical_reason().unwrap_or("");
-            let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
-        }
+        status_line(out, self.status());
         if matches!(self.part, Part::Whole) {
             out.extend_from_slice(self.head().as_bytes());
         } else {
@@ -393,7 +386,19 @@ pub fn cache_fields(
     }
 }
 
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+/// Writes a status line (RFC 9112 §4).
+pub(crate) fn status_line(out: &mut Vec<u8>, status: StatusCode) {
+    if status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        // Writing into a Vec cannot fail.
+        let reason = status.canonical_reason().unwrap_or("");
+        let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", status.as_u16());
+    }
+}
+
+/// Writes a field line (RFC 9112 §5).
+pub(crate) fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

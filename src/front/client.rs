@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, line, status_line};
 use crate::page::Fields;
 use crate::rules::cache_status::Failure;
 use crate::rules::{Outcome, date};
@@ -190,17 +190,5 @@ impl Client for Direct {
 
     async fn left(&mut self) -> io::Error {
         self.stream.left().await
-    }
-}
-
-fn status_line(out: &mut Vec<u8>, status: StatusCode) {
-    // Writing into a Vec cannot fail.
-    let reason = status.canonical_reason().unwrap_or("");
-    let _ = write!(out, "HTTP/1.1 {} {reason}\r\n", status.as_str());
-}
-
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-        out.extend_from_slice(part);
     }
 }

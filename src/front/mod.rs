@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pingora::proxy::HttpProxy;
 
@@ -125,16 +125,17 @@ impl Handler for Front {
         let _ = parsed.parse(&head);
         let host = parsed.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
         let host = host.and_then(|host| std::str::from_utf8(host.value).ok()).unwrap_or_default();
+        let method = method(parsed.method.unwrap_or_default());
         let request = Request {
-            method: method(parsed.method.unwrap_or_default()),
+            method,
             target: parsed.path.unwrap_or_default(),
             host,
             scheme: wait.scheme,
             fields: parsed.headers,
             peer: wait.peer,
         };
-        let mut record = Record::new(wait.live, Instant::now());
-        let mut client = Direct::new(stream, method(request.method), wait.version);
+        let mut record = Record::new(wait.live);
+        let mut client = Direct::new(stream, method, wait.version);
         let bypass = match wait.plan {
             Waits::Pass(route, why) => Ok(Some((route, why))),
             Waits::Page(key, wanted) => {
@@ -157,7 +158,7 @@ impl Handler for Front {
                 Some(_) => ended.broke_off = true,
             }
         }
-        let Request { method, host, target, peer, .. } = request;
+        let Request { host, target, peer, .. } = request;
         record.done(&self.engine, Asked { method, host, target, peer }, ended);
         client.release()
     }

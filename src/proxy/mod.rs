@@ -51,7 +51,7 @@ impl ProxyHttp for Proxy {
 
     fn new_ctx(&self) -> Ctx {
         Ctx {
-            record: Record::new(self.engine.live(), Instant::now()),
+            record: Record::new(self.engine.live()),
             passage: Passage::new(),
             asked: Conditions::default(),
             head: None,

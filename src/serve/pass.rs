@@ -78,7 +78,6 @@ async fn ask<C: Client>(
             gone = client.left() => return Err(gone),
         }
     };
-    interims.relay(client).await?;
     let (verdict, fetched) = match fetched {
         Ok(exchange) => {
             (Liveness::of_status(exchange.head.status, RequestBody::None), Ok((exchange, asked)))
@@ -89,7 +88,9 @@ async fn ask<C: Client>(
             (Liveness::of_failure(failure, stage, RequestBody::None), Err(failure))
         }
     };
+    // First: it says something of the origin, whether the client is still there or not.
     origin.record(attempt, verdict, &site);
+    interims.relay(client).await?;
     Ok(fetched)
 }
 

@@ -55,7 +55,8 @@ pub(crate) struct Asked<'a> {
 
 impl Record {
     /// Of a request that begins now.
-    pub(crate) fn new(live: Arc<Live>, began: Instant) -> Record {
+    pub(crate) fn new(live: Arc<Live>) -> Record {
+        let began = Instant::now();
         Record { live, began, first_byte: None, route: None, outcome: Outcome::Own, age: None }
     }
 
